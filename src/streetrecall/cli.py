@@ -1,0 +1,61 @@
+"""The console script: `streetrecall COMMAND`. Stages are commands too; dvc.yaml calls them with their paths.
+
+A command is a module with ``configure(parser)`` and ``main(args) -> int | None``, imported only when it is called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from streetrecall import __version__
+from streetrecall.errors import UserError
+
+COMMANDS = {
+    "grid": ("streetrecall.stages.grid", "stage: lay a grid over the city's polygon"),
+    "metadata": ("streetrecall.stages.metadata", "stage: ask the provider where panoramas exist"),
+    "order": ("streetrecall.stages.order", "stage: pick places by levels of shrinking radius"),
+    "scrape": ("streetrecall.stages.scrape", "stage: capture every date in four directions"),
+    "crop": ("streetrecall.stages.crop", "stage: crop, rescale and quarantine pictures"),
+    "floor": ("streetrecall.stages.floor", "stage: describe pictures by HOG, without training"),
+    "train": ("streetrecall.stages.train", "stage: train the embedder"),
+    "index": ("streetrecall.stages.index", "stage: describe all pictures and index them"),
+    "evaluate": ("streetrecall.stages.evaluate", "stage: measure recall, error and calibration"),
+    "check": ("streetrecall.stages.check", "stage: validate a table by its Great Expectations suite"),
+}
+
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="streetrecall", description="Recognise a place of a city across years and seasons."
+    )
+    parser.add_argument("--version", action="version", version=f"streetrecall {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, text) in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--params", default="params.yaml", help="parameter file (%(default)s)")
+        if name == command:
+            importlib.import_module(module).configure(sub)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    command = next((a for a in argv if not a.startswith("-")), None)
+    args = build_parser(command).parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return importlib.import_module(COMMANDS[args.command][0]).main(args) or 0
+    except UserError as error:
+        print(f"streetrecall {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"streetrecall {args.command}: interrupted; run it again to go on", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""params.yaml as typed, validated, frozen objects. Nothing here reads a default: every key stands in the file."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from streetrecall.errors import UserError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Split = Literal["train", "validation", "test"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class City(Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    crs: Annotated[str, Field(pattern=r"^EPSG:\d+$")]
+
+
+class Grid(Section):
+    spacing_m: Positive
+    decimals: Annotated[int, Field(ge=0, le=15)]
+
+
+class Metadata(Section):
+    radius_m: Positive
+
+
+class Level(Section):
+    radius_m: Positive
+    split: Split
+
+
+class Order(Section):
+    start: Annotated[list[float], Field(min_length=2, max_length=2)]
+    levels: Annotated[list[Level], Field(min_length=1)]
+    quadrant_segments: Annotated[int, Field(ge=0)]
+
+
+class Simulated(Section):
+    seed: Seed
+
+
+class Archive(Section):
+    path: str
+
+
+class Google(Section):
+    accept_terms: bool
+
+
+class Crop(Section):
+    box: Annotated[list[int], Field(min_length=4, max_length=4)]
+    size: Count
+    quality: Annotated[int, Field(ge=1, le=100)]
+
+
+class Train(Section):
+    seed: Seed
+
+
+class Index(Section):
+    kind: Literal["auto", "exact", "ah", "tree"]
+
+
+class Evaluate(Section):
+    bootstrap_draws: Count
+
+
+class Params(Section):
+    provider: Literal["simulated", "archive", "google"]
+    city: City
+    grid: Grid
+    metadata: Metadata
+    order: Order
+    simulated: Simulated
+    archive: Archive
+    google: Google
+    crop: Crop
+    train: Train
+    index: Index
+    evaluate: Evaluate
+
+
+def load(path: str | Path = "params.yaml") -> Params:
+    """Read and validate params.yaml.
+
+    Raises:
+        UserError: naming the file and every offending key, with the nearest valid key for an unknown one.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file; run from the project's folder") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from error
+    return parse(raw, str(path))
+
+
+def parse(raw: Any, where: str = "params.yaml") -> Params:
+    """Validate the mapping that ``where`` holds; see `load`."""
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: holds no keys")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        lines = [
+            _explain(problem["loc"], problem["type"], problem["msg"], problem["input"]) for problem in error.errors()
+        ]
+        raise UserError("\n".join(f"{where}: {line}" for line in lines)) from error
+
+
+def _explain(loc: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
+    key = ".".join(str(part) for part in loc)
+    if kind == "extra_forbidden":
+        nearest = difflib.get_close_matches(key, valid_keys(), n=1, cutoff=0.0)
+        return f"unknown key '{key}'; the nearest valid key is '{nearest[0]}'"
+    if kind == "missing":
+        return f"the key '{key}' is missing"
+    return f"'{key}' is {value!r}: {message[0].lower()}{message[1:]}"
+
+
+def valid_keys(model: type[BaseModel] = Params, prefix: str = "") -> list[str]:
+    """All dotted keys of params.yaml.
+
+    >>> "grid.spacing_m" in valid_keys()
+    True
+    """
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += valid_keys(field.annotation, f"{prefix}{name}.")
+    return keys

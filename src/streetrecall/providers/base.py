@@ -1,0 +1,76 @@
+"""What every source of street-level imagery answers: coverage near a point, all dates of a place, a capture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Panorama:
+    """A panorama: position in EPSG:4326, month ``YYYY-MM`` or empty."""
+
+    pano_id: str
+    lat: float
+    lon: float
+    month: str
+    licence: str
+    attribution: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The answer at a grid point. ``panorama`` is None where there is no imagery; ``status`` is the provider's word."""
+
+    point_id: int
+    status: str
+    panorama: Panorama | None
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture to take: a heading slot (0-3) of one panorama (one date) of a place."""
+
+    place: int
+    slot: int
+    heading_deg: float  # NaN where unknown
+    date_index: int  # 0 is the newest
+    panorama: Panorama
+    split: str
+    subset: str
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What came of a view. ``data`` is the encoded picture, empty unless the status is ok or blank."""
+
+    view: View
+    status: str  # ok, blank, gone or failed
+    reason: str
+    data: bytes
+
+
+class Provider(Protocol):
+    """A source of imagery. Built by ``streetrecall.providers.open_provider`` and closed by its context manager."""
+
+    name: str
+    namespace: str  # keys the ledger: the name and whatever else makes answers differ (endpoint, city, folder)
+    shareable: bool  # may the team's remote hold its pictures
+
+    def coverage(self, points: pd.DataFrame, radius_m: float) -> Iterator[Coverage]:
+        """One answer for each point of ``points`` (GRID columns) that the provider knows anything of."""
+        ...
+
+    def views(self, locations: pd.DataFrame) -> Iterator[View]:
+        """Every date x four headings at each of ``locations`` (LOCATIONS columns)."""
+        ...
+
+    def capture(self, views: Iterable[View]) -> Iterator[Capture]:
+        """Take the pictures, in any order; one answer for each view, never an exception for a single bad one."""
+        ...
+
+    def close(self) -> None: ...

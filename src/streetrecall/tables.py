@@ -1,0 +1,220 @@
+"""The tables that pass from stage to stage: their columns, and the only code that reads and writes them.
+
+Every table is a Parquet file. Months are ``YYYY-MM`` strings, positions are WGS 84 degrees (EPSG:4326) in ``lat`` and
+``lon``, projected positions are metres in ``x`` (east) and ``y`` (north) of ``params.yaml: city.crs``. Text columns
+hold the empty string where there is nothing to say; they are never null.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streetrecall.errors import UserError
+
+
+@dataclass(frozen=True)
+class Table:
+    """Name, columns (name -> pandas dtype) and key (the columns that identify a row, also its sort order)."""
+
+    name: str
+    columns: dict[str, str]
+    key: tuple[str, ...]
+    doc: str
+
+
+def _table(name: str, doc: str, key: tuple[str, ...], **columns: str) -> Table:
+    return Table(name, columns, key, doc)
+
+
+GRID = _table(
+    "grid",
+    "A point of the city's grid. Stored as GeoParquet with a point geometry; row order is the scan order.",
+    ("point_id",),
+    point_id="int64",  # running index of the points inside the polygon, in scan order
+    lat="float64",
+    lon="float64",
+)
+
+PANORAMAS = _table(
+    "panoramas",
+    "A panorama found near a grid point; each panorama once, with the grid point that found it.",
+    ("pano_id",),
+    pano_id="str",
+    lat="float64",
+    lon="float64",
+    month="str",  # of the capture; empty where the provider does not say
+    point_id="int64",
+    offset_m="float64",  # geodesic distance from the grid point
+    provider="str",
+    licence="str",
+    attribution="str",
+)
+
+NO_COVERAGE = _table(
+    "no_coverage",
+    "A grid point that was asked and has no imagery.",
+    ("point_id",),
+    point_id="int64",
+    lat="float64",
+    lon="float64",
+    status="str",  # the provider's word for it
+)
+
+LOCATIONS = _table(
+    "locations",
+    "A place to collect, picked by the levels of shrinking radius.",
+    ("place",),
+    place="int64",  # running index over all levels, in picking order
+    rank="int64",  # index among all panoramas sorted by distance to the start point
+    pano_id="str",
+    lat="float64",
+    lon="float64",
+    x="float64",
+    y="float64",
+    month="str",
+    start_distance_m="float64",
+    radius_m="float64",  # of the level that picked it
+    level="int64",  # 0 is the widest
+    split="str",  # train, validation or test
+)
+
+CAPTURES = _table(
+    "captures",
+    "A picture asked of the provider: one row a (place, panorama, heading slot), whether it could be had or not.",
+    ("place", "slot", "month", "pano_id"),
+    place="int64",
+    slot="int64",  # 0-3: quarter turns from the place's first heading
+    heading_deg="float64",  # compass heading of the view, clockwise from north; NaN where unknown (archive)
+    date_index="int64",  # 0 is the newest
+    month="str",
+    pano_id="str",
+    split="str",
+    subset="str",  # split and its collection, such as test_v1
+    lat="float64",
+    lon="float64",
+    status="str",  # ok, blank, gone or failed
+    reason="str",  # why not ok
+    shard="str",  # path below the captures folder; empty unless ok or blank
+    offset="int64",  # of the first byte in the shard; -1 without a picture
+    size="int64",  # bytes
+    sha256="str",
+    width="int64",
+    height="int64",
+    format="str",  # JPEG or PNG
+    provider="str",
+    licence="str",
+    attribution="str",
+    source="str",  # where it came from (an archive's file name below its folder), for error messages
+)
+
+IMAGES = _table(
+    "images",
+    "A 224 x 224 picture for the model. `quarantine` says why a picture takes no part; empty if it does.",
+    ("image_id",),
+    image_id="int64",  # running index, in the order (split, place, slot, month newest first)
+    place="int64",
+    slot="int64",
+    heading_deg="float64",
+    date_index="int64",
+    month="str",
+    pano_id="str",
+    split="str",
+    subset="str",
+    lat="float64",
+    lon="float64",
+    x="float64",
+    y="float64",
+    shard="str",  # path below the crops folder
+    offset="int64",
+    size="int64",
+    sha256="str",  # of the JPEG
+    phash="str",  # 64-bit perceptual hash (DCT), 16 hexadecimal digits
+    luminance_mean="float64",  # 0-255
+    luminance_std="float64",
+    width="int64",
+    height="int64",
+    quarantine="str",  # reason, such as blank, duplicate_across_places, duplicate_across_splits
+    provider="str",
+    licence="str",
+    attribution="str",
+    source="str",
+)
+
+DESCRIPTORS = _table(
+    "descriptors",
+    "Row i describes row i of descriptors.npy. Query: the newest of its (place, slot); gallery: all older.",
+    ("image_id",),
+    image_id="int64",
+    place="int64",
+    slot="int64",
+    month="str",
+    split="str",
+    subset="str",
+    lat="float64",
+    lon="float64",
+    x="float64",
+    y="float64",
+    role="str",  # query or gallery
+)
+
+TABLES = {t.name: t for t in (GRID, PANORAMAS, NO_COVERAGE, LOCATIONS, CAPTURES, IMAGES, DESCRIPTORS)}
+
+
+def read(table: Table, path: str | Path) -> pd.DataFrame:
+    """Read a table of this project; its columns must be those of ``table``.
+
+    Raises:
+        UserError: the file is missing, is not Parquet, or lacks a column.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(
+            f"{path}: there is no such file; the stage that writes the table '{table.name}' has not run (dvc repro)"
+        )
+    try:
+        frame = pq.read_table(path).to_pandas()  # not pandas.read_parquet: a GeoParquet's geometry stays bytes, cheaply
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path}: not a readable Parquet file ({error}); run the stage that writes it again") from error
+    missing = [c for c in table.columns if c not in frame.columns]
+    if missing:
+        raise UserError(f"{path}: the table '{table.name}' lacks the columns {', '.join(missing)}")
+    return frame[list(table.columns)]
+
+
+def conform(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
+    """Give ``frame`` the columns, types and row order of ``table``.
+
+    Raises:
+        UserError: a column is missing, holds a null where text or a whole number is due, or two rows share a key.
+    """
+    missing = [c for c in table.columns if c not in frame.columns]
+    if missing:
+        raise UserError(f"table '{table.name}' is to be written without the columns {', '.join(missing)}")
+    frame = frame[list(table.columns)]
+    for column, dtype in table.columns.items():
+        if dtype != "float64" and frame[column].isna().any():
+            where = frame.index[frame[column].isna()][0]
+            raise UserError(f"table '{table.name}', column '{column}', row {where}: empty where a value is due")
+    frame = frame.astype(table.columns).sort_values(list(table.key), kind="stable", ignore_index=True)
+    double = frame.duplicated(list(table.key))
+    if double.any():
+        first = frame.loc[double, list(table.key)].iloc[0].to_dict()
+        raise UserError(f"table '{table.name}': {int(double.sum())} rows repeat a key, the first is {first}")
+    return frame
+
+
+def write(table: Table, frame: pd.DataFrame, path: str | Path) -> Path:
+    """Write ``frame`` as ``table``: same rows, same bytes; whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    schema = pa.Table.from_pandas(conform(table, frame), preserve_index=False).replace_schema_metadata(None)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(schema, partial, compression="zstd")
+    partial.replace(path)
+    return path

@@ -1,0 +1,33 @@
+"""Shared fixtures. Tests of real input take the archive's folder from STREETRECALL_ARCHIVE and skip without it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from streetrecall.params import Params, load
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def archive() -> Path:
+    """The real archive's folder, in the original layout."""
+    folder = os.environ.get("STREETRECALL_ARCHIVE")
+    if not folder:
+        pytest.skip("STREETRECALL_ARCHIVE is unset: no real pictures to test on")
+    return Path(folder).resolve()
+
+
+@pytest.fixture
+def params() -> Params:
+    """The project's own params.yaml."""
+    return load(ROOT / "params.yaml")
+
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test touches the user's store of captures."""
+    monkeypatch.setenv("STREETRECALL_STORE", str(tmp_path_factory.mktemp("store")))
