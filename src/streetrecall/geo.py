@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -90,7 +90,7 @@ def read_polygon(path: str | Path, crs: str, features: str = "all") -> MultiPoly
     if named and not any(code in named.upper().replace("::", ":") for code in ("CRS84", "EPSG:4326")):
         raise UserError(f"{path}: its coordinates are in {named}; save it in EPSG:4326 (ogr2ogr -t_srs EPSG:4326 ...)")
 
-    parts = []
+    parts: list[Polygon | MultiPolygon] = []
     geometries = _geometries(document, path)
     for number, geometry in enumerate(geometries[:1] if features == "first" else geometries):
         where = f"{path}: feature {number}"
@@ -98,18 +98,16 @@ def read_polygon(path: str | Path, crs: str, features: str = "all") -> MultiPoly
         if kind not in ("Polygon", "MultiPolygon"):
             raise UserError(f"{where} is {kind or 'without a geometry'}; a city is a Polygon or a MultiPolygon")
         try:
-            shapes = shapely.force_2d(shape(geometry))
+            drawn = cast("Polygon | MultiPolygon", shapely.force_2d(shape(geometry)))
         except (TypeError, ValueError, IndexError, KeyError, shapely.errors.ShapelyError) as error:
             raise UserError(f"{where}: its coordinates are not those of a {kind} ({error})") from error
-        if shapes.is_empty or not shapes.bounds:
+        if drawn.is_empty:
             raise UserError(f"{where} is empty; draw the city's polygon")
-        _check_degrees(shapes, crs, where)
-        _check_simple(shapes, where)
-        parts.append(shapes)
-    if len(parts) > 1:
-        joined = shapely.union_all(parts)
-        return joined if isinstance(joined, MultiPolygon) else MultiPolygon([joined])
-    return parts[0] if isinstance(parts[0], MultiPolygon) else MultiPolygon([parts[0]])
+        _check_degrees(drawn, crs, where)
+        _check_simple(drawn, where)
+        parts.append(drawn)
+    whole = shapely.union_all(parts) if len(parts) > 1 else parts[0]
+    return whole if isinstance(whole, MultiPolygon) else MultiPolygon([cast("Polygon", whole)])
 
 
 def count_features(path: str | Path) -> int:

@@ -42,9 +42,9 @@ def run(params: Params, panoramas: Path, locations: Path, metrics: Path) -> None
     found = tables.read(tables.PANORAMAS, panoramas)
     if found.empty:
         raise UserError(f"{panoramas}: holds no panorama; see metrics/metadata.json for what the provider answered")
-    lost = found.index[~np.isfinite(found[["lat", "lon"]]).all(axis=1)]
+    lost = np.flatnonzero(~np.isfinite(found[["lat", "lon"]].to_numpy()).all(axis=1))
     if len(lost):
-        raise UserError(f"{panoramas}: panorama '{found.pano_id[lost[0]]}' (row {lost[0]}) has no position")
+        raise UserError(f"{panoramas}: panorama '{found['pano_id'].iloc[lost[0]]}' (row {lost[0]}) has no position")
     picked = order(found, params)
     tables.write(tables.LOCATIONS, picked, locations)
 
@@ -115,7 +115,8 @@ def pick(
             level_of[i], position[i] = level, len(picked)
             picked.append(i)
             near = np.asarray(tree.query_ball_point(xy[i], radius, return_sorted=False))
-            excluded[near[in_disc(*(xy[near] - xy[i]).T, radius, quadrant_segments)]] = 1
+            offset = xy[near] - xy[i]
+            excluded[near[in_disc(offset[:, 0], offset[:, 1], radius, quadrant_segments)]] = 1
     return level_of, position
 
 
@@ -133,6 +134,6 @@ def _near_any(tree: cKDTree, picked: list[int], radius: float, quadrant_segments
     inner = radius * np.cos(np.pi / (4 * quadrant_segments)) if quadrant_segments else radius
     inside = nearest < inner
     for i in np.flatnonzero(~inside & (nearest <= radius)):
-        around = picks.data[picks.query_ball_point(xy[i], radius)]
-        inside[i] = in_disc(*(xy[i] - around).T, radius, quadrant_segments).any()
+        offset = xy[i] - picks.data[picks.query_ball_point(xy[i], radius)]
+        inside[i] = in_disc(offset[:, 0], offset[:, 1], radius, quadrant_segments).any()
     return np.flatnonzero(inside)
