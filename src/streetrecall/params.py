@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from streetrecall.errors import UserError
 
@@ -100,8 +100,14 @@ class Crop(Section):
 
 class Floor(Section):
     size: Count
-    cells: Count
+    cells: Annotated[int, Field(ge=2)]
     orientations: Count
+
+    @model_validator(mode="after")
+    def _whole_cells(self) -> Floor:
+        if self.size % self.cells or self.size // self.cells < 2:
+            raise ValueError(f"a side of {self.size} pixels cannot be cut into {self.cells} equal cells")
+        return self
 
 
 class Train(Section):
