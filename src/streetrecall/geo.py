@@ -98,7 +98,8 @@ def read_polygon(path: str | Path, crs: str, features: str = "all") -> MultiPoly
         if kind not in ("Polygon", "MultiPolygon"):
             raise UserError(f"{where} is {kind or 'without a geometry'}; a city is a Polygon or a MultiPolygon")
         try:
-            drawn = cast("Polygon | MultiPolygon", shapely.force_2d(shape(geometry)))
+            with np.errstate(invalid="ignore"):  # what is not a number is told below
+                drawn = cast("Polygon | MultiPolygon", shapely.force_2d(shape(geometry)))
         except (TypeError, ValueError, IndexError, KeyError, shapely.errors.ShapelyError) as error:
             raise UserError(f"{where}: its coordinates are not those of a {kind} ({error})") from error
         if drawn.is_empty:
