@@ -33,7 +33,7 @@ def test_what_cannot_be_written_is_named_and_leaves_the_old_file(tmp_path: Path,
         tables.write(tables.NO_COVERAGE, gaps.drop(columns="status"), path)
     with pytest.raises(UserError, match="column 'status', row 1"):
         tables.write(tables.NO_COVERAGE, gaps.assign(status=["x", None]), path)
-    with pytest.raises(UserError, match=r"2 rows repeat a key|1 rows repeat a key"):
+    with pytest.raises(UserError, match="1 rows repeat a key"):
         tables.write(tables.NO_COVERAGE, gaps.assign(point_id=1), path)
     assert path.read_bytes() == good
 
