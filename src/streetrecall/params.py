@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from streetrecall.errors import UserError
 
@@ -31,6 +32,7 @@ class City(Section):
 class Grid(Section):
     spacing_m: Positive
     decimals: Annotated[int, Field(ge=0, le=15)]
+    features: Literal["first", "all"]
 
 
 class Metadata(Section):
@@ -71,6 +73,20 @@ class Order(Section):
     start: Annotated[list[float], Field(min_length=2, max_length=2)]
     levels: Annotated[list[Level], Field(min_length=1)]
     quadrant_segments: Annotated[int, Field(ge=0)]
+
+    @field_validator("start")
+    @classmethod
+    def _on_earth(cls, start: list[float]) -> list[float]:
+        if not (abs(start[0]) <= 90 and abs(start[1]) <= 180):
+            raise ValueError("not a latitude and a longitude in degrees")
+        return start
+
+    @field_validator("levels")
+    @classmethod
+    def _shrinking(cls, levels: list[Level]) -> list[Level]:
+        if any(a.radius_m <= b.radius_m for a, b in itertools.pairwise(levels)):
+            raise ValueError("the levels' radii must shrink from one to the next")
+        return levels
 
 
 class Simulated(Section):
