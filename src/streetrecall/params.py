@@ -37,6 +37,31 @@ class Grid(Section):
 
 class Metadata(Section):
     radius_m: Positive
+    decimals: Annotated[int, Field(ge=0, le=15)]
+
+
+class Scrape(Section):
+    headings_deg: Annotated[list[Annotated[float, Field(ge=0, lt=360)]], Field(min_length=1, max_length=4)]
+    width: Annotated[int, Field(ge=16, le=8192)]
+    height: Annotated[int, Field(ge=16, le=8192)]
+    quality: Annotated[int, Field(ge=1, le=100)]
+    blank_luminance: Annotated[float, Field(ge=0, le=255)]
+
+
+class Network(Section):
+    browsers: Annotated[int, Field(ge=1, le=64)]
+    recycle_captures: Count
+    ready_s: Positive
+    threads: Annotated[int, Field(ge=1, le=256)]
+    requests_per_second: Positive
+    burst: Count
+    timeout_s: Positive
+    tries: Annotated[int, Field(ge=1, le=50)]
+    backoff_s: Positive
+    backoff_limit_s: Positive
+    breaker_refusals: Count
+    breaker_pause_s: Positive
+    breaker_pauses: Annotated[int, Field(ge=0)]
 
 
 class Level(Section):
@@ -99,6 +124,8 @@ class Params(Section):
     city: City
     grid: Grid
     metadata: Metadata
+    scrape: Scrape
+    network: Network
     order: Order
     simulated: Simulated
     archive: Archive
