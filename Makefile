@@ -50,9 +50,9 @@ report: setup ## what a pull request would say: BASE=revision, by default origin
 sweep: setup ## queue a small grid of experiments, run them with two workers, print the comparison
 	@streetrecall sweep
 
-lock: setup ## resolve requirements.lock anew from pyproject.toml
+lock: setup ## resolve requirements.lock anew from pyproject.toml (LOCK=--upgrade takes newer releases)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--upgrade --custom-compile-command "make lock" --extra test --extra bench pyproject.toml --output-file requirements.lock
+		$(LOCK) --custom-compile-command "make lock" --extra test --extra bench pyproject.toml --output-file requirements.lock
 
 clean: ## remove the environment and what tools left; data, models, metrics and caches stay
 	@rm -rf .venv build site dvc_plots .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
