@@ -151,7 +151,7 @@ class GoogleProvider:
             return Coverage(int(point_id), status, panorama)
 
         try:
-            yield from concurrently(ask, rows, self._params.network.threads)
+            yield from concurrently(ask, rows, self._params.network.threads, self._client.stop)
         except DeniedError as denied:
             raise UserError(f"provider '{self.name}': {denied}") from None
 
@@ -164,7 +164,7 @@ class GoogleProvider:
         known = dict(self.notes.items())
         ids = [str(pano) for pano in locations["pano_id"]]
         missing = [pano for pano in ids if f"dates {pano}" not in known]
-        for pano, dates in concurrently(self._dates, missing, self._params.network.threads):
+        for pano, dates in concurrently(self._dates, missing, self._params.network.threads, self._client.stop):
             if isinstance(dates, str):
                 log.warning("panorama %s: its dates cannot be had: %s", pano, dates)
                 continue
@@ -284,11 +284,11 @@ def subset_names(locations: pd.DataFrame) -> dict[int, str]:
     return names
 
 
-def concurrently(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+def concurrently(work: Callable[[T], R], items: Iterable[T], threads: int, abandon: Callable[[], None]) -> Iterator[R]:
     """``work`` on every item by so many threads; each result as soon as it is there, in any order.
 
     No more items are under way than there are threads, so that little is lost when the process is killed. The first
-    exception ends it all.
+    exception ends it all; ``abandon`` then wakes those who wait.
     """
     todo = deque(items)
     with ThreadPoolExecutor(threads, thread_name_prefix="asker") as pool:
@@ -300,7 +300,6 @@ def concurrently(work: Callable[[T], R], items: Iterable[T], threads: int) -> It
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield future.result()
-        finally:
-            todo.clear()
-            for future in running:
-                future.cancel()
+        except BaseException:
+            abandon()
+            raise

@@ -61,6 +61,10 @@ class Gone(Final):
     """The service does not have it (any more)."""
 
 
+class Stopped(Final):
+    """The run ended while the request waited for its turn."""
+
+
 class Secret:
     """Text that shows in no print, log or traceback.
 
@@ -195,7 +199,7 @@ class Proxies:
     def __init__(self, urls: Sequence[str]) -> None:
         for url in urls:
             parts = urlsplit(url)
-            if parts.scheme not in ("http", "https", "socks5", "socks5h") or not parts.hostname:
+            if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise UserError(
                     "STREETRECALL_PROXIES: each proxy is a URL such as http://host:3128, apart by commas; "
                     f"{_without_password(url)!r} is not"
@@ -252,14 +256,15 @@ class Client:
         proxies: Proxies | None = None,
         environment: bool = True,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
         jitter: Callable[[], float] = lambda: random.uniform(0.5, 1.5),
     ) -> None:
         self.limits = limits
         self.proxies = proxies if proxies is not None else Proxies([])
-        self.breaker = Breaker(limits, clock, sleep)
+        self._stopped = threading.Event()
+        self._clock, self._sleep, self._jitter = clock, sleep or self._doze, jitter
+        self.breaker = Breaker(limits, clock, self._sleep)
         self._environment = environment
-        self._clock, self._sleep, self._jitter = clock, sleep, jitter
         self._buckets: dict[str, TokenBucket] = {}
         self._lock = threading.Lock()
         self._own = threading.local()
@@ -268,7 +273,16 @@ class Client:
         if _REDACT not in logger.filters:
             logger.addFilter(_REDACT)
 
+    def stop(self) -> None:
+        """Wake all threads that wait: the run is over, and each of their requests ends with `Stopped`."""
+        self._stopped.set()
+
+    def _doze(self, seconds: float) -> None:
+        if self._stopped.wait(seconds):
+            raise Stopped("the run has ended")
+
     def close(self) -> None:
+        self.stop()
         with self._lock:
             for session in self._sessions:
                 session.close()

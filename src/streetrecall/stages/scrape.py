@@ -36,7 +36,8 @@ from streetrecall.providers.base import Capture, Provider, View
 
 log = logging.getLogger(__name__)
 
-BATCH = 256  # pictures of a local provider that share their waits for the disk
+BATCH = 2048  # pictures of a local provider that share their waits for the disk, or so many bytes of them
+BATCH_BYTES = 1 << 26
 FIRST_GUESS = 3.0  # pictures a second and browser, for the estimate before a first run
 SUFFIX = {"JPEG": "jpg", "PNG": "png"}
 
@@ -124,7 +125,7 @@ def fetch(params: Params, provider: Provider, ledger: Ledger, namespace: str, pl
     if not wanted:
         return
     run_id = ledger.start_run(namespace, len(plan), len(wanted))
-    attempts = 0
+    attempts = held = 0
     counts: Counter[str] = Counter()
     batch: list[Entry] = []
 
@@ -149,9 +150,11 @@ def fetch(params: Params, provider: Provider, ledger: Ledger, namespace: str, pl
                     entry = judge(params, capture, before.tries if before and provider.network else 0, provider.network)
                     known[key] = Entry(*key, entry.status, entry.reason, entry.tries, entry.next_try)
                     batch.append(entry)
+                    held += len(entry.data)
                     attempts += 1
-                    if provider.network or len(batch) >= BATCH:
+                    if provider.network or len(batch) >= BATCH or held >= BATCH_BYTES:
                         record()
+                        held = 0
                         ledger.update_run(run_id, attempts)
                     if entry.next_try is None:
                         del due[key]
