@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from streetrecall.errors import UserError
 
@@ -32,6 +33,7 @@ class City(Section):
 class Grid(Section):
     spacing_m: Positive
     decimals: Annotated[int, Field(ge=0, le=15)]
+    features: Literal["first", "all"]
 
 
 class Metadata(Section):
@@ -48,6 +50,20 @@ class Order(Section):
     levels: Annotated[list[Level], Field(min_length=1)]
     quadrant_segments: Annotated[int, Field(ge=0)]
 
+    @field_validator("start")
+    @classmethod
+    def _on_earth(cls, start: list[float]) -> list[float]:
+        if not (abs(start[0]) <= 90 and abs(start[1]) <= 180):
+            raise ValueError("not a latitude and a longitude in degrees")
+        return start
+
+    @field_validator("levels")
+    @classmethod
+    def _shrinking(cls, levels: list[Level]) -> list[Level]:
+        if any(a.radius_m <= b.radius_m for a, b in itertools.pairwise(levels)):
+            raise ValueError("the levels' radii must shrink from one to the next")
+        return levels
+
 
 class Simulated(Section):
     seed: Seed
@@ -61,10 +77,32 @@ class Google(Section):
     accept_terms: bool
 
 
+class Quarantine(Section):
+    reasons: list[Literal["blank", "duplicate_across_splits", "duplicate_across_places", "duplicate_within_place"]]
+    blank_mean: NonNegative
+    blank_std: NonNegative
+    phash_distance: Annotated[int, Field(ge=0, le=64)]
+
+
 class Crop(Section):
     box: Annotated[list[int], Field(min_length=4, max_length=4)]
     size: Count
     quality: Annotated[int, Field(ge=1, le=100)]
+    quarantine: Quarantine
+
+    @field_validator("box")
+    @classmethod
+    def _a_box(cls, box: list[int]) -> list[int]:
+        left, top, right, bottom = box
+        if not (0 <= left < right and 0 <= top < bottom):
+            raise ValueError("not a box: left, top, right, bottom, with left < right and top < bottom")
+        return box
+
+
+class Floor(Section):
+    size: Count
+    cells: Count
+    orientations: Count
 
 
 class Train(Section):
@@ -160,6 +198,7 @@ class Params(Section):
     archive: Archive
     google: Google
     crop: Crop
+    floor: Floor
     train: Train
     index: Index
     evaluate: Evaluate
