@@ -113,8 +113,22 @@ class Index(Section):
     kind: Literal["auto", "exact", "ah", "tree"]
 
 
+class Location(Section):
+    neighbours: Annotated[int, Field(ge=2)]
+    temperature: Positive
+    agree_m: Positive
+    agreement: Share
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    difficulty_floor_m: Positive
+    radius_floor_m: NonNegative
+
+
 class Evaluate(Section):
-    bootstrap_draws: Count
+    seed: Seed
+    bootstrap_draws: Annotated[int, Field(ge=100)]
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    before_year: Annotated[int, Field(ge=1000, le=9999)]
+    location: Location
 
 
 class CheckGrid(Section):
