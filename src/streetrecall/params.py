@@ -175,6 +175,7 @@ class CheckCrops(Section):
     min_rows: Count
     min_luminance_mean: NonNegative
     min_luminance_std: NonNegative
+    max_shared_share: Share
     near_equal_bits: Annotated[int, Field(ge=0, le=63)]
     max_near_equal_share: Share
     min_split_distance_m: NonNegative
@@ -192,6 +193,13 @@ class CheckDescriptors(Section):
     max_similarity_mean: Annotated[float, Field(ge=-1, le=1)]
 
 
+class CheckPredictions(Section):
+    min_rows: Count
+    min_answered_share: Share
+    distance_tolerance_m: Positive
+    distance_tolerance_share: NonNegative
+
+
 class Checks(Section):
     listed_ids: Count
     grid: CheckGrid
@@ -200,6 +208,7 @@ class Checks(Section):
     captures: CheckCaptures
     crops: CheckCrops
     descriptors: CheckDescriptors
+    predictions: CheckPredictions
 
 
 class Params(Section):

@@ -22,6 +22,7 @@ INPUTS = {
     "floor": Path("models/floor"),
     "index": Path("models/index"),
 }
+VALIDATED = ("floor/descriptors.npy", "floor/rows.parquet", "index/descriptors.npy", "index/rows.parquet")
 _SEED = 20231
 
 

@@ -17,7 +17,8 @@ from streetrecall.expectations.custom import ExpectNearestNeighbourToBeBetween
 from streetrecall.expectations.gate import Batch, expect
 from streetrecall.params import Params
 
-INPUTS = {"grid": Path("data/grid.parquet")}
+INPUTS = {"grid": Path("data/grid.parquet"), "cities": Path("data/cities"), "archive": Path("data/archive")}
+VALIDATED = ("grid",)
 
 
 def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
@@ -33,6 +34,10 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     geometry = shapely.from_wkb(stored["geometry"].to_numpy(zero_copy_only=False))
     grid["geometry_lon"], grid["geometry_lat"] = shapely.get_x(geometry), shapely.get_y(geometry)
     grid["crs"] = pd.Series([_crs(stored.schema.metadata or {})] * len(grid), dtype="str")
+    path = geo.polygon_path(params, inputs["cities"], inputs["archive"])
+    polygon = geo.round_polygon(geo.read_polygon(path, params.city.crs, params.grid.features), params.grid.decimals)
+    shapely.prepare(polygon)
+    grid["inside"] = shapely.contains_xy(polygon, grid["lon"], grid["lat"])
     # A grid of n steps along its shorter side stretches them by up to one part in n, to end at the edge.
     shorter = max(1.0, min(np.ptp(grid["x"]), np.ptp(grid["y"])) / spacing) if len(grid) else 1.0
     tolerance = limits.spacing_tolerance
@@ -80,6 +85,13 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
             column_A="lon",
             column_B="geometry_lon",
             ignore_row_if="neither",
+        ),
+        expect(
+            gxe.ExpectColumnValuesToBeInSet,
+            "A point outside the polygon is outside the city, or of an older polygon.",
+            "the polygon, city.name or grid.decimals has changed since: dvc repro grid",
+            column="inside",
+            value_set=[True],
         ),
         expect(
             ExpectNearestNeighbourToBeBetween,

@@ -21,6 +21,7 @@ from streetrecall.expectations.gate import Batch, expect
 from streetrecall.params import Params
 
 INPUTS = {"locations": Path("data/locations.parquet"), "panoramas": Path("data/panoramas.parquet")}
+VALIDATED = ("locations",)
 
 
 def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:

@@ -24,6 +24,7 @@ INPUTS = {
     "no_coverage": Path("data/no_coverage.parquet"),
     "grid": Path("data/grid.parquet"),
 }
+VALIDATED = ("panoramas", "no_coverage")
 MONTH = r"^[0-9]{4}-(?:0[1-9]|1[0-2])$"
 
 

@@ -22,13 +22,13 @@ def read(rows: pd.DataFrame, root: Path) -> pd.DataFrame:
     ``read_error`` is null for a picture that is whole: bytes there, header readable, end marker in place. Pixels are
     not decoded: the hash says that they are those that the stage wrote.
     """
-    answers: list[tuple[str, str, int, int, str | None]] = []
+    answers: list[tuple[str | None, str, int, int, str | None]] = []
     with ShardReader(root) as shards:
         for shard, offset, size in zip(rows["shard"], rows["offset"], rows["size"], strict=True):
             try:
                 data = shards.read(shard, int(offset), int(size))
             except (UserError, OSError) as error:
-                answers.append(("", "", 0, 0, str(error).removeprefix(f"{root}/")))
+                answers.append((None, "", 0, 0, str(error).removeprefix(f"{root}/")))
                 continue
             answers.append((hashlib.sha256(data).hexdigest(), *_header(data)))
     columns = ["read_sha256", "read_format", "read_width", "read_height", "read_error"]
