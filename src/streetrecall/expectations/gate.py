@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import re
 import warnings
@@ -16,11 +15,13 @@ import great_expectations as gx
 import numpy as np
 import pandas as pd
 from great_expectations.core import ExpectationSuite, ExpectationValidationResult
-from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.data_context.types.base import (
+    DataContextConfig,
+    InMemoryStoreBackendDefaults,
+    ProgressBarsConfig,
+)
 from great_expectations.expectations.registry import get_renderer_impl
 from great_expectations.render import LegacyRendererType
-
-logging.getLogger("great_expectations").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,14 @@ def validate(name: str, batches: Sequence[Batch], listed: int) -> dict[str, Any]
         one mapping an expectation, in the order of the suites. Only numbers, text and lists of them; no times, paths
         or NaN, floats rounded to six significant digits.
     """
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    context = gx.get_context(
+        mode="ephemeral",
+        project_config=DataContextConfig(
+            store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+            progress_bars=ProgressBarsConfig(globally=False),
+            analytics_enabled=False,
+        ),
+    )
     source = context.data_sources.add_pandas("streetrecall")
     results: list[dict[str, Any]] = []
     for batch in batches:
