@@ -9,6 +9,7 @@ weighted sums, and all draws of all statistics are one matrix product.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -29,6 +30,7 @@ class Interval:
     high: float | None
 
 
+@lru_cache(maxsize=32)
 def place_weights(places: int, draws: int, seed: int) -> Floats:
     """How often each place is drawn in each of ``draws`` resamples: (draws, places), every row sums to ``places``.
 
@@ -36,7 +38,9 @@ def place_weights(places: int, draws: int, seed: int) -> Floats:
     array([3., 3.])
     """
     generator = np.random.Generator(np.random.PCG64(seed))
-    return generator.multinomial(places, np.full(places, 1 / places), size=draws).astype(np.float64)
+    weights = generator.multinomial(places, np.full(places, 1 / places), size=draws).astype(np.float64)
+    weights.flags.writeable = False  # kept for the next statistic
+    return weights
 
 
 def place_sums(place: Ints, values: ArrayLike) -> Floats:
