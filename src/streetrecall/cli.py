@@ -24,6 +24,9 @@ COMMANDS = {
     "train": ("streetrecall.stages.train", "stage: train the embedder"),
     "index": ("streetrecall.stages.index", "stage: describe all pictures and index them"),
     "evaluate": ("streetrecall.stages.evaluate", "stage: measure recall, error and calibration"),
+    "summary": ("streetrecall.summary", "print the last evaluation, model beside floor"),
+    "compare": ("streetrecall.compare", "is one revision better than another? a paired bootstrap over places"),
+    "plots": ("streetrecall.plots", "draw the plots of the last run, and one page that shows them"),
     "check": ("streetrecall.stages.check", "stage: validate a table by its Great Expectations suite"),
 }
 
