@@ -25,6 +25,11 @@ COMMANDS = {
     "index": ("streetrecall.stages.index", "stage: describe all pictures and index them"),
     "evaluate": ("streetrecall.stages.evaluate", "stage: measure recall, error and calibration"),
     "check": ("streetrecall.stages.check", "stage: validate a table by its Great Expectations suite"),
+    "set": ("streetrecall.override", "change values of params.yaml, its comments kept"),
+    "report": ("streetrecall.report", "what a change did: staleness, metrics, params, data, plots"),
+    "plots": ("streetrecall.plots", "draw the plots of the last run as SVG and one page that loads nothing"),
+    "sweep": ("streetrecall.sweep", "queue a grid of experiments, run them, compare them"),
+    "uploads": ("streetrecall.uploads", "list or abort what interrupted pushes left in the S3 remote"),
 }
 
 

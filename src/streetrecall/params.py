@@ -91,6 +91,7 @@ class Params(Section):
     train: Train
     index: Index
     evaluate: Evaluate
+    guard: dict[str, NonNegative]
 
 
 def load(path: str | Path = "params.yaml") -> Params:
