@@ -1,8 +1,8 @@
 """Does dvc.lock agree with the code, the parameters and the metrics? Answered without data, as on a pull request.
 
-``dvc repro --dry --allow-missing`` does not tell: where data is absent it may stop at an error of its own. So three things
-are asked: DVC's own status, of which only what is merely absent here is forgiven; that each stage was run on what its
-producers made (hash against hash within dvc.lock); and that every result that git holds is the one dvc.lock names.
+``dvc repro --dry --allow-missing`` does not tell: where data is absent it may stop at an error of its own. So three
+things are asked: DVC's own status, of which only what is merely absent here is forgiven; that each stage was run on
+what its producers made (hash against hash within dvc.lock); that every result git holds is the one dvc.lock names.
 """
 
 from __future__ import annotations

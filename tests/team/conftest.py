@@ -86,6 +86,7 @@ def _template(tmp_path_factory: pytest.TempPathFactory, team_env: dict[str, str]
     project.git("init", "-q")
     project.dvc("init", "-q")
     shutil.copyfile(ROOT / ".dvc/config", root / ".dvc/config")
+    shutil.copytree(ROOT / ".dvc/unshared", root / ".dvc/unshared")
     shutil.copyfile(ROOT / "params.yaml", root / "params.yaml")
     shutil.copyfile(HERE / "skeleton.py", root / "stages.py")
     shutil.copyfile(HERE / "dvc.yaml.txt", root / "dvc.yaml")

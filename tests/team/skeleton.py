@@ -38,7 +38,7 @@ def crop(provider: str, quality: str) -> None:
         for other in ("local", "shared"):
             Path(f"data/crops/{other}/{split}").mkdir(parents=True, exist_ok=True)
         shard = Path(f"data/crops/{kind}/{split}/{split}-00000.tar")
-        shard.write_bytes(random.Random(f"{split}{quality}").randbytes(50_000))
+        shard.write_bytes(random.Random(f"{provider}{split}{quality}").randbytes(50_000))
     write("data/crops/images.txt", f"{kind} {quality}\n")
     metric("metrics/crop.json", images={"train": 30, "validation": 10, "test": 20}, quarantined=int(quality) % 5)
 
