@@ -1,23 +1,20 @@
 #!/bin/sh
-# Run the pipeline, then print its metrics. With STREETRECALL_ARCHIVE set, as an experiment on that folder of pictures:
-# params.yaml says afterwards what was run, and `dvc exp show` sets it beside the committed result.
+# Run the pipeline, then print its metrics. With STREETRECALL_ARCHIVE set, on that folder of pictures: params.yaml says
+# so afterwards, and `git checkout params.yaml dvc.lock metrics && dvc checkout` goes back to what is committed.
 set -eu
 archive=${STREETRECALL_ARCHIVE:-}
 if [ -n "$archive" ]; then
-    [ -d "$archive" ] || { echo "repro: STREETRECALL_ARCHIVE=$archive: there is no such folder" >&2; exit 2; }
+    [ -d "$archive" ] || {
+        echo "repro: STREETRECALL_ARCHIVE=$archive: there is no such folder" >&2
+        exit 2
+    }
     archive=$(cd "$archive" && pwd)
 fi
 cd "$(dirname "$0")/.."
-unset PYTHONDONTWRITEBYTECODE
-if [ -z "$archive" ]; then
-    scripts/chromium.sh
-    dvc repro
-else
-    # An experiment is a commit, and a fresh machine has not said who commits.
-    if ! git config user.email >/dev/null; then
-        export GIT_AUTHOR_NAME=streetrecall GIT_AUTHOR_EMAIL=streetrecall@localhost
-        export GIT_COMMITTER_NAME=streetrecall GIT_COMMITTER_EMAIL=streetrecall@localhost
-    fi
-    dvc exp run -S provider=archive -S "archive.path=$archive"
+if [ -n "$archive" ]; then
+    quoted=$(printf %s "$archive" | sed "s/'/''/g")
+    streetrecall set provider=archive "archive.path='$quoted'"
 fi
+grep -q '^provider: archive' params.yaml || scripts/chromium.sh
+dvc repro
 streetrecall summary

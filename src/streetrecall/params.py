@@ -259,6 +259,7 @@ class Params(Section):
     index: Index
     evaluate: Evaluate
     checks: Checks
+    guard: dict[str, NonNegative]
 
 
 def load(path: str | Path = "params.yaml") -> Params:
