@@ -32,7 +32,7 @@ HORIZON = 0.448
 QUALITY = 88
 
 
-class _Cache:
+class Cache:
     """The last ``size`` results by key; threads that miss at once compute twice rather than wait."""
 
     def __init__(self, size: int) -> None:
@@ -73,8 +73,8 @@ class Renderer:
     def __init__(self, city: City) -> None:
         self.city = city
         self.atlas = textures.atlas()
-        self._looks = _Cache(24)
-        self._scenes = _Cache(12)
+        self._looks = Cache(24)
+        self._scenes = Cache(12)
         w = city.walls
         self._walls = (w.x0, w.y0, w.x1, w.y1, w.eaves, w.roof, w.setback, w.kind, w.building, w.length)
         self._grid()
@@ -360,7 +360,7 @@ class Renderer:
         return np.asarray(img, dtype=np.uint8)
 
 
-_grains = _Cache(16)
+_grains = Cache(16)
 
 
 def _grain(h: int, w: int, noise: float) -> NDArray[np.int16]:
@@ -381,7 +381,12 @@ def jpeg(picture: Bytes, quality: int = QUALITY) -> bytes:
     return data.tobytes()
 
 
-_renderers = _Cache(2)
+def grey(width: int, height: int) -> Bytes:
+    """What the static-image contract serves where there is no imagery."""
+    return np.full((height, width, 3), 228, np.uint8)
+
+
+_renderers = Cache(2)
 
 
 def renderer(city: City) -> Renderer:
