@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from streetrecall.errors import UserError
 
@@ -31,10 +32,36 @@ class City(Section):
 class Grid(Section):
     spacing_m: Positive
     decimals: Annotated[int, Field(ge=0, le=15)]
+    features: Literal["first", "all"]
 
 
 class Metadata(Section):
     radius_m: Positive
+    decimals: Annotated[int, Field(ge=0, le=15)]
+
+
+class Scrape(Section):
+    headings_deg: Annotated[list[Annotated[float, Field(ge=0, lt=360)]], Field(min_length=1, max_length=4)]
+    width: Annotated[int, Field(ge=16, le=8192)]
+    height: Annotated[int, Field(ge=16, le=8192)]
+    quality: Annotated[int, Field(ge=1, le=100)]
+    blank_luminance: Annotated[float, Field(ge=0, le=255)]
+
+
+class Network(Section):
+    browsers: Annotated[int, Field(ge=1, le=64)]
+    recycle_captures: Count
+    ready_s: Positive
+    threads: Annotated[int, Field(ge=1, le=256)]
+    requests_per_second: Positive
+    burst: Count
+    timeout_s: Positive
+    tries: Annotated[int, Field(ge=1, le=50)]
+    backoff_s: Positive
+    backoff_limit_s: Positive
+    breaker_refusals: Count
+    breaker_pause_s: Positive
+    breaker_pauses: Annotated[int, Field(ge=0)]
 
 
 class Level(Section):
@@ -46,6 +73,20 @@ class Order(Section):
     start: Annotated[list[float], Field(min_length=2, max_length=2)]
     levels: Annotated[list[Level], Field(min_length=1)]
     quadrant_segments: Annotated[int, Field(ge=0)]
+
+    @field_validator("start")
+    @classmethod
+    def _on_earth(cls, start: list[float]) -> list[float]:
+        if not (abs(start[0]) <= 90 and abs(start[1]) <= 180):
+            raise ValueError("not a latitude and a longitude in degrees")
+        return start
+
+    @field_validator("levels")
+    @classmethod
+    def _shrinking(cls, levels: list[Level]) -> list[Level]:
+        if any(a.radius_m <= b.radius_m for a, b in itertools.pairwise(levels)):
+            raise ValueError("the levels' radii must shrink from one to the next")
+        return levels
 
 
 class Simulated(Section):
@@ -83,6 +124,8 @@ class Params(Section):
     city: City
     grid: Grid
     metadata: Metadata
+    scrape: Scrape
+    network: Network
     order: Order
     simulated: Simulated
     archive: Archive
