@@ -22,6 +22,10 @@ GEOD = Geod(ellps="WGS84")
 ARCHIVE_POLYGON = Path("data_collection_process/create_grid_with_possible_locations/Stockholm.geojson")
 DEFAULT_CITY = "stockholm-district"
 
+# A ring that touches itself is formally invalid, and rounding makes such rings; a crossing of this size (some 0.6 m2
+# in Sweden) or less is taken for one.
+_HARMLESS_FLAW_DEG2 = 1e-10
+
 
 def project(lat: ArrayLike, lon: ArrayLike, crs: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """East and north in metres of ``crs`` (such as ``EPSG:3006``) for degrees of EPSG:4326."""
@@ -62,11 +66,6 @@ def in_disc(dx: ArrayLike, dy: ArrayLike, radius_m: float, quadrant_segments: in
     half_side = np.pi / (4 * quadrant_segments)
     theta = np.arctan2(dy, dx) % (2 * half_side) - half_side
     return np.asarray(distance * np.cos(theta) < radius_m * np.cos(half_side))
-
-
-# A ring that touches itself is formally invalid, and rounding makes such rings; a crossing of this size (some 0.6 m2
-# in Sweden) or less is taken for one.
-_HARMLESS_FLAW_DEG2 = 1e-10
 
 
 def polygon_path(params: Params, cities: Path, archive: Path) -> Path:
