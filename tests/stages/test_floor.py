@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_rows_and_descriptors_agree(tmp_path: Path, params: Params) -> None:
     images = tables.read(tables.IMAGES, folder / "images.parquet").set_index("image_id")
     for i, image_id in enumerate(rows["image_id"]):
         seed = int(images["sha256"][image_id][1:])
-        grey = Image.open(__import__("io").BytesIO(picture(seed))).convert("L")
+        grey = Image.open(io.BytesIO(picture(seed))).convert("L")
         small = np.asarray(grey.resize((params.floor.size,) * 2, Image.Resampling.BOX))
         np.testing.assert_allclose(found[i], floor.hog(small, params.floor), atol=1e-3)
 
@@ -69,11 +70,8 @@ def test_hog_knows_direction_and_forgives_light(params: Params) -> None:
     scene = rng.integers(0, 100, (16, 16), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
     brighter = floor.hog(scene * np.uint8(2) + np.uint8(40), params.floor)
     other = rng.integers(0, 100, (16, 16), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
-    assert (
-        floor.hog(scene, params.floor) @ brighter
-        > 0.99
-        > floor.hog(scene, params.floor) @ floor.hog(other, params.floor)
-    )
+    described = floor.hog(scene, params.floor)
+    assert described @ brighter > 0.99 > described @ floor.hog(other, params.floor)
 
 
 def test_flat_picture_still_has_unit_norm(params: Params) -> None:
