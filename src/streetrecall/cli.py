@@ -25,6 +25,7 @@ COMMANDS = {
     "index": ("streetrecall.stages.index", "stage: describe all pictures and index them"),
     "evaluate": ("streetrecall.stages.evaluate", "stage: measure recall, error and calibration"),
     "check": ("streetrecall.stages.check", "stage: validate a table by its Great Expectations suite"),
+    "docs": ("streetrecall.expectations.docs", "build the checks' Data Docs, HTML to look at offline"),
 }
 
 
