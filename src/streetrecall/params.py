@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from streetrecall.errors import UserError
 
@@ -38,6 +38,31 @@ class Grid(Section):
 
 class Metadata(Section):
     radius_m: Positive
+    decimals: Annotated[int, Field(ge=0, le=15)]
+
+
+class Scrape(Section):
+    headings_deg: Annotated[list[Annotated[float, Field(ge=0, lt=360)]], Field(min_length=1, max_length=4)]
+    width: Annotated[int, Field(ge=16, le=8192)]
+    height: Annotated[int, Field(ge=16, le=8192)]
+    quality: Annotated[int, Field(ge=1, le=100)]
+    blank_luminance: Annotated[float, Field(ge=0, le=255)]
+
+
+class Network(Section):
+    browsers: Annotated[int, Field(ge=1, le=64)]
+    recycle_captures: Count
+    ready_s: Positive
+    threads: Annotated[int, Field(ge=1, le=256)]
+    requests_per_second: Positive
+    burst: Count
+    timeout_s: Positive
+    tries: Annotated[int, Field(ge=1, le=50)]
+    backoff_s: Positive
+    backoff_limit_s: Positive
+    breaker_refusals: Count
+    breaker_pause_s: Positive
+    breaker_pauses: Annotated[int, Field(ge=0)]
 
 
 class Level(Section):
@@ -67,6 +92,26 @@ class Order(Section):
 
 class Simulated(Section):
     seed: Seed
+    years: Annotated[list[Annotated[int, Field(ge=1990, le=2100)]], Field(min_length=2, max_length=2)]
+    block_m: Annotated[float, Field(ge=40, le=200)]
+    margin_m: Annotated[float, Field(ge=60, le=400)]
+    open_share: Share
+    park_share: Annotated[float, Field(ge=0, le=0.4)]
+    water_share: Annotated[float, Field(ge=0, le=0.4)]
+    undriven_share: Annotated[float, Field(ge=0, le=0.9)]
+    spot_spacing_m: Annotated[float, Field(ge=3, le=60)]
+    dates_mode: Annotated[float, Field(ge=1, le=16)]
+    dates_spread: NonNegative
+    position_error_m: Annotated[float, Field(ge=0, le=5)]
+    yaw_error: Annotated[float, Field(ge=0, le=20)]
+    twin_share: Share
+    repainted_share: Share
+    rebuilt_share: Share
+    parked_share: Share
+    people_share: Share
+    undated_share: Share
+    dark_share: Share
+    stuck_share: Share
 
 
 class Archive(Section):
@@ -101,8 +146,14 @@ class Crop(Section):
 
 class Floor(Section):
     size: Count
-    cells: Count
+    cells: Annotated[int, Field(ge=2)]
     orientations: Count
+
+    @model_validator(mode="after")
+    def _whole_cells(self) -> Floor:
+        if self.size % self.cells or self.size // self.cells < 2:
+            raise ValueError(f"a side of {self.size} pixels cannot be cut into {self.cells} equal cells")
+        return self
 
 
 class Train(Section):
@@ -216,6 +267,8 @@ class Params(Section):
     city: City
     grid: Grid
     metadata: Metadata
+    scrape: Scrape
+    network: Network
     order: Order
     simulated: Simulated
     archive: Archive
@@ -226,6 +279,7 @@ class Params(Section):
     index: Index
     evaluate: Evaluate
     checks: Checks
+    guard: dict[str, NonNegative]
 
 
 def load(path: str | Path = "params.yaml") -> Params:

@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reports", type=Path, default=Path("metrics/validation"), help="folder of the checks' reports (%(default)s)"
     )
-    parser.add_argument("--site", type=Path, default=Path("site/checks"), help="folder to write (%(default)s)")
+    parser.add_argument("--site", type=Path, default=Path("site"), help="folder to write (%(default)s)")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -31,7 +31,7 @@ def draw_map(rows: pd.DataFrame, predictions: pd.DataFrame, path: Path) -> None:
     width, height = (np.ptp(spots.to_numpy(), axis=0) + 1) if len(spots) else (1.0, 1.0)
     aspect = float(np.clip(height / width, 0.5, 1.6))
     with mpl.rc_context({"font.family": "DejaVu Sans", "font.size": 11, "path.simplify": False}):
-        figure = Figure(figsize=(10, 10 * aspect + 1.1), dpi=110, facecolor="#fbfaf7", layout="constrained")
+        figure = Figure(figsize=(10, 10 * aspect + 1.1), dpi=96, facecolor="#fbfaf7", layout="constrained")
         axes = figure.add_subplot(facecolor="#fbfaf7")
         axes.scatter(spots["x"], spots["y"], s=9, color=PLAIN, linewidths=0, label="other places", zorder=1)
         start = spots.reindex(lost["place"]).to_numpy()

@@ -21,4 +21,12 @@ def open_provider(params: Params, archive: Path) -> Provider:
         from streetrecall.providers.archive import Archive
 
         return Archive(archive)
+    if params.provider == "simulated":
+        from streetrecall.providers.simulated import SimulatedProvider
+
+        return SimulatedProvider(params)
+    if params.provider == "google":
+        from streetrecall.providers.google import GoogleProvider
+
+        return GoogleProvider.real(params)
     raise UserError(f"params.yaml: provider: there is no provider '{params.provider}'")

@@ -68,8 +68,8 @@ def ratio_intervals(
 
     The interval is the percentile interval over ``draws`` resamples of places. Where all places agree (everything
     found, or nothing) resampling shows no spread at all; then the exact binomial limit over P places stands in
-    (Clopper and Pearson 1934), such as low = (alpha / 2) ** (1 / P) when everything was found. With one place
-    there is no interval, without a counted query no value (None).
+    (Clopper and Pearson 1934), such as low = (alpha / 2) ** (1 / P) when everything was found. With one place,
+    or places that all have the same share in between, there is no interval; without a counted query no value (None).
 
     >>> place = np.repeat([1, 2, 3, 4], 2)
     >>> found = np.array([1, 1, 1, 0, 1, 1, 0, 0], bool)[:, None]
@@ -92,7 +92,10 @@ def ratio_intervals(
             low = beta.ppf(tail, len(sums), 1)
         elif value == 0:
             high = beta.ppf(1 - tail, 1, len(sums))
-        out.append(Interval(float(value), float(low), float(high)))
+        # Places that all agree on a share in between, as few places may, leave nothing to tell a spread from.
+        out.append(
+            Interval(float(value), float(low), float(high)) if low < high else Interval(float(value), None, None)
+        )
     return out
 
 
