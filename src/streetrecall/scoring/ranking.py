@@ -12,6 +12,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _SPARE = 8  # candidates beyond k that are compared again at full precision
+_TIE = 1e-6  # single precision tells no two similarities apart that are this near
 _CELLS = 8_000_000  # similarities held at a time
 
 
@@ -101,6 +102,7 @@ def rank(
         return Ranking(indices, similarities)
     for part, block in similarity_blocks(queries, gallery, query_group, gallery_group):
         candidates = np.sort(np.argpartition(block, len(gallery) - wide, axis=1)[:, -wide:], axis=1)
+        _prefer_lower_rows(block, candidates, k)
         valid = np.isfinite(np.take_along_axis(block, candidates, axis=1))
         exact = _dot(queries[part], gallery, candidates).round(9)
         exact[~valid] = -np.inf
@@ -108,6 +110,21 @@ def rank(
         similarities[part, : order.shape[1]] = np.take_along_axis(exact, order, axis=1)
         indices[part, : order.shape[1]] = np.take_along_axis(np.where(valid, candidates, -1), order, axis=1)
     return Ranking(indices, similarities)
+
+
+def _prefer_lower_rows(block: NDArray[np.float32], candidates: Ints, k: int) -> None:
+    """Where more rows tie for the k-th place than are candidates, as collapsed descriptors do, take the lowest."""
+    wide = candidates.shape[1]
+    if wide == block.shape[1] or wide <= k:
+        return
+    found = np.sort(np.take_along_axis(block, candidates, axis=1), axis=1)
+    last, least = found[:, wide - k], found[:, 0]
+    with np.errstate(invalid="ignore"):
+        crowded = np.flatnonzero(np.isfinite(last) & (last - least <= _TIE))
+    for row in crowded:
+        above = np.flatnonzero(block[row] > last[row] + _TIE)
+        tied = np.flatnonzero(np.abs(block[row] - last[row]) <= _TIE)
+        candidates[row] = np.sort(np.concatenate([above, tied])[:wide])
 
 
 def _dot(queries: NDArray[np.floating], gallery: NDArray[np.floating], candidates: Ints) -> Floats:
