@@ -28,6 +28,7 @@ COMMANDS = {
     "set": ("streetrecall.override", "change values of params.yaml, its comments kept"),
     "report": ("streetrecall.report", "what a change did: staleness, metrics, params, data, plots"),
     "plots": ("streetrecall.plots", "draw the plots of the last run as SVG and one page that loads nothing"),
+    "stale": ("streetrecall.staleness", "does dvc.lock agree with the code, the parameters and the metrics?"),
     "sweep": ("streetrecall.sweep", "queue a grid of experiments, run them, compare them"),
     "uploads": ("streetrecall.uploads", "list or abort what interrupted pushes left in the S3 remote"),
 }
