@@ -32,6 +32,7 @@ COMMANDS = {
     "docs": ("streetrecall.expectations.docs", "build the checks' Data Docs, HTML to look at offline"),
     "set": ("streetrecall.override", "change values of params.yaml, its comments kept"),
     "report": ("streetrecall.report", "what a change did: staleness, metrics, params, data, plots"),
+    "stale": ("streetrecall.staleness", "does dvc.lock agree with the code, the parameters and the metrics?"),
     "sweep": ("streetrecall.sweep", "queue a grid of experiments, run them, compare them"),
     "uploads": ("streetrecall.uploads", "list or abort what interrupted pushes left in the S3 remote"),
 }
