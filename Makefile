@@ -42,7 +42,7 @@ plots: setup ## draw the plots of the last run into dvc_plots/, as SVG and one H
 	@streetrecall plots
 
 docs: setup ## build the Data Docs of the last validation into site/, viewable offline
-	@streetrecall check --docs site
+	@streetrecall docs --site site
 
 report: setup ## what a pull request would say: BASE=revision, by default origin/main
 	@streetrecall report $(BASE)

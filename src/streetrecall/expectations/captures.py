@@ -150,7 +150,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
             "checks.captures.frames lists the sizes that crop can handle; scrape with one of them",
             column_A="read_width",
             column_B="read_height",
-            value_pairs_set=[tuple(frame) for frame in limits.frames],
+            pairs=[list(frame) for frame in limits.frames],
             row_condition=whole,
         ),
         expect(

@@ -75,7 +75,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
             "crop.size has changed since: dvc repro crop",
             column_A="read_width",
             column_B="read_height",
-            value_pairs_set=[(size, size)],
+            pairs=[[size, size]],
             row_condition=whole,
         ),
         expect(

@@ -10,7 +10,6 @@ from __future__ import annotations
 from string import Template
 from typing import Any, ClassVar
 
-import great_expectations.expectations as gxe
 import numpy as np
 import pandas as pd
 from great_expectations.execution_engine import PandasExecutionEngine
@@ -162,10 +161,25 @@ class ExpectColumnValuesToBeMonthsBetween(_Sentence, ColumnMapExpectation):
     sentence: ClassVar[str] = "$column: months must lie between $first and $last"
 
 
-class ExpectColumnPairValuesToBeOneOf(_Sentence, gxe.ExpectColumnPairValuesToBeInSet):
-    """The library's own, which it cannot put in words: the two values are one of ``value_pairs_set``."""
+class _OneOf(_ColumnPair):
+    condition_metric_name = "column_pair_values.one_of"
+    condition_value_keys = ("pairs",)
 
-    sentence: ClassVar[str] = "$column_A and $column_B must be one of $value_pairs_set"
+    @column_pair_condition_partial(engine=PandasExecutionEngine)
+    def _pandas(cls, column_A: pd.Series, column_B: pd.Series, pairs: list[list[Any]], **_: Any) -> pd.Series:
+        known = {tuple(pair) for pair in pairs}
+        return pd.Series([pair in known for pair in zip(column_A, column_B, strict=True)], index=column_A.index)
+
+
+class ExpectColumnPairValuesToBeOneOf(_Sentence, ColumnPairMapExpectation):
+    """The two values are one of ``pairs``. The library's own such expectation takes no ``row_condition``."""
+
+    pairs: list[list[Any]]
+    ignore_row_if: str = "neither"
+
+    map_metric = "column_pair_values.one_of"
+    success_keys = ("pairs", "ignore_row_if", "mostly")
+    sentence: ClassVar[str] = "$column_A and $column_B must be one of $pairs"
 
 
 class _NotShared(_ColumnPair):

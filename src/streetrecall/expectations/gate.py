@@ -119,6 +119,7 @@ def _result(batch: Batch, answer: ExpectationValidationResult, listed: int) -> d
         "remedy": configuration.meta["remedy"],
         "figure": configuration.meta["figure"],
         "success": bool(answer.success),
+        "rows": len(batch.frame),
     }
     error = _exception(answer.exception_info)
     if error:
@@ -131,8 +132,8 @@ def _result(batch: Batch, answer: ExpectationValidationResult, listed: int) -> d
         result["unexpected_count"] = details["unexpected_count"]
         result["unexpected_share"] = (details.get("unexpected_percent") or 0.0) / 100
         ids = details.get("partial_unexpected_index_list") or []
-        result["first_ids"] = ids[:listed]
-    return plain(result)
+        result["first_ids"] = plain(ids[:listed], digits=9)  # a position to 0.1 m
+    return {key: value if key == "first_ids" else plain(value) for key, value in result.items()}
 
 
 def _columns(kwargs: dict[str, Any]) -> str:
@@ -147,22 +148,22 @@ def _exception(info: Any) -> str:
     return "; ".join(sorted({str(r["exception_message"]) for r in records if r.get("raised_exception")}))
 
 
-def plain(value: Any) -> Any:
-    """``value`` as JSON can hold it, the same each time: floats to six significant digits, no NaN or infinity.
+def plain(value: Any, digits: int = 6) -> Any:
+    """``value`` as JSON can hold it, the same each time: floats to ``digits`` significant digits, no NaN or infinity.
 
     >>> plain({"a": np.float32(1 / 3), "b": [float("nan"), np.bool_(True)], "c": np.int64(7)})
     {'a': 0.333333, 'b': [None, True], 'c': 7}
     """
     if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): plain(v, digits) for k, v in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [plain(v) for v in value]
+        return [plain(v, digits) for v in value]
     if isinstance(value, bool | np.bool_):
         return bool(value)
     if isinstance(value, int | np.integer):
         return int(value)
     if isinstance(value, float | np.floating):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     return value if value is None else str(value)
 
 
@@ -186,7 +187,7 @@ def message(name: str, report: dict[str, Any]) -> str:
     for number, result in enumerate(failed, 1):
         lines.append(f"\n{number}. {result['table']}: {result['expectation']} ({result['column'] or 'whole table'})")
         lines.append(f"   expected: {result['sentence']}")
-        lines.append(f"   found:    {_found(result, report['rows'][result['table']])}")
+        lines.append(f"   found:    {_found(result)}")
         if result.get("first_ids"):
             lines.append(f"   first:    {_ids(result['first_ids'])}")
         lines.append(f"   why:      {result['why']}")
@@ -194,7 +195,8 @@ def message(name: str, report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _found(result: dict[str, Any], rows: int) -> str:
+def _found(result: dict[str, Any]) -> str:
+    rows = result["rows"]
     if "error" in result:
         return f"the expectation could not be evaluated: {result['error']}"
     if "unexpected_count" in result and "observed" not in result:

@@ -110,7 +110,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
             "order.levels has changed since: dvc repro order",
             column_A="level",
             column_B="split",
-            value_pairs_set=[(number, level.split) for number, level in enumerate(order.levels)],
+            pairs=[[number, level.split] for number, level in enumerate(order.levels)],
         ),
         expect(
             gxe.ExpectColumnDistinctValuesToContainSet,
