@@ -11,6 +11,7 @@ import argparse
 import io
 import json
 import logging
+import re
 import subprocess
 import sys
 import tempfile
@@ -78,12 +79,12 @@ def _position(figure: Figure) -> tuple[int, str]:
     return first, figure.name
 
 
-def curves(out: Path, scratch: str) -> list[Figure]:
+def curves(out: Path, scratch: str, root: Path = Path(), base: str | None = None) -> list[Figure]:
     """Draw what dvc.yaml declares as plots: vector graphics of curves, copies of pictures (by way of ``scratch``)."""
     import vl_convert
 
     figures = []
-    for name, variants in _filled_plots(scratch).items():
+    for name, variants in _filled_plots(scratch, root, base).items():
         stem = Path(name).stem
         for variant in variants:
             if variant["type"] == "image":
@@ -91,8 +92,10 @@ def curves(out: Path, scratch: str) -> list[Figure]:
                     Path(unquote(urlparse(variant["url"]).path)) if "://" in variant["url"] else Path(variant["url"])
                 )
                 data = source.read_bytes()
-                (out / f"{stem}{source.suffix}").write_bytes(data)
-                figures.append(Figure(stem, TITLES.get(stem, stem.replace("_", " ")), source.suffix[1:], data))
+                side = "" if len(variants) == 1 else "_" + re.sub(r"\W+", "_", str(variant["revisions"][0]))[:12]
+                (out / f"{stem}{side}{source.suffix}").write_bytes(data)
+                title = TITLES.get(stem, stem.replace("_", " "))
+                figures.append(Figure(stem + side, title, source.suffix[1:], data))
                 continue
             spec = variant["content"]
             spec = json.loads(spec) if isinstance(spec, str) else spec
@@ -110,12 +113,21 @@ def curves(out: Path, scratch: str) -> list[Figure]:
     return figures
 
 
-def _filled_plots(scratch: str) -> dict[str, list[dict[str, Any]]]:
-    """What `dvc plots show` would draw, by plot: the templates filled with the workspace's data."""
-    command = [sys.executable, "-m", "dvc", "plots", "show", "--json", "--out", scratch]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def draw(root: Path, out: Path, base: str | None = None) -> list[Path]:
+    """Draw the curves of the project at ``root``, beside those of revision ``base``; returns the files, sorted."""
+    (root / out).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        figures = curves(root / out, scratch, root, base)
+    return sorted(root / out / f"{figure.name}.{figure.kind}" for figure in figures)
+
+
+def _filled_plots(scratch: str, root: Path, base: str | None) -> dict[str, list[dict[str, Any]]]:
+    """What `dvc plots` would draw, by plot: the templates filled with the data of the workspace (and of ``base``)."""
+    what = ["diff", base] if base else ["show"]
+    command = [sys.executable, "-m", "dvc", "plots", *what, "--json", "--out", scratch]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"dvc plots show failed: {done.stderr.strip() or done.stdout.strip()}")
+        raise UserError(f"dvc plots {what[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
     content = json.loads(done.stdout)
     for problem in content.get("errors", []):
         if "name" not in problem:
