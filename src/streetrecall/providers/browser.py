@@ -1,9 +1,9 @@
 """Pictures of a viewer page by headless Chromium, driven by Selenium; several browsers side by side.
 
 The page offers ``window.viewer.show({pano, heading})``, which changes the view without loading the page anew, and
-``window.viewer.state`` = ``{pano, heading, ready, frame, error}``, where ``frame`` counts what has been drawn. A
-picture counts only if the page was ready with exactly the view asked for before it, and no frame was drawn until
-after it.
+``window.viewer.state`` = ``{pano, heading, ready, frame, error, status, retryAfter}``: ``ready`` once exactly that view
+is on the screen, ``frame`` counts what has been drawn, ``status`` and ``retryAfter`` are of the answer behind an error.
+A picture counts only if the page was ready with the view asked for, and no frame was drawn until it had been taken.
 
 A browser that crashes or hangs costs the try of the one view it was at, and is replaced. Should this process itself be
 killed, a small helper process (`streetrecall.providers.reaper`) ends its browsers and removes their profiles.
@@ -37,7 +37,7 @@ from streetrecall.errors import UserError
 from streetrecall.params import Params
 from streetrecall.providers import reaper
 from streetrecall.providers.base import Capture, View
-from streetrecall.providers.http import LOOPBACK, Client
+from streetrecall.providers.http import LOOPBACK, REFUSAL, Client, retry_after
 
 log = logging.getLogger(__name__)
 
@@ -71,31 +71,32 @@ FLAGS = (
     "--disable-renderer-backgrounding",
     "--disable-sync",
     "--metrics-recording-only",
+    "--disable-frame-rate-limit",
     "--disable-features=AutofillServerCommunication,CertificateTransparencyComponentUpdater,MediaRouter,"
     "OptimizationHints,OptimizationGuideModelDownloading,Translate",
 )
 
+# Shows a view unless the page is at it already (a page is loaded with its first view), and waits for its word.
 SHOW = """
 const [pano, heading, limit, done] = arguments;
 const end = performance.now() + limit;
+const later = ms => new Promise(resolve => setTimeout(resolve, ms));
 const frame = () => new Promise(requestAnimationFrame);
 const shows = s => s && s.pano === pano && Math.abs(((s.heading - heading) % 360 + 540) % 360 - 180) < 1e-6;
 (async () => {
   while (!window.viewer && performance.now() < end) await frame();
   if (!window.viewer) return {error: "the viewer page did not start"};
-  const shown = window.viewer.show({pano, heading});
-  if (shown && shown.then) {
-    await Promise.race([shown, new Promise(r => setTimeout(r, end - performance.now()))]);
+  const now = window.viewer.state;
+  if (!shows(now) || now.error) {
+    await Promise.race([window.viewer.show({pano, heading}), later(end - performance.now())]);
   }
   for (;;) {
     const s = window.viewer.state;
-    if (shows(s) && s.error) return {error: String(s.error), retryAfter: s.retryAfter};
-    if (shows(s) && s.ready) break;
+    if (shows(s) && s.error) return {error: String(s.error), status: s.status, retryAfter: s.retryAfter};
+    if (shows(s) && s.ready) return {frame: s.frame};
     if (performance.now() > end) return {error: "the view was not ready in time"};
     await frame();
   }
-  await frame(); await frame();
-  return {frame: window.viewer.state.frame};
 })().then(done, e => done({error: "the viewer page failed: " + e}));
 """
 
@@ -209,7 +210,7 @@ class Browser:
                 shown = self._driver.execute_async_script(SHOW, pano, heading, self._params.network.ready_s * 1000)
                 if "error" in shown:
                     self._at_page = False
-                    return outcome(view, str(shown["error"]), float(shown.get("retryAfter") or 0))
+                    return outcome(view, str(shown["error"]), shown.get("status"), shown.get("retryAfter"))
                 shot = self._driver.execute_cdp_cmd(
                     "Page.captureScreenshot",
                     {
@@ -233,15 +234,19 @@ class Browser:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def outcome(view: View, error: str, retry_after_s: float) -> Capture:
+def outcome(view: View, error: str, status: int | None, wait: str | None) -> Capture:
     """What a page's error means: gone for good if the service knows the panorama no more, else worth another try."""
-    if re.search(r"\b(404|410)\b", error):
+    if status in (404, 410):
         return Capture(view, "gone", error, b"")
-    return Capture(view, "failed", error, b"", temporary=True, retry_after_s=retry_after_s)
-
-
-def is_refusal(capture: Capture) -> bool:
-    return capture.status == "failed" and re.search(r"\b(401|403|429)\b", capture.reason) is not None
+    return Capture(
+        view,
+        "failed",
+        error,
+        b"",
+        temporary=True,
+        retry_after_s=retry_after(wait, time.time()),
+        refused=status in REFUSAL,
+    )
 
 
 @dataclass
@@ -381,7 +386,7 @@ class Browsers:
         return capture
 
     def _judged(self, capture: Capture) -> Capture:
-        if is_refusal(capture):
+        if capture.refused:
             self._client.breaker.refused(capture.reason, capture.retry_after_s)
             self._client.hold(self._host, capture.retry_after_s)
         elif capture.status in ("ok", "gone"):
