@@ -24,6 +24,7 @@ COMMANDS = {
     "train": ("streetrecall.stages.train", "stage: train the embedder"),
     "index": ("streetrecall.stages.index", "stage: describe all pictures and index them"),
     "evaluate": ("streetrecall.stages.evaluate", "stage: measure recall, error and calibration"),
+    "serve-city": ("streetrecall.standin.server", "run the simulated city's street-view service and viewer"),
     "check": ("streetrecall.stages.check", "stage: validate a table by its Great Expectations suite"),
 }
 

@@ -91,6 +91,26 @@ class Order(Section):
 
 class Simulated(Section):
     seed: Seed
+    years: Annotated[list[Annotated[int, Field(ge=1990, le=2100)]], Field(min_length=2, max_length=2)]
+    block_m: Annotated[float, Field(ge=40, le=200)]
+    margin_m: Annotated[float, Field(ge=60, le=400)]
+    open_share: Share
+    park_share: Annotated[float, Field(ge=0, le=0.4)]
+    water_share: Annotated[float, Field(ge=0, le=0.4)]
+    undriven_share: Annotated[float, Field(ge=0, le=0.9)]
+    spot_spacing_m: Annotated[float, Field(ge=3, le=60)]
+    dates_mode: Annotated[float, Field(ge=1, le=16)]
+    dates_spread: NonNegative
+    position_error_m: Annotated[float, Field(ge=0, le=5)]
+    yaw_error: Annotated[float, Field(ge=0, le=20)]
+    twin_share: Share
+    repainted_share: Share
+    rebuilt_share: Share
+    parked_share: Share
+    people_share: Share
+    undated_share: Share
+    dark_share: Share
+    stuck_share: Share
 
 
 class Archive(Section):
