@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from streetrecall.errors import UserError
 
@@ -121,10 +121,38 @@ class Google(Section):
     accept_terms: bool
 
 
+class Quarantine(Section):
+    reasons: list[Literal["blank", "duplicate_across_splits", "duplicate_across_places", "duplicate_within_place"]]
+    blank_mean: NonNegative
+    blank_std: NonNegative
+    phash_distance: Annotated[int, Field(ge=0, le=64)]
+
+
 class Crop(Section):
     box: Annotated[list[int], Field(min_length=4, max_length=4)]
     size: Count
     quality: Annotated[int, Field(ge=1, le=100)]
+    quarantine: Quarantine
+
+    @field_validator("box")
+    @classmethod
+    def _a_box(cls, box: list[int]) -> list[int]:
+        left, top, right, bottom = box
+        if not (0 <= left < right and 0 <= top < bottom):
+            raise ValueError("not a box: left, top, right, bottom, with left < right and top < bottom")
+        return box
+
+
+class Floor(Section):
+    size: Count
+    cells: Annotated[int, Field(ge=2)]
+    orientations: Count
+
+    @model_validator(mode="after")
+    def _whole_cells(self) -> Floor:
+        if self.size % self.cells or self.size // self.cells < 2:
+            raise ValueError(f"a side of {self.size} pixels cannot be cut into {self.cells} equal cells")
+        return self
 
 
 class Train(Section):
@@ -151,6 +179,7 @@ class Params(Section):
     archive: Archive
     google: Google
     crop: Crop
+    floor: Floor
     train: Train
     index: Index
     evaluate: Evaluate
