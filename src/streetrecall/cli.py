@@ -25,6 +25,8 @@ COMMANDS = {
     "index": ("streetrecall.stages.index", "stage: describe all pictures and index them"),
     "evaluate": ("streetrecall.stages.evaluate", "stage: measure recall, error and calibration"),
     "serve-city": ("streetrecall.standin.server", "run the simulated city's street-view service and viewer"),
+    "scrape-status": ("streetrecall.status", "what the store holds, what failed and why, how the run is doing"),
+    "bench": ("streetrecall.bench", "measure this project on this machine"),
     "check": ("streetrecall.stages.check", "stage: validate a table by its Great Expectations suite"),
 }
 

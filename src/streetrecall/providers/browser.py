@@ -23,7 +23,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -150,6 +152,8 @@ class Browser:
         self._params, self._folder, self._viewer, self.proxy = params, folder, viewer, proxy
         self._at_page = False
         self.captures = 0
+        self.seconds: defaultdict[str, float] = defaultdict(float)  # by step
+        self._picture = {"format": "jpeg", "quality": params.scrape.quality, "optimizeForSpeed": True}
         folder.mkdir(parents=True)
         options = webdriver.ChromeOptions()
         options.page_load_strategy = "eager"
@@ -204,22 +208,20 @@ class Browser:
         pano, heading = view.panorama.pano_id, view.heading_deg
         try:
             if not self._at_page:
-                self._driver.get(f"{self._viewer}?pano={quote(pano, safe='')}&heading={heading:g}&labels=0&ui=0")
+                with self._timed("page load"):
+                    self._driver.get(f"{self._viewer}?pano={quote(pano, safe='')}&heading={heading:g}&labels=0&ui=0")
                 self._at_page = True
             for _ in range(self._params.network.tries):
-                shown = self._driver.execute_async_script(SHOW, pano, heading, self._params.network.ready_s * 1000)
+                with self._timed("show"):
+                    shown = self._driver.execute_async_script(SHOW, pano, heading, self._params.network.ready_s * 1000)
                 if "error" in shown:
                     self._at_page = False
                     return outcome(view, str(shown["error"]), shown.get("status"), shown.get("retryAfter"))
-                shot = self._driver.execute_cdp_cmd(
-                    "Page.captureScreenshot",
-                    {
-                        "format": "jpeg",
-                        "quality": self._params.scrape.quality,
-                        "optimizeForSpeed": True,
-                    },
-                )
-                if self._driver.execute_script(STATE, pano, heading) == shown["frame"]:
+                with self._timed("screenshot"):
+                    shot = self._driver.execute_cdp_cmd("Page.captureScreenshot", self._picture)
+                with self._timed("proof"):
+                    frame = self._driver.execute_script(STATE, pano, heading)
+                if frame == shown["frame"]:
                     return Capture(view, "ok", "", base64.b64decode(shot["data"]))
             self._at_page = False
             return Capture(view, "failed", "the picture never came to rest", b"", temporary=True)
@@ -227,6 +229,14 @@ class Browser:
             raise TroubleWithBrowserError(_first_line(error)) from None
         except Exception as error:  # the driver's connection: urllib3 and http.client have many words for its end
             raise TroubleWithBrowserError(f"the browser is gone ({type(error).__name__})") from None
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] += time.perf_counter() - start
 
     def kill(self) -> None:
         """End the browser and its driver at once, and remove its profile."""
@@ -283,6 +293,14 @@ class Browsers:
         if self._reaper.stdin is not None and not self._reaper.stdin.closed:
             self._reaper.stdin.close()
         self._reaper.wait()
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds by step, summed over the browsers that are open."""
+        total: dict[str, float] = defaultdict(float)
+        for worker in self._workers:
+            for step, spent in (worker.browser.seconds if worker.browser else {}).items():
+                total[step] += spent
+        return dict(total)
 
     def capture(self, views: Iterable[View]) -> Iterator[Capture]:
         """One answer for each of ``views``, in any order; the views of one panorama are taken together.
