@@ -11,11 +11,20 @@ from numpy.typing import ArrayLike, NDArray
 from pyproj import Geod, Transformer
 
 from streetrecall.errors import UserError
+from streetrecall.params import Params
 
 if TYPE_CHECKING:
     from shapely.geometry import MultiPolygon, Polygon
 
 GEOD = Geod(ellps="WGS84")
+
+# Where a collection in the original layout keeps its polygon, and which one of data/cities every other provider takes.
+ARCHIVE_POLYGON = Path("data_collection_process/create_grid_with_possible_locations/Stockholm.geojson")
+DEFAULT_CITY = "stockholm-district"
+
+# A ring that touches itself is formally invalid, and rounding makes such rings; a crossing of this size (some 0.6 m2
+# in Sweden) or less is taken for one.
+_HARMLESS_FLAW_DEG2 = 1e-10
 
 
 def project(lat: ArrayLike, lon: ArrayLike, crs: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -34,7 +43,7 @@ def distance_m(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLik
     """Geodesic distance in metres on the WGS 84 ellipsoid (Karney 2013, as in GeographicLib).
 
     >>> float(distance_m(59.0, 18.0, 59.0, 18.001).round(2))
-    57.47
+    57.48
     """
     a, b, c, d = np.broadcast_arrays(*(np.asarray(v, float) for v in (lon1, lat1, lon2, lat2)))
     return np.asarray(GEOD.inv(a, b, c, d)[2], float)
@@ -59,9 +68,29 @@ def in_disc(dx: ArrayLike, dy: ArrayLike, radius_m: float, quadrant_segments: in
     return np.asarray(distance * np.cos(theta) < radius_m * np.cos(half_side))
 
 
-# A ring that touches itself is formally invalid, and rounding makes such rings; a crossing of this size (some 0.6 m2
-# in Sweden) or less is taken for one.
-_HARMLESS_FLAW_DEG2 = 1e-10
+def polygon_path(params: Params, cities: Path, archive: Path) -> Path:
+    """The polygon that ``city.name`` means; ``auto`` is the provider's own.
+
+    Raises:
+        UserError: there is none of that name; the message lists those there are.
+    """
+    if params.city.name == "auto" and params.provider == "archive":
+        path = archive / ARCHIVE_POLYGON
+        if not path.exists():
+            raise UserError(
+                f"{path}: the archive has no polygon there; point archive.path at a collection in the original layout "
+                "(docs/archive.md), or name a city of data/cities in city.name"
+            )
+        return path
+    name = DEFAULT_CITY if params.city.name == "auto" else params.city.name
+    path = cities / f"{name}.geojson"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in cities.glob("*.geojson"))) or "none"
+        raise UserError(
+            f"params.yaml: city.name: '{name}' has no polygon at {path}; there are: {known}. "
+            "Save the city's outline there as GeoJSON (EPSG:4326)"
+        )
+    return path
 
 
 def read_polygon(path: str | Path, crs: str, features: str = "all") -> MultiPolygon:
@@ -98,7 +127,8 @@ def read_polygon(path: str | Path, crs: str, features: str = "all") -> MultiPoly
         if kind not in ("Polygon", "MultiPolygon"):
             raise UserError(f"{where} is {kind or 'without a geometry'}; a city is a Polygon or a MultiPolygon")
         try:
-            drawn = cast("Polygon | MultiPolygon", shapely.force_2d(shape(geometry)))
+            with np.errstate(invalid="ignore"):  # what is not a number is told below
+                drawn = cast("Polygon | MultiPolygon", shapely.force_2d(shape(geometry)))
         except (TypeError, ValueError, IndexError, KeyError, shapely.errors.ShapelyError) as error:
             raise UserError(f"{where}: its coordinates are not those of a {kind} ({error})") from error
         if drawn.is_empty:

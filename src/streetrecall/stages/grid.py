@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from streetrecall import params as parameters
 from streetrecall.errors import UserError
-from streetrecall.geo import GEOD, count_features, project, read_polygon, round_polygon
+from streetrecall.geo import GEOD, count_features, polygon_path, project, read_polygon, round_polygon
 from streetrecall.params import Params
 from streetrecall.tables import GRID, conform
 
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from shapely.geometry import MultiPolygon
 
 log = logging.getLogger(__name__)
-
-# Where a collection in the original layout keeps its polygon, and which one of data/cities every other provider takes.
-ARCHIVE_POLYGON = Path("data_collection_process/create_grid_with_possible_locations/Stockholm.geojson")
-DEFAULT_CITY = "stockholm-district"
 
 _CHUNK = 2_000_000  # candidates tested at a time: bounds the memory of a large city
 _MAX_CANDIDATES = 2_000_000_000
@@ -78,31 +74,6 @@ def run(params: Params, cities: Path, archive: Path, grid: Path, plot: Path, met
         metrics,
     )
     log.info("%d of %d grid points lie inside %s", len(points), len(columns) * len(rows), path)
-
-
-def polygon_path(params: Params, cities: Path, archive: Path) -> Path:
-    """The polygon that ``city.name`` means; ``auto`` is the provider's own.
-
-    Raises:
-        UserError: there is none of that name; the message lists those there are.
-    """
-    if params.city.name == "auto" and params.provider == "archive":
-        path = archive / ARCHIVE_POLYGON
-        if not path.exists():
-            raise UserError(
-                f"{path}: the archive has no polygon there; point archive.path at a collection in the original layout "
-                "(docs/archive.md), or name a city of data/cities in city.name"
-            )
-        return path
-    name = DEFAULT_CITY if params.city.name == "auto" else params.city.name
-    path = cities / f"{name}.geojson"
-    if not path.exists():
-        known = ", ".join(sorted(p.stem for p in cities.glob("*.geojson"))) or "none"
-        raise UserError(
-            f"params.yaml: city.name: '{name}' has no polygon at {path}; there are: {known}. "
-            "Save the city's outline there as GeoJSON (EPSG:4326)"
-        )
-    return path
 
 
 def axes(polygon: MultiPolygon, spacing_m: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

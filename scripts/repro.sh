@@ -1,0 +1,20 @@
+#!/bin/sh
+# Run the pipeline, then print its metrics. With STREETRECALL_ARCHIVE set, on that folder of pictures: params.yaml says
+# so afterwards, and `git checkout params.yaml dvc.lock metrics && dvc checkout` goes back to what is committed.
+set -eu
+archive=${STREETRECALL_ARCHIVE:-}
+if [ -n "$archive" ]; then
+    [ -d "$archive" ] || {
+        echo "repro: STREETRECALL_ARCHIVE=$archive: there is no such folder" >&2
+        exit 2
+    }
+    archive=$(cd "$archive" && pwd)
+fi
+cd "$(dirname "$0")/.."
+if [ -n "$archive" ]; then
+    quoted=$(printf %s "$archive" | sed "s/'/''/g")
+    streetrecall set provider=archive "archive.path='$quoted'"
+fi
+grep -q '^provider: archive' params.yaml || scripts/chromium.sh
+dvc repro
+streetrecall summary
