@@ -274,7 +274,7 @@ class City:
             wanted = round(share * kinds.size)
             while (kinds == kind).sum() < wanted:
                 i, j = rng.integers(0, n - 2), rng.integers(0, m - 2)
-                di, dj = (2, 1) if rng.random() < 0.5 else (1, 2)
+                di, dj = [(2, 1), (1, 2), (2, 2)][int(rng.integers(0, 3))]
                 kinds[i : i + di, j : j + dj] = kind
         self.kinds = kinds
 
@@ -366,7 +366,8 @@ class City:
                 )
                 p, r = a + direction * cuts[q], a + direction * cuts[q + 1]
                 builder.wall(p, r, 0, 0, 0, FACADE, building)
-                for end in (p, r):
+                # At a corner the neighbouring front closes the block: a party wall there would stand before it.
+                for end in ([p] if q > 0 else []) + ([r] if q + 1 < count else []):
                     builder.wall(end, end + inward * 11.0, 0, 0, 0, PARTY, building)
 
     def _slabs(self, builder: _Builder, inner: Floats, rng: np.random.Generator) -> None:
