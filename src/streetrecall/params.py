@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from streetrecall.errors import UserError
 
@@ -17,6 +18,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Split = Literal["train", "validation", "test"]
+Month = Annotated[str, Field(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$")]
 
 
 class Section(BaseModel):
@@ -31,10 +33,36 @@ class City(Section):
 class Grid(Section):
     spacing_m: Positive
     decimals: Annotated[int, Field(ge=0, le=15)]
+    features: Literal["first", "all"]
 
 
 class Metadata(Section):
     radius_m: Positive
+    decimals: Annotated[int, Field(ge=0, le=15)]
+
+
+class Scrape(Section):
+    headings_deg: Annotated[list[Annotated[float, Field(ge=0, lt=360)]], Field(min_length=1, max_length=4)]
+    width: Annotated[int, Field(ge=16, le=8192)]
+    height: Annotated[int, Field(ge=16, le=8192)]
+    quality: Annotated[int, Field(ge=1, le=100)]
+    blank_luminance: Annotated[float, Field(ge=0, le=255)]
+
+
+class Network(Section):
+    browsers: Annotated[int, Field(ge=1, le=64)]
+    recycle_captures: Count
+    ready_s: Positive
+    threads: Annotated[int, Field(ge=1, le=256)]
+    requests_per_second: Positive
+    burst: Count
+    timeout_s: Positive
+    tries: Annotated[int, Field(ge=1, le=50)]
+    backoff_s: Positive
+    backoff_limit_s: Positive
+    breaker_refusals: Count
+    breaker_pause_s: Positive
+    breaker_pauses: Annotated[int, Field(ge=0)]
 
 
 class Level(Section):
@@ -47,9 +75,43 @@ class Order(Section):
     levels: Annotated[list[Level], Field(min_length=1)]
     quadrant_segments: Annotated[int, Field(ge=0)]
 
+    @field_validator("start")
+    @classmethod
+    def _on_earth(cls, start: list[float]) -> list[float]:
+        if not (abs(start[0]) <= 90 and abs(start[1]) <= 180):
+            raise ValueError("not a latitude and a longitude in degrees")
+        return start
+
+    @field_validator("levels")
+    @classmethod
+    def _shrinking(cls, levels: list[Level]) -> list[Level]:
+        if any(a.radius_m <= b.radius_m for a, b in itertools.pairwise(levels)):
+            raise ValueError("the levels' radii must shrink from one to the next")
+        return levels
+
 
 class Simulated(Section):
     seed: Seed
+    years: Annotated[list[Annotated[int, Field(ge=1990, le=2100)]], Field(min_length=2, max_length=2)]
+    block_m: Annotated[float, Field(ge=40, le=200)]
+    margin_m: Annotated[float, Field(ge=60, le=400)]
+    open_share: Share
+    park_share: Annotated[float, Field(ge=0, le=0.4)]
+    water_share: Annotated[float, Field(ge=0, le=0.4)]
+    undriven_share: Annotated[float, Field(ge=0, le=0.9)]
+    spot_spacing_m: Annotated[float, Field(ge=3, le=60)]
+    dates_mode: Annotated[float, Field(ge=1, le=16)]
+    dates_spread: NonNegative
+    position_error_m: Annotated[float, Field(ge=0, le=5)]
+    yaw_error: Annotated[float, Field(ge=0, le=20)]
+    twin_share: Share
+    repainted_share: Share
+    rebuilt_share: Share
+    parked_share: Share
+    people_share: Share
+    undated_share: Share
+    dark_share: Share
+    stuck_share: Share
 
 
 class Archive(Section):
@@ -60,10 +122,38 @@ class Google(Section):
     accept_terms: bool
 
 
+class Quarantine(Section):
+    reasons: list[Literal["blank", "duplicate_across_splits", "duplicate_across_places", "duplicate_within_place"]]
+    blank_mean: NonNegative
+    blank_std: NonNegative
+    phash_distance: Annotated[int, Field(ge=0, le=64)]
+
+
 class Crop(Section):
     box: Annotated[list[int], Field(min_length=4, max_length=4)]
     size: Count
     quality: Annotated[int, Field(ge=1, le=100)]
+    quarantine: Quarantine
+
+    @field_validator("box")
+    @classmethod
+    def _a_box(cls, box: list[int]) -> list[int]:
+        left, top, right, bottom = box
+        if not (0 <= left < right and 0 <= top < bottom):
+            raise ValueError("not a box: left, top, right, bottom, with left < right and top < bottom")
+        return box
+
+
+class Floor(Section):
+    size: Count
+    cells: Annotated[int, Field(ge=2)]
+    orientations: Count
+
+    @model_validator(mode="after")
+    def _whole_cells(self) -> Floor:
+        if self.size % self.cells or self.size // self.cells < 2:
+            raise ValueError(f"a side of {self.size} pixels cannot be cut into {self.cells} equal cells")
+        return self
 
 
 class Train(Section):
@@ -74,8 +164,102 @@ class Index(Section):
     kind: Literal["auto", "exact", "ah", "tree"]
 
 
+class Location(Section):
+    neighbours: Annotated[int, Field(ge=2)]
+    temperature: Positive
+    agree_m: Positive
+    agreement: Share
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    difficulty_floor_m: Positive
+    radius_floor_m: NonNegative
+
+
 class Evaluate(Section):
-    bootstrap_draws: Count
+    seed: Seed
+    bootstrap_draws: Annotated[int, Field(ge=100)]
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    before_year: Annotated[int, Field(ge=1000, le=9999)]
+    location: Location
+
+
+class CheckGrid(Section):
+    min_points: Count
+    max_points: Count
+    spacing_tolerance: Share
+    spacing_mostly: Share
+
+
+class CheckPanoramas(Section):
+    min_rows: Count
+    first_month: Month
+    last_month: Month
+    max_unknown_month_share: Share
+    offset_tolerance_m: Positive
+    max_median_offset_m: Positive
+    max_p95_offset_m: Positive
+    max_offset_m: Positive
+    max_uncovered_share: Share
+
+
+class CheckLocations(Section):
+    min_places: Count
+    position_tolerance_m: Positive
+    min_split_distance_m: NonNegative
+
+
+class CheckCaptures(Section):
+    min_rows: Count
+    slots: Annotated[int, Field(ge=1, le=4)]
+    frames: Annotated[
+        list[Annotated[list[Count], Field(min_length=2, max_length=2)]],
+        Field(min_length=1),
+    ]
+    max_place_distance_m: Positive
+    min_complete_share: Share
+    max_lost_share: Share
+    max_blank_share: Share
+    max_uncollected_share: Share
+    max_uncollected_share_archive: Share
+
+
+class CheckCrops(Section):
+    min_rows: Count
+    min_luminance_mean: NonNegative
+    min_luminance_std: NonNegative
+    max_shared_share: Share
+    near_equal_bits: Annotated[int, Field(ge=0, le=63)]
+    max_near_equal_share: Share
+    min_split_distance_m: NonNegative
+    position_tolerance_m: Positive
+    max_quarantined_share: Share
+    min_four_headings_share: Share
+    min_train_places: Count
+    min_train_places_with_dates_share: Share
+
+
+class CheckDescriptors(Section):
+    norm_tolerance: Positive
+    pairs: Count
+    min_similarity_spread: NonNegative
+    max_similarity_mean: Annotated[float, Field(ge=-1, le=1)]
+
+
+class CheckPredictions(Section):
+    min_rows: Count
+    min_answered_share: Share
+    distance_tolerance_m: Positive
+    distance_tolerance_share: NonNegative
+
+
+class Checks(Section):
+    listed_ids: Count
+    grid: CheckGrid
+    panoramas: CheckPanoramas
+    locations: CheckLocations
+    captures: CheckCaptures
+    crops: CheckCrops
+    descriptors: CheckDescriptors
+    predictions: CheckPredictions
 
 
 class Params(Section):
@@ -83,14 +267,18 @@ class Params(Section):
     city: City
     grid: Grid
     metadata: Metadata
+    scrape: Scrape
+    network: Network
     order: Order
     simulated: Simulated
     archive: Archive
     google: Google
     crop: Crop
+    floor: Floor
     train: Train
     index: Index
     evaluate: Evaluate
+    checks: Checks
     guard: dict[str, NonNegative]
 
 

@@ -1,99 +1,179 @@
-"""`streetrecall plots`: DVC's plots as SVG files and one HTML page, drawn here; nothing is loaded from other hosts."""
+"""`streetrecall plots`: every plot of dvc.yaml as SVG and PNG, contact sheets, and one page that loads nothing.
+
+The curves are DVC's own: `dvc plots show` fills the templates of .dvc/plots, and vl-convert draws them without a
+browser or a network. The sheets show pictures, which may not be ours to publish, so they are drawn here, outside the
+pipeline, into a folder that git and DVC leave alone.
+"""
 
 from __future__ import annotations
 
 import argparse
-import base64
-import html
+import io
 import json
+import logging
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
+from streetrecall import tables
 from streetrecall.errors import UserError
+from streetrecall.explore.page import Figure, page
+from streetrecall.explore.sheets import sheets
+from streetrecall.summary import lines_of, read_metrics
+
+log = logging.getLogger(__name__)
+
+VEGA_LITE = "5.20"
+ORDER = (
+    "train",
+    "recall_at_k",
+    "error_cdf",
+    "recall_by_gap",
+    "recall_by_gallery",
+    "risk",
+    "radius",
+    "recall_by",
+    "map",
+)
+
+TITLES = {
+    "map": "Right and wrong queries, and where the wrong ones were sent",
+    "grid": "The grid over the city's polygon",
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, default=Path("dvc_plots"), help="folder to draw into (%(default)s)")
-    parser.add_argument("--base", help="revision to draw beside the working tree")
+    parser.add_argument("--out", type=Path, default=Path("dvc_plots"), help="where to draw (%(default)s)")
+    parser.add_argument("--metrics", type=Path, default=Path("metrics/evaluate.json"), help="(%(default)s)")
+    parser.add_argument("--results", type=Path, default=Path("data/results"), help="(%(default)s)")
+    parser.add_argument("--crops", type=Path, default=Path("data/crops"), help="(%(default)s)")
+    parser.add_argument("--queries", type=int, default=12, help="rows of a contact sheet (%(default)s)")
 
 
 def main(args: argparse.Namespace) -> None:
-    drawn = draw(Path.cwd(), args.output, args.base)
-    print(f"{len(drawn)} plots; open {args.output / 'index.html'}" if drawn else "There are no plots yet: dvc repro")
+    print(run(args.out, args.metrics, args.results, args.crops, args.queries).resolve().as_uri())
 
 
-def draw(root: Path, folder: Path, base: str | None = None) -> list[Path]:
-    """Draw every plot of dvc.yaml that has data, beside that of ``base`` when given; return the files, sorted.
-
-    Vega plots become ``NAME.svg``, pictures are copied as they are, and ``index.html`` shows all of them.
+def run(out: Path, metrics: Path, results: Path, crops: Path, queries: int) -> Path:
+    """Draw everything below ``out``; returns the page.
 
     Raises:
-        UserError: DVC cannot read the plots, or ``folder`` holds something else.
+        UserError: nothing has been evaluated yet, or DVC cannot read the plots.
     """
-    folder = root / folder
-    if folder.exists() and any(folder.iterdir()) and not (folder / "index.html").is_file():
-        raise UserError(f"{folder}: holds something else than plots; name another folder")
+    measured = read_metrics(metrics)
+    out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        command = ["plots", "diff", base] if base else ["plots", "show"]
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", *command, "--json", "--out", scratch],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise UserError(f"dvc {' '.join(command)}: {done.stderr.strip()}")
-        found = json.loads(done.stdout or "{}").get("data", {})
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        drawn = [path for name, entries in sorted(found.items()) for path in _draw_one(name, entries, folder)]
-    (folder / "index.html").write_text(_page(drawn), encoding="utf-8")
-    return drawn
+        figures = sorted(curves(out, scratch), key=_position)
+    figures += contact_sheets(out, results, crops, queries)
+    target = out / "index.html"
+    target.write_text(page(lines_of(measured), figures), encoding="utf-8")
+    return target
 
 
-def _draw_one(name: str, entries: list[dict[str, Any]], folder: Path) -> list[Path]:
-    drawn = []
-    stem = re.sub(
-        r"[^A-Za-z0-9_.-]+", "_", re.sub(r"\.(csv|json|png|jpe?g|svg)$", "", name.removeprefix("metrics/plots/"))
-    )
-    for entry in entries:
-        if entry["type"] == "vega":
-            import vl_convert  # a browser's worth of code
-
-            content = entry["content"]
-            spec = json.loads(content) if isinstance(content, str) else content
-            path = folder / f"{stem}.svg"
-            path.write_text(vl_convert.vegalite_to_svg(spec, allowed_base_urls=[]), encoding="utf-8")
-            drawn.append(path)
-        elif Path(entry["url"]).is_file():
-            source = Path(entry["url"])
-            side = "" if len(entries) == 1 else "." + re.sub(r"[^A-Za-z0-9]+", "_", entry["revisions"][0])[:12]
-            path = folder / f"{stem}{side}{source.suffix}"
-            shutil.copyfile(source, path)
-            drawn.append(path)
-    return drawn
+def _position(figure: Figure) -> tuple[int, str]:
+    first = next((i for i, prefix in enumerate(ORDER) if figure.name.startswith(prefix)), len(ORDER))
+    return first, figure.name
 
 
-def _page(drawn: list[Path]) -> str:
+def curves(out: Path, scratch: str, root: Path = Path(), base: str | None = None) -> list[Figure]:
+    """Draw what dvc.yaml declares as plots: vector graphics of curves, copies of pictures (by way of ``scratch``)."""
+    import vl_convert
+
     figures = []
-    for path in drawn:
-        if path.suffix == ".svg":
-            kind = "image/svg+xml"
-        else:
-            kind = f"image/{path.suffix.removeprefix('.').replace('jpg', 'jpeg')}"
-        data = base64.b64encode(path.read_bytes()).decode()
-        figures.append(
-            f'<figure><figcaption>{html.escape(path.stem)}</figcaption><img alt="{html.escape(path.stem)}" '
-            f'src="data:{kind};base64,{data}"></figure>'
+    for name, variants in _filled_plots(scratch, root, base).items():
+        stem = Path(name).stem
+        for variant in variants:
+            if variant["type"] == "image":
+                source = (
+                    Path(unquote(urlparse(variant["url"]).path)) if "://" in variant["url"] else Path(variant["url"])
+                )
+                data = source.read_bytes()
+                side = "" if len(variants) == 1 else "_" + re.sub(r"\W+", "_", str(variant["revisions"][0]))[:12]
+                (out / f"{stem}{side}{source.suffix}").write_bytes(data)
+                title = TITLES.get(stem, stem.replace("_", " "))
+                figures.append(Figure(stem + side, title, source.suffix[1:], data))
+                continue
+            spec = variant["content"]
+            spec = json.loads(spec) if isinstance(spec, str) else spec
+            if not spec:
+                log.info("%s: holds no rows, so there is nothing to draw", name)
+                continue
+            title = _without_title(spec)
+            if len(variant.get("revisions", [])) < 2:
+                _without_revision(spec)
+            svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE)
+            (out / f"{stem}.svg").write_text(svg, encoding="utf-8")
+            spec.setdefault("config", {})["background"] = "#ffffff"
+            (out / f"{stem}.png").write_bytes(vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, scale=1.5))
+            figures.append(Figure(stem, title or stem.replace("_", " "), "svg", svg.encode()))
+    return figures
+
+
+def draw(root: Path, out: Path, base: str | None = None) -> list[Path]:
+    """Draw the curves of the project at ``root``, beside those of revision ``base``; returns the files, sorted."""
+    (root / out).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        figures = curves(root / out, scratch, root, base)
+    return sorted(root / out / f"{figure.name}.{figure.kind}" for figure in figures)
+
+
+def _filled_plots(scratch: str, root: Path, base: str | None) -> dict[str, list[dict[str, Any]]]:
+    """What `dvc plots` would draw, by plot: the templates filled with the data of the workspace (and of ``base``)."""
+    what = ["diff", base] if base else ["show"]
+    command = [sys.executable, "-m", "dvc", "plots", *what, "--json", "--out", scratch]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"dvc plots {what[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
+    content = json.loads(done.stdout)
+    for problem in content.get("errors", []):
+        log.info("%s: %s; dvc repro makes it", problem.get("source", problem["name"]), problem["msg"])
+    return {name: variants for name, variants in content.get("data", {}).items() if variants}
+
+
+def _without_title(spec: dict[str, Any]) -> str:
+    """Take the title off a specification (the page sets it as text, which wraps) and return it."""
+    title = spec.pop("title", "")
+    return str(title.get("text", "") if isinstance(title, dict) else title)
+
+
+def _without_revision(node: Any) -> None:
+    """Take the revision's stroke, facet and legend off: a single one needs no telling apart."""
+    if isinstance(node, dict):
+        for key in ("strokeDash", "column", "row", "color", "detail"):
+            if isinstance(node.get(key), dict) and node[key].get("field") == "rev":
+                node[key] = {k: v for k, v in node[key].items() if k != "title"} | (
+                    {"header": None, "title": None} if key in ("column", "row") else {"legend": None}
+                )
+                if key == "detail":
+                    del node[key]["legend"]
+        for value in node.values():
+            _without_revision(value)
+    elif isinstance(node, list):
+        for value in node:
+            _without_revision(value)
+
+
+def contact_sheets(out: Path, results: Path, crops: Path, queries: int) -> list[Figure]:
+    """Draw the sheets; without the pictures at hand, say so and go on."""
+    try:
+        drawn = sheets(
+            tables.read(tables.PREDICTIONS, results / "queries.parquet"),
+            tables.read(tables.NEIGHBOURS, results / "neighbours.parquet"),
+            tables.read(tables.IMAGES, crops / "images.parquet"),
+            crops,
+            queries,
         )
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>streetrecall: plots</title>'
-        "<style>body{font-family:sans-serif;margin:2rem}figure{margin:0 0 2rem}img{max-width:100%}</style>"
-        f"<h1>Plots</h1>{''.join(figures) or '<p>There are no plots yet.</p>'}</html>\n"
-    )
+    except UserError as error:
+        log.info("no contact sheets: %s", error)
+        return []
+    figures = []
+    for sheet in drawn:
+        buffer = io.BytesIO()
+        sheet.image.save(buffer, "jpeg", quality=85)
+        (out / f"sheet_{sheet.name}.jpg").write_bytes(buffer.getvalue())
+        figures.append(Figure(f"sheet_{sheet.name}", sheet.title, "jpeg", buffer.getvalue()))
+    return figures

@@ -163,7 +163,73 @@ DESCRIPTORS = _table(
     role="str",  # query or gallery
 )
 
-TABLES = {t.name: t for t in (GRID, PANORAMAS, NO_COVERAGE, LOCATIONS, CAPTURES, IMAGES, DESCRIPTORS)}
+PREDICTIONS = _table(
+    "predictions",
+    "What one system answered to one query under one protocol of the evaluation.",
+    ("system", "scope", "protocol", "image_id"),
+    system="str",  # model or floor
+    scope="str",  # a split or one of its subsets: whose queries, and whose gallery unless the protocol says otherwise
+    protocol="str",
+    image_id="int64",  # of the query
+    place="int64",
+    slot="int64",
+    month="str",
+    split="str",
+    subset="str",
+    lat="float64",  # where the query was taken
+    lon="float64",
+    right_images="int64",  # gallery pictures within 25 m; none: the query takes no part in recall
+    right_views="int64",  # gallery pictures of the same place and heading
+    rank_25m="int64",  # rank of the first answer within so many metres, from 1; 0: not among the best 20
+    rank_50m="int64",
+    rank_100m="int64",
+    rank_place_heading="int64",
+    answer_id="int64",  # image_id of the first answer; -1 if the gallery is empty
+    answer_place="int64",
+    similarity="float64",  # of the first answer
+    error_m="float64",  # from the query to the first answer
+)
+
+POSITIONS = _table(
+    "positions",
+    "Where one system says that a query was taken, by its best neighbours in the gallery of the whole city.",
+    ("system", "split", "image_id"),
+    system="str",
+    split="str",
+    image_id="int64",
+    place="int64",
+    answerable="bool",  # the gallery holds a picture within 25 m
+    answered="bool",  # the neighbours agree enough to name a position
+    lat="float64",  # the position predicted
+    lon="float64",
+    error_m="float64",
+    radius_m="float64",  # holds the query with the stated coverage; NaN if there was too little to calibrate on
+    similarity="float64",  # confidence scores: of the best neighbour,
+    margin="float64",  # less that of the best one elsewhere,
+    agreement="float64",  # share of the neighbours' weight at the predicted spot,
+    spread_m="float64",  # and their root mean square distance from it
+)
+
+NEIGHBOURS = _table(
+    "neighbours",
+    "The model's best answers to a query, for looking at.",
+    ("scope", "protocol", "image_id", "rank"),
+    scope="str",
+    protocol="str",
+    image_id="int64",
+    rank="int64",  # from 1
+    neighbour_id="int64",
+    similarity="float64",
+    distance_m="float64",
+)
+
+TABLES = {
+    t.name: t
+    for t in (
+        *(GRID, PANORAMAS, NO_COVERAGE, LOCATIONS, CAPTURES, IMAGES, DESCRIPTORS),
+        *(PREDICTIONS, POSITIONS, NEIGHBOURS),
+    )
+}
 
 
 def read(table: Table, path: str | Path) -> pd.DataFrame:

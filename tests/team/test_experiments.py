@@ -58,7 +58,8 @@ def test_a_temporary_run_leaves_the_working_tree_alone(project: Project) -> None
 
 
 def test_a_sweep_runs_two_workers_and_compares(project: Project) -> None:
-    done = project.run("streetrecall", "sweep", "train.seed=280,310,340", "--jobs", "2")
+    metric = "evaluate.test.recall_at_1"
+    done = project.run("streetrecall", "sweep", "train.seed=280,310,340", "--jobs", "2", "--metric", metric)
     table = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert table[0] == "| experiment | train.seed | evaluate.test.recall_at_1 | 95% interval | change | verdict |"
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]

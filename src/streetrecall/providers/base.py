@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import pandas as pd
+
+FAILED = "FAILED"  # the status of a Coverage that could not be had; every other word is the provider's own
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,15 @@ class Panorama:
 
 @dataclass(frozen=True)
 class Coverage:
-    """The answer at a grid point. ``panorama`` is None where there is no imagery; ``status`` is the provider's word."""
+    """The answer at a grid point. ``panorama`` is None where there is no imagery; ``status`` is the provider's word.
+
+    Status ``FAILED`` says that no answer could be had after all tries, and ``reason`` why: the point stays unasked.
+    """
 
     point_id: int
     status: str
     panorama: Panorama | None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,20 +52,28 @@ class View:
 
 @dataclass(frozen=True)
 class Capture:
-    """What came of a view. ``data`` is the encoded picture, empty unless the status is ok or blank."""
+    """What came of a view. ``data`` is the encoded picture, empty unless the status is ok or blank.
+
+    ``temporary`` says that another try may do better: the stage asks again, ``retry_after_s`` seconds later at the
+    earliest, as often as params.yaml allows.
+    """
 
     view: View
     status: str  # ok, blank, gone or failed
     reason: str
     data: bytes
+    temporary: bool = False
+    retry_after_s: float = 0.0
 
 
 class Provider(Protocol):
-    """A source of imagery. Built by ``streetrecall.providers.open_provider`` and closed by its context manager."""
+    """A source of imagery. Built by ``streetrecall.providers.open_provider``; whoever opens it closes it."""
 
     name: str
     namespace: str  # keys the ledger: the name and whatever else makes answers differ (endpoint, city, folder)
     shareable: bool  # may the team's remote hold its pictures
+    network: bool  # do answers cost requests: then what the ledger holds is never asked again
+    notes: MutableMapping[str, str]  # answers that `views` needs again in the next run; a stage hands in the ledger's
 
     def coverage(self, points: pd.DataFrame, radius_m: float) -> Iterator[Coverage]:
         """One answer for each point of ``points`` (GRID columns) that the provider knows anything of."""

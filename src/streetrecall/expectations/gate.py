@@ -1,0 +1,209 @@
+"""Run suites over tables: what a gate is, its report, and the message for a person when it is shut."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from string import Template
+from typing import Any
+
+import great_expectations as gx
+import numpy as np
+import pandas as pd
+from great_expectations.core import ExpectationSuite, ExpectationValidationResult
+from great_expectations.data_context.types.base import (
+    DataContextConfig,
+    InMemoryStoreBackendDefaults,
+    ProgressBarsConfig,
+)
+from great_expectations.expectations.registry import get_renderer_impl
+from great_expectations.render import LegacyRendererType
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A table to validate, made of one or several files.
+
+    ``ids`` are the columns that name a row to a person; ``suite`` holds the expectations, each made by `expect`.
+    """
+
+    name: str
+    frame: pd.DataFrame
+    ids: tuple[str, ...]
+    suite: list[Any]
+
+
+def expect(kind: type[Any], why: str, remedy: str, figure: str = "", **arguments: Any) -> Any:
+    """An expectation with its reason (shown in Data Docs), what to do where it fails, and a name for its number.
+
+    A ``figure`` makes the observed value a metric of that name in the report.
+    """
+    return kind(notes=why, meta={"remedy": remedy, "figure": figure}, **arguments)
+
+
+def validate(name: str, batches: Sequence[Batch], listed: int) -> dict[str, Any]:
+    """Validate each batch by its suite; the report is the same for the same data.
+
+    Args:
+        name: of the gate.
+        batches: tables with their suites.
+        listed: how many ids a failed expectation lists.
+
+    Returns:
+        ``success``, ``expectations`` and ``failed`` (counts), ``rows`` by batch, ``figures`` by name, and ``results``:
+        one mapping an expectation, in the order of the suites. Only numbers, text and lists of them; no times, paths
+        or NaN, floats rounded to six significant digits.
+    """
+    context = gx.get_context(
+        mode="ephemeral",
+        project_config=DataContextConfig(
+            store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+            progress_bars=ProgressBarsConfig(globally=False),
+            analytics_enabled=False,
+        ),
+    )
+    source = context.data_sources.add_pandas("streetrecall")
+    results: list[dict[str, Any]] = []
+    for batch in batches:
+        asset = source.add_dataframe_asset(batch.name)
+        definition = asset.add_batch_definition_whole_dataframe("whole")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the library's own, while it computes; a person gets the report
+            outcome = definition.get_batch({"dataframe": batch.frame}).validate(
+                ExpectationSuite(name=f"{name}.{batch.name}", expectations=batch.suite),
+                result_format={
+                    "result_format": "SUMMARY",
+                    "unexpected_index_column_names": list(batch.ids),
+                    "partial_unexpected_count": listed,
+                },
+            )
+        # The library answers grouped by column; a report keeps the suite's order.
+        answers = {_identity(answer.expectation_config): answer for answer in outcome.results}
+        results += [_result(batch, answers[_identity(e.configuration)], listed) for e in batch.suite]
+    return {
+        "success": all(r["success"] for r in results),
+        "expectations": len(results),
+        "failed": sum(not r["success"] for r in results),
+        "rows": {batch.name: len(batch.frame) for batch in batches},
+        "figures": {r["figure"]: _figure(r) for r in results if r["figure"]},
+        "results": results,
+    }
+
+
+def _identity(configuration: Any) -> str:
+    kwargs = {k: v for k, v in configuration.to_json_dict()["kwargs"].items() if k != "batch_id"}
+    return json.dumps([configuration.type, kwargs], sort_keys=True, default=str)
+
+
+def _figure(result: dict[str, Any]) -> Any:
+    observed = result["observed"]
+    if isinstance(observed, dict):  # of quantiles: their values, one or several
+        return observed["values"][0] if len(observed["values"]) == 1 else observed["values"]
+    return {"share": observed, **result["counts"]} if "counts" in result else observed
+
+
+def _result(batch: Batch, answer: ExpectationValidationResult, listed: int) -> dict[str, Any]:
+    configuration, details = answer.expectation_config, answer.result
+    kwargs = {k: v for k, v in configuration.to_json_dict()["kwargs"].items() if k != "batch_id"}
+    result: dict[str, Any] = {
+        "table": batch.name,
+        "expectation": configuration.type,
+        "column": _columns(kwargs),
+        "arguments": kwargs,
+        "sentence": sentence(answer),
+        "why": configuration.notes,
+        "remedy": configuration.meta["remedy"],
+        "figure": configuration.meta["figure"],
+        "success": bool(answer.success),
+        "rows": len(batch.frame),
+    }
+    error = _exception(answer.exception_info)
+    if error:
+        result["error"] = error
+    if "observed_value" in details:
+        result["observed"] = details["observed_value"]
+    if "counts" in details.get("details", {}):
+        result["counts"] = details["details"]["counts"]
+    if "unexpected_count" in details:
+        result["unexpected_count"] = details["unexpected_count"]
+        result["unexpected_share"] = (details.get("unexpected_percent") or 0.0) / 100
+        ids = details.get("partial_unexpected_index_list") or []
+        result["first_ids"] = plain(ids[:listed], digits=9)  # a position to 0.1 m
+    return {key: value if key == "first_ids" else plain(value) for key, value in result.items()}
+
+
+def _columns(kwargs: dict[str, Any]) -> str:
+    if "column_list" in kwargs:
+        return ", ".join(kwargs["column_list"])
+    return ", ".join(str(kwargs[k]) for k in ("column", "column_A", "column_B") if k in kwargs)
+
+
+def _exception(info: Any) -> str:
+    """The messages within the library's record of exceptions, which comes in two shapes; empty if there is none."""
+    records = [info] if "raised_exception" in info else list(info.values())
+    return "; ".join(sorted({str(r["exception_message"]) for r in records if r.get("raised_exception")}))
+
+
+def plain(value: Any, digits: int = 6) -> Any:
+    """``value`` as JSON can hold it, the same each time: floats to ``digits`` significant digits, no NaN or infinity.
+
+    >>> plain({"a": np.float32(1 / 3), "b": [float("nan"), np.bool_(True)], "c": np.int64(7)})
+    {'a': 0.333333, 'b': [None, True], 'c': 7}
+    """
+    if isinstance(value, dict):
+        return {str(k): plain(v, digits) for k, v in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(v, digits) for v in value]
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+    return value if value is None else str(value)
+
+
+def sentence(answer: ExpectationValidationResult) -> str:
+    """The expectation in words, as Data Docs put it."""
+    configuration = answer.expectation_config
+    _, render = get_renderer_impl(configuration.type, LegacyRendererType.PRESCRIPTIVE)
+    parts = []
+    for block in render(configuration=configuration, runtime_configuration={"include_column_name": True}):
+        content = block if isinstance(block, dict) else block.to_json_dict()
+        if "string_template" in content:
+            template = content["string_template"]
+            parts.append(Template(template["template"]).safe_substitute(template["params"]))
+    return re.sub(r"([!=]=) (?=[,)]| AND|$)", r"\1 ''", " ".join(parts))
+
+
+def message(name: str, report: dict[str, Any]) -> str:
+    """What a person needs when a gate is shut: expectation, how many rows, the first ids, why, what to do."""
+    failed = [r for r in report["results"] if not r["success"]]
+    lines = [f"the gate '{name}' is shut: {len(failed)} of {report['expectations']} expectations failed"]
+    for number, result in enumerate(failed, 1):
+        lines.append(f"\n{number}. {result['table']}: {result['expectation']} ({result['column'] or 'whole table'})")
+        lines.append(f"   expected: {result['sentence']}")
+        lines.append(f"   found:    {_found(result)}")
+        if result.get("first_ids"):
+            lines.append(f"   first:    {_ids(result['first_ids'])}")
+        lines.append(f"   why:      {result['why']}")
+        lines.append(f"   do:       {result['remedy']}")
+    return "\n".join(lines)
+
+
+def _found(result: dict[str, Any]) -> str:
+    rows = result["rows"]
+    if "error" in result:
+        return f"the expectation could not be evaluated: {result['error']}"
+    if "unexpected_count" in result and "observed" not in result:
+        return f"{result['unexpected_count']} of {rows} rows are not so"
+    counts = "".join(f", {name}: {count}" for name, count in result.get("counts", {}).items())
+    return f"{result.get('observed')}{counts}, in {rows} rows"
+
+
+def _ids(rows: Iterable[dict[str, Any]]) -> str:
+    return "; ".join(" ".join(f"{column}={value}" for column, value in row.items()) for row in rows)

@@ -1,0 +1,49 @@
+"""What the shards really hold, beside what the table says of it: read for the suites of captures and crops."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+
+from streetrecall.errors import UserError
+from streetrecall.shards import ShardReader
+
+_END = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+
+
+def read(rows: pd.DataFrame, root: Path) -> pd.DataFrame:
+    """Hash, format and size of each row's picture as read from its shard; columns ``read_*``, index of ``rows``.
+
+    ``read_error`` is null for a picture that is whole: bytes there, header readable, end marker in place. Pixels are
+    not decoded: the hash says that they are those that the stage wrote.
+    """
+    answers: list[tuple[str | None, str, int, int, str | None]] = []
+    with ShardReader(root) as shards:
+        for shard, offset, size in zip(rows["shard"], rows["offset"], rows["size"], strict=True):
+            try:
+                data = shards.read(shard, int(offset), int(size))
+            except (UserError, OSError) as error:
+                answers.append((None, "", 0, 0, str(error).removeprefix(f"{root}/")))
+                continue
+            answers.append((hashlib.sha256(data).hexdigest(), *_header(data)))
+    columns = ["read_sha256", "read_format", "read_width", "read_height", "read_error"]
+    return pd.DataFrame(answers, columns=columns, index=rows.index).astype(
+        {"read_sha256": "str", "read_format": "str", "read_error": "str", "read_width": "int64", "read_height": "int64"}
+    )
+
+
+def _header(data: bytes) -> tuple[str, int, int, str | None]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with Image.open(io.BytesIO(data)) as picture:
+                kind, (width, height) = str(picture.format), picture.size
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError):
+        return "", 0, 0, "not a picture"
+    end = _END.get(kind, b"")
+    return kind, width, height, None if data.rstrip(b"\0").endswith(end) else "cut short: its end is missing"

@@ -1,0 +1,41 @@
+"""Provider `simulated` (the default): the stand-in service and provider `google` pointed at it.
+
+The service listens on a free loopback port. So what a user later runs against the real service is what the default
+runs every day.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+from streetrecall.params import Params
+from streetrecall.providers.google import GoogleProvider
+from streetrecall.providers.http import LOOPBACK, Client, Proxies, Secret
+
+KEY = "AIzaSimulatedCityNeedsNoKey"  # the service takes any key of this form
+
+
+class SimulatedProvider(GoogleProvider):
+    """The stand-in city. Its service runs as long as the provider is open."""
+
+    def __init__(self, params: Params) -> None:
+        from streetrecall.standin import fingerprint
+        from streetrecall.standin.server import running
+
+        self._service = ExitStack()
+        base = self._service.enter_context(running(params))
+        proxies = Proxies.from_environment()
+        if any(urlsplit(url).hostname not in LOOPBACK for url in proxies.urls):
+            proxies = Proxies([])  # a proxy elsewhere cannot reach a service on this machine's loopback
+        super().__init__(
+            params, endpoint=base, viewer=f"{base}/viewer", key=Secret(KEY), name="simulated",
+            namespace=f"simulated {fingerprint(params)}", shareable=True, licence="CC0-1.0", terms_accepted=True,
+            client=Client(params.network, proxies, environment=False),
+        )  # fmt: skip
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._service.close()

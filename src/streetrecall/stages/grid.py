@@ -1,0 +1,197 @@
+"""Stage `grid`: every point of a regular grid that lies inside the city's polygon."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from streetrecall import params as parameters
+from streetrecall.errors import UserError
+from streetrecall.geo import GEOD, count_features, polygon_path, project, read_polygon, round_polygon
+from streetrecall.params import Params
+from streetrecall.tables import GRID, conform
+
+if TYPE_CHECKING:
+    from shapely.geometry import MultiPolygon
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 2_000_000  # candidates tested at a time: bounds the memory of a large city
+_MAX_CANDIDATES = 2_000_000_000
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cities", type=Path, required=True, help="folder of polygons, NAME.geojson")
+    parser.add_argument("--archive", type=Path, required=True, help="the collection that provider archive reads")
+    parser.add_argument("--grid", type=Path, required=True, help="GeoParquet to write")
+    parser.add_argument("--plot", type=Path, required=True, help="PNG to write")
+    parser.add_argument("--metrics", type=Path, required=True, help="JSON to write")
+
+
+def main(args: argparse.Namespace) -> None:
+    run(parameters.load(args.params), args.cities, args.archive, args.grid, args.plot, args.metrics)
+
+
+def run(params: Params, cities: Path, archive: Path, grid: Path, plot: Path, metrics: Path) -> None:
+    """Write the grid (GRID as GeoParquet), its picture and its counts.
+
+    Raises:
+        UserError: the polygon cannot be found or used, or no grid point lies inside it.
+    """
+    path = polygon_path(params, cities, archive)
+    polygon = round_polygon(read_polygon(path, params.city.crs, params.grid.features), params.grid.decimals)
+    ignored = count_features(path) - 1 if params.grid.features == "first" else 0
+    if ignored > 0:
+        log.warning("%s: only the first of %d polygons is the city; grid.features: all takes all", path, ignored + 1)
+
+    columns, rows = axes(polygon, params.grid.spacing_m)
+    points = points_inside(polygon, columns, rows)
+    if points.empty:
+        raise UserError(
+            f"{path}: no point of a {params.grid.spacing_m:g} m grid lies inside the polygon; "
+            "make grid.spacing_m smaller or the polygon larger"
+        )
+    write_geoparquet(points, grid)
+    draw(points, polygon, params, plot)
+    _write_json(
+        {
+            "candidates": len(columns) * len(rows),
+            "columns": len(columns),
+            "rows": len(rows),
+            "points": len(points),
+            "features_ignored": ignored,
+            "polygons": len(polygon.geoms),
+            "area_km2": round(sum(abs(GEOD.geometry_area_perimeter(part)[0]) for part in polygon.geoms) / 1e6, 3),
+        },
+        metrics,
+    )
+    log.info("%d of %d grid points lie inside %s", len(points), len(columns) * len(rows), path)
+
+
+def axes(polygon: MultiPolygon, spacing_m: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Longitudes (west to east) and latitudes (south to north) of the grid over the polygon's bounding box, degrees.
+
+    Each axis is cut into ``int(length / spacing_m)`` equal steps, the upper edge left out. Lengths are geodesic; the
+    east-west one is taken along the northern edge, where it is shortest north of the equator.
+
+    Raises:
+        UserError: the box is smaller than one step, or the grid would be too large to test.
+    """
+    west, south, east, north = polygon.bounds
+    columns = int(GEOD.inv(west, north, east, north)[2] / spacing_m)
+    rows = int(GEOD.inv(west, south, west, north)[2] / spacing_m)
+    if columns * rows > _MAX_CANDIDATES:
+        raise UserError(
+            f"params.yaml: grid.spacing_m: {spacing_m:g} m over this polygon makes {columns} x {rows} points to test; "
+            "take a wider spacing or a smaller polygon"
+        )
+    return np.linspace(west, east, columns, endpoint=False), np.linspace(south, north, rows, endpoint=False)
+
+
+def points_inside(polygon: MultiPolygon, columns: NDArray[np.float64], rows: NDArray[np.float64]) -> pd.DataFrame:
+    """The grid points strictly inside ``polygon`` (GRID columns): column by column from the west, each northwards."""
+    import shapely
+
+    shapely.prepare(polygon)
+    lon, lat = [], []
+    step = max(1, _CHUNK // max(1, len(rows)))
+    for start in range(0, len(columns), step):
+        part = columns[start : start + step]
+        east, north = np.repeat(part, len(rows)), np.tile(rows, len(part))
+        inside = shapely.contains_xy(polygon, east, north)
+        lon.append(east[inside])
+        lat.append(north[inside])
+    lons, lats = (np.concatenate(c) if c else np.empty(0) for c in (lon, lat))
+    return pd.DataFrame({"point_id": np.arange(len(lons), dtype="int64"), "lat": lats, "lon": lons})
+
+
+def write_geoparquet(points: pd.DataFrame, path: Path) -> None:
+    """Write GRID as GeoParquet 1.1 with a point geometry (WKB, EPSG:4326); whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import shapely
+    from pyproj import CRS
+
+    points = conform(GRID, points)
+    lon, lat = points["lon"].to_numpy(), points["lat"].to_numpy()
+    table = pa.Table.from_pandas(points, preserve_index=False)
+    table = table.append_column("geometry", pa.array(shapely.to_wkb(shapely.points(lon, lat)), pa.binary()))
+    geometry = {
+        "encoding": "WKB",
+        "geometry_types": ["Point"],
+        "crs": CRS.from_epsg(4326).to_json_dict(),
+        "bbox": [float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())],
+    }
+    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
+    table = table.replace_schema_metadata({"geo": json.dumps(geo, sort_keys=True)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(table, partial, compression="zstd", use_dictionary=["lat", "lon"])
+    partial.replace(path)
+
+
+def draw(points: pd.DataFrame, polygon: MultiPolygon, params: Params, path: Path) -> None:
+    """A PNG of the grid over the polygon, and a close-up of some 30 x 30 points beside it; same input, same bytes."""
+    import shapely
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.collections import LineCollection
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    figure = Figure(figsize=(11, 5.2), dpi=110, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    whole, close = figure.subplots(1, 2, width_ratios=[1.6, 1])
+    x, y = project(points["lat"], points["lon"], params.city.crs)
+    rings = [
+        np.column_stack(project(ring[:, 1], ring[:, 0], params.city.crs))
+        for ring in (shapely.get_coordinates(r) for part in polygon.geoms for r in (part.exterior, *part.interiors))
+    ]
+    middle = int(np.argmin(np.hypot(x - np.median(x), y - np.median(y))))
+    half = 15 * params.grid.spacing_m
+    box = (x[middle] - half, y[middle] - half)
+    near = (np.abs(x - x[middle]) <= half) & (np.abs(y - y[middle]) <= half)
+
+    def finish(axis: Axes, title: str) -> None:
+        axis.add_collection(LineCollection(rings, colors="#1b3a57", linewidths=0.8))
+        axis.set_aspect("equal")
+        axis.set_title(title, fontsize=10)
+        axis.tick_params(labelsize=8)
+        axis.ticklabel_format(style="plain", useOffset=False)
+        axis.set_xlabel(f"east, m ({params.city.crs})", fontsize=8)
+
+    # A dot a pixel or less: the density of points is what can be seen of the whole city.
+    counts, easts, norths = np.histogram2d(x, y, bins=(max(1, int(np.ptp(x) // 40)), max(1, int(np.ptp(y) // 40))))
+    if len(points) > 20_000:
+        density = np.ma.masked_equal(counts.T, 0)
+        whole.pcolormesh(easts, norths, density, cmap="Blues", vmin=-counts.max(), vmax=counts.max() * 3)
+    else:
+        whole.plot(x, y, ".", color="#4b8fd0", markersize=2)
+    whole.add_patch(Rectangle(box, 2 * half, 2 * half, fill=False, edgecolor="#c8321e", linewidth=1.5))
+    whole.set_ylabel(f"north, m ({params.city.crs})", fontsize=8)
+    whole.margins(0.03)
+    finish(whole, f"{len(points):,} grid points, {params.grid.spacing_m:g} m apart")
+    close.plot(x[near], y[near], ".", color="#4b8fd0", markersize=4)
+    finish(close, "the red square")
+    close.set(xlim=(box[0], box[0] + 2 * half), ylim=(box[1], box[1] + 2 * half))
+    for side in close.spines.values():
+        side.set_edgecolor("#c8321e")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    figure.savefig(partial, format="png", metadata={"Software": None})
+    partial.replace(path)
+
+
+def _write_json(values: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)

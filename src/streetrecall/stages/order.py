@@ -1,0 +1,139 @@
+"""Stage `order`: pick places from near to far, by levels of shrinking radius, and give each level to a split."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from streetrecall import params as parameters
+from streetrecall import tables
+from streetrecall.errors import UserError
+from streetrecall.geo import distance_m, in_disc, project
+from streetrecall.params import Params
+
+log = logging.getLogger(__name__)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--panoramas", type=Path, required=True, help="PANORAMAS table to read")
+    parser.add_argument("--locations", type=Path, required=True, help="LOCATIONS table to write")
+    parser.add_argument("--metrics", type=Path, required=True, help="JSON to write")
+
+
+def main(args: argparse.Namespace) -> None:
+    run(parameters.load(args.params), args.panoramas, args.locations, args.metrics)
+
+
+def run(params: Params, panoramas: Path, locations: Path, metrics: Path) -> None:
+    """Write the LOCATIONS table and its counts.
+
+    Raises:
+        UserError: there is no panorama, or one without a position.
+    """
+    found = tables.read(tables.PANORAMAS, panoramas)
+    if found.empty:
+        raise UserError(f"{panoramas}: holds no panorama; see metrics/metadata.json for what the provider answered")
+    lost = np.flatnonzero(~np.isfinite(found[["lat", "lon"]].to_numpy()).all(axis=1))
+    if len(lost):
+        raise UserError(f"{panoramas}: panorama '{found['pano_id'].iloc[lost[0]]}' (row {lost[0]}) has no position")
+    picked = order(found, params)
+    tables.write(tables.LOCATIONS, picked, locations)
+
+    levels = picked.groupby("level").size()
+    counts = {
+        "panoramas": len(found),
+        "places": len(picked),
+        "places_by_level": {
+            f"{i}_{level.radius_m:g}m": int(levels.get(i, 0)) for i, level in enumerate(params.order.levels)
+        },
+        "places_by_split": {str(k): int(v) for k, v in picked.groupby("split").size().items()},
+        "start_distance_max_m": round(float(picked["start_distance_m"].max()), 1),
+    }
+    metrics.parent.mkdir(parents=True, exist_ok=True)
+    partial = metrics.with_name(f".{metrics.name}.{os.getpid()}")
+    partial.write_text(json.dumps(counts, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(metrics)
+    log.info("%d places from %d panoramas", len(picked), len(found))
+
+
+def order(panoramas: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Pick places from ``panoramas`` (PANORAMAS columns, any order); returns LOCATIONS columns.
+
+    Panoramas are sorted by geodesic distance to ``order.start``, equal ones by id. Each level takes, in that order,
+    every panorama that lies outside the disc (`streetrecall.geo.in_disc`, metres of ``city.crs``) of the level's radius
+    around each earlier pick, of this level and of those before.
+    """
+    start_lat, start_lon = params.order.start
+    frame = panoramas[["pano_id", "lat", "lon", "month"]].copy()
+    frame["start_distance_m"] = distance_m(frame["lat"], frame["lon"], start_lat, start_lon)
+    frame = frame.sort_values(["start_distance_m", "pano_id"], kind="stable", ignore_index=True)
+    frame["rank"] = np.arange(len(frame))
+    frame["x"], frame["y"] = project(frame["lat"], frame["lon"], params.city.crs)
+    radii = [level.radius_m for level in params.order.levels]
+    level_of, position = pick(frame[["x", "y"]].to_numpy(), radii, params.order.quadrant_segments)
+    frame["level"], frame["place"] = level_of, position
+    frame = frame[frame["level"] >= 0].sort_values("place", ignore_index=True)
+    frame["radius_m"] = np.asarray(radii)[frame["level"]]
+    frame["split"] = np.asarray([level.split for level in params.order.levels])[frame["level"]]
+    return frame[list(tables.LOCATIONS.columns)]
+
+
+def pick(
+    xy: NDArray[np.float64], radii: Sequence[float], quadrant_segments: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Greedy picks from points ``xy`` (n, 2) in metres, taken in row order, level by level.
+
+    Returns for each point the level that picked it and its running number over all levels, -1 where none did. The cost
+    is O(n log n) for points whose density is bounded: each pick asks a k-d tree for its surroundings once, and each
+    level asks once for the earlier pick that is nearest to each point.
+
+    >>> pick(np.array([[0.0, 0.0], [4.0, 0.0], [9.0, 0.0], [14.0, 0.0]]), [10.0, 5.0], 16)
+    (array([ 0, -1,  1,  0]), array([ 0, -1,  2,  1]))
+    """
+    n = len(xy)
+    level_of = np.full(n, -1)
+    position = np.full(n, -1)
+    picked: list[int] = []
+    tree = cKDTree(xy)
+    for level, radius in enumerate(radii):
+        taken = bytearray(n)  # read one by one in the loop below, where numpy's scalars are slow
+        excluded = np.frombuffer(taken, dtype=np.uint8)
+        excluded[_near_any(tree, picked, radius, quadrant_segments)] = 1
+        excluded[picked] = 1
+        for i in np.flatnonzero(excluded == 0).tolist():
+            if taken[i]:
+                continue
+            level_of[i], position[i] = level, len(picked)
+            picked.append(i)
+            near = np.asarray(tree.query_ball_point(xy[i], radius, return_sorted=False))
+            offset = xy[near] - xy[i]
+            excluded[near[in_disc(offset[:, 0], offset[:, 1], radius, quadrant_segments)]] = 1
+    return level_of, position
+
+
+def _near_any(tree: cKDTree, picked: list[int], radius: float, quadrant_segments: int) -> NDArray[np.int64]:
+    """Points of ``tree`` inside the disc around any of ``picked``.
+
+    Nearer to a pick than the disc's inner circle is inside for certain, beyond the outer one outside; only in the thin
+    band between must every pick around be looked at.
+    """
+    if not picked:
+        return np.empty(0, np.int64)
+    xy = tree.data
+    picks = cKDTree(xy[picked])
+    nearest, _ = picks.query(xy, distance_upper_bound=radius)
+    inner = radius * np.cos(np.pi / (4 * quadrant_segments)) if quadrant_segments else radius
+    inside = nearest < inner
+    for i in np.flatnonzero(~inside & (nearest <= radius)):
+        offset = xy[i] - picks.data[picks.query_ball_point(xy[i], radius)]
+        inside[i] = in_disc(offset[:, 0], offset[:, 1], radius, quadrant_segments).any()
+    return np.flatnonzero(inside)
