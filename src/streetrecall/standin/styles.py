@@ -305,9 +305,7 @@ class Buildings:
         era = ((month + self.shop_phase) / (12 * self.shop_years)).astype(np.int64)
         for b in range(n):
             rng = np.random.default_rng([self.seed, 24, b, int(era[b])])
-            floats[b, F_SHOP : F_SHOP + 3] = np.clip(
-                _SIGNS[rng.integers(0, 12)] * 0.5 + 0.1 + rng.random(3) * 0.2, 0, 1
-            )
+            floats[b, F_SHOP : F_SHOP + 3] = np.clip(_SIGNS[rng.integers(0, 12)] * 0.5 + 0.1 + rng.random(3) * 0.2, 0, 1)
             floats[b, F_SIGN : F_SIGN + 3] = _SIGNS[rng.integers(0, 12)]
             if ints[b, I_SHOP]:
                 ints[b, I_GROUND] = textures.SHOPS[int(rng.integers(0, len(textures.SHOPS)))]
@@ -315,3 +313,4 @@ class Buildings:
             floats[b, F_BLIND] = rng.random()
             floats[b, F_LIT] = rng.random()
         return floats.astype(np.float32), ints
+
