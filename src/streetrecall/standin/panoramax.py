@@ -196,9 +196,7 @@ class _Catalogue:
 
     def search(self, asked: dict[str, Any]) -> list[int]:
         """Numbers of the items that fit; newest first, as the real server, unless ``sortby`` says otherwise."""
-        rows = (
-            range(len(self.item_ids)) if "area" not in asked else sorted(self.tree.query(asked["area"], "intersects"))
-        )
+        rows = range(len(self.item_ids)) if "area" not in asked else sorted(self.tree.query(asked["area"], "intersects"))
         found = [int(i) for i in rows]
         if asked.get("ids") is not None:
             wanted = set(asked["ids"])
@@ -264,9 +262,7 @@ def _parse(values: dict[str, Any]) -> tuple[dict[str, Any], int]:
             box = [float(v) for v in _listed(values["bbox"])]
         except ValueError as error:
             raise _BadRequestError("Parameter bbox must be in format [minX, minY, maxX, maxY]") from error
-        if len(box) != 4 or not (
-            -180 <= box[0] <= 180 and -180 <= box[2] <= 180 and abs(box[1]) <= 90 and abs(box[3]) <= 90
-        ):
+        if len(box) != 4 or not (-180 <= box[0] <= 180 and -180 <= box[2] <= 180 and abs(box[1]) <= 90 and abs(box[3]) <= 90):
             raise _BadRequestError("Parameter bbox must be in format [minX, minY, maxX, maxY]")
         asked["area"] = shapely.box(*box)
     if values.get("intersects"):
@@ -348,12 +344,8 @@ def router(city: City) -> APIRouter:
                     {"href": f"{b}/collections", "rel": "data", "type": "application/json"},
                     {"href": f"{b}/search", "rel": "search", "type": "application/geo+json", "method": "GET"},
                     {"href": f"{b}/search", "rel": "search", "type": "application/geo+json", "method": "POST"},
-                    {
-                        "href": f"{b}/pictures/{{id}}/thumb.jpg",
-                        "rel": "item-preview",
-                        "title": "Thumbnail URL for a given picture",
-                        "type": "image/jpeg",
-                    },
+                    {"href": f"{b}/pictures/{{id}}/thumb.jpg", "rel": "item-preview", "title": "Thumbnail URL for a given picture",
+                     "type": "image/jpeg"},
                     {"href": LICENCE_URL, "rel": "license", "title": f"License for this object ({LICENCE})"},
                 ],
                 "stac_extensions": [],
@@ -391,9 +383,7 @@ def router(city: City) -> APIRouter:
             {"href": f"{b}/collections", "rel": "self", "type": "application/json"},
         ]
         if page * limit < len(names):
-            links.append(
-                {"href": f"{b}/collections?limit={limit}&page={page + 1}", "rel": "next", "type": "application/json"}
-            )
+            links.append({"href": f"{b}/collections?limit={limit}&page={page + 1}", "rel": "next", "type": "application/json"})
         shown = names[(page - 1) * limit : page * limit]
         return JSONResponse({"collections": [catalogue.collection(n, b) for n in shown], "links": links})
 
@@ -419,9 +409,7 @@ def router(city: City) -> APIRouter:
         ]
         after = startAfterRank + limit
         if after < len(rows):
-            links.append(
-                {"href": f"{url}?limit={limit}&startAfterRank={after}", "rel": "next", "type": "application/geo+json"}
-            )
+            links.append({"href": f"{url}?limit={limit}&startAfterRank={after}", "rel": "next", "type": "application/geo+json"})
         features = [catalogue.item(i, b) for i in shown]
         return _GeoJson({"features": features, "links": links, "type": "FeatureCollection"})
 
