@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from streetrecall import geo, tables
 from streetrecall.errors import UserError
-from streetrecall.files import write_json
+from streetrecall.files import write_json, write_text
 from streetrecall.params import Evaluate, Params, load
 from streetrecall.scoring import breakdown, location
 from streetrecall.scoring.bootstrap import Interval, ratio_intervals
