@@ -22,6 +22,10 @@ GEOD = Geod(ellps="WGS84")
 ARCHIVE_POLYGON = Path("data_collection_process/create_grid_with_possible_locations/Stockholm.geojson")
 DEFAULT_CITY = "stockholm-district"
 
+# A ring that touches itself is formally invalid, and rounding makes such rings; a crossing of this size (some 0.6 m2
+# in Sweden) or less is taken for one.
+_HARMLESS_FLAW_DEG2 = 1e-10
+
 
 def project(lat: ArrayLike, lon: ArrayLike, crs: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """East and north in metres of ``crs`` (such as ``EPSG:3006``) for degrees of EPSG:4326."""
@@ -39,7 +43,7 @@ def distance_m(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLik
     """Geodesic distance in metres on the WGS 84 ellipsoid (Karney 2013, as in GeographicLib).
 
     >>> float(distance_m(59.0, 18.0, 59.0, 18.001).round(2))
-    57.47
+    57.48
     """
     a, b, c, d = np.broadcast_arrays(*(np.asarray(v, float) for v in (lon1, lat1, lon2, lat2)))
     return np.asarray(GEOD.inv(a, b, c, d)[2], float)
@@ -62,11 +66,6 @@ def in_disc(dx: ArrayLike, dy: ArrayLike, radius_m: float, quadrant_segments: in
     half_side = np.pi / (4 * quadrant_segments)
     theta = np.arctan2(dy, dx) % (2 * half_side) - half_side
     return np.asarray(distance * np.cos(theta) < radius_m * np.cos(half_side))
-
-
-# A ring that touches itself is formally invalid, and rounding makes such rings; a crossing of this size (some 0.6 m2
-# in Sweden) or less is taken for one.
-_HARMLESS_FLAW_DEG2 = 1e-10
 
 
 def polygon_path(params: Params, cities: Path, archive: Path) -> Path:
@@ -128,7 +127,8 @@ def read_polygon(path: str | Path, crs: str, features: str = "all") -> MultiPoly
         if kind not in ("Polygon", "MultiPolygon"):
             raise UserError(f"{where} is {kind or 'without a geometry'}; a city is a Polygon or a MultiPolygon")
         try:
-            drawn = cast("Polygon | MultiPolygon", shapely.force_2d(shape(geometry)))
+            with np.errstate(invalid="ignore"):  # what is not a number is told below
+                drawn = cast("Polygon | MultiPolygon", shapely.force_2d(shape(geometry)))
         except (TypeError, ValueError, IndexError, KeyError, shapely.errors.ShapelyError) as error:
             raise UserError(f"{where}: its coordinates are not those of a {kind} ({error})") from error
         if drawn.is_empty:

@@ -64,15 +64,7 @@ def override(path: Path, changes: Mapping[str, Any]) -> bool:
     loader.width = 10_000
     loader.indent(mapping=2, sequence=4, offset=2)
     old = loader.load(path.read_text(encoding="utf-8"))
-    new = copy.deepcopy(old)
-    for key, value in changes.items():
-        node = new
-        *parents, last = key.split(".")
-        for parent in parents:
-            if not isinstance(node.get(parent), dict):
-                node[parent] = {}  # an unknown section: the validation below names the right one
-            node = node[parent]
-        node[last] = value
+    new = with_changes(old, changes)
     if new == old:
         return False
     text = io.StringIO()
@@ -82,3 +74,21 @@ def override(path: Path, changes: Mapping[str, Any]) -> bool:
     partial.write_text(text.getvalue(), encoding="utf-8")
     partial.replace(path)
     return True
+
+
+def with_changes(content: Any, changes: Mapping[str, Any]) -> Any:
+    """A copy of nested mappings with values set at dotted keys; keys that are not there are made.
+
+    >>> with_changes({"a": {"b": 1}}, {"a.b": 2, "c.d": 3})
+    {'a': {'b': 2}, 'c': {'d': 3}}
+    """
+    content = copy.deepcopy(content)
+    for key, value in changes.items():
+        node = content
+        *parents, last = key.split(".")
+        for parent in parents:
+            if not isinstance(node.get(parent), dict):
+                node[parent] = {}
+            node = node[parent]
+        node[last] = value
+    return content

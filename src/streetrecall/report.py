@@ -29,7 +29,6 @@ from streetrecall.revisions import (
     Value,
     at_revision,
     common_ancestor,
-    git,
     in_workspace,
     interval,
 )
@@ -151,13 +150,13 @@ def guard_failures(base: Results, head: Results) -> list[str]:
                 nearest = get_close_matches(name, by_key, n=1, cutoff=0.0)
                 found.append(f"params.yaml: guard names '{name}', which no metric is; the nearest is '{nearest[0]}'")
         elif not _is_number(change.head):
-            found.append(f"the guarded metric {name} is gone; it was {_text(change.base)}")
+            found.append(f"the guarded metric {name} is gone; it was {number(change.base)}")
         elif change.difference is not None:
             drop = change.difference if lower_is_better(name) else -change.difference
             if drop > limit and change.is_clear:
                 found.append(
-                    f"the guarded metric {name} went from {_text(change.base)} to {_text(change.head)}: "
-                    f"{_text(drop)} worse where {_text(limit)} is allowed, and beyond its interval"
+                    f"the guarded metric {name} went from {number(change.base)} to {number(change.head)}: "
+                    f"{number(drop)} worse where {number(limit)} is allowed, and beyond its interval"
                 )
     return found
 
@@ -249,15 +248,35 @@ def _is_data(key: str) -> bool:
 
 
 def _metrics_section(before: Results, after: Results) -> str:
+    """The headline, what is guarded, and what got clearly better or worse; the rest of the changes below a fold."""
     changed = [c for c in changes(before, after, lambda key: not _is_data(key)) if c.base != c.head]
     if not changed:
         return "No metric changed."
-    changed.sort(key=lambda c: (c.verdict not in ("worse", "better"), not c.verdict))  # stable: by name within
-    rows = [
-        (f"`{c.key}`", _text(c.base), _text(c.head), _signed(c.difference), _bounds(c.head_interval), c.verdict)
-        for c in changed
-    ]
-    return table(("metric", "base", "here", "change", "95% interval here", "verdict"), rows)
+    first = [c for c in changed if _is_first(c, after)] or changed
+    first.sort(key=lambda c: (c.verdict not in ("worse", "better"), not c.verdict))  # stable: by name within
+    rest = [c for c in changed if c not in first]
+    section = _metrics_table(first)
+    if rest:
+        section += f"\n\n<details><summary>{len(rest)} more changed</summary>\n\n{_metrics_table(rest)}\n\n</details>"
+    return section
+
+
+def _is_first(change: Change, after: Results) -> bool:
+    return (
+        change.key.startswith("headline.")
+        or f"guard.{change.key}" in after.params
+        or change.verdict in ("worse", "better")
+    )
+
+
+def _metrics_table(rows: Iterable[Change]) -> str:
+    return table(
+        ("metric", "base", "here", "change", "95% interval here", "verdict"),
+        [
+            (f"`{c.key}`", number(c.base), number(c.head), signed(c.difference), _bounds(c.head_interval), c.verdict)
+            for c in rows
+        ],
+    )
 
 
 def _unchanged_section(before: Results, after: Results) -> str:
@@ -265,14 +284,14 @@ def _unchanged_section(before: Results, after: Results) -> str:
     if not same:
         return "None."
     return table(
-        ("metric", "value", "95% interval"), [(f"`{c.key}`", _text(c.head), _bounds(c.head_interval)) for c in same]
+        ("metric", "value", "95% interval"), [(f"`{c.key}`", number(c.head), _bounds(c.head_interval)) for c in same]
     )
 
 
 def _params_section(before: Results, after: Results) -> str:
     keys = sorted(before.params.keys() | after.params.keys())
     rows = [
-        (f"`{key}`", _text(before.params.get(key)), _text(after.params.get(key)))
+        (f"`{key}`", number(before.params.get(key)), number(after.params.get(key)))
         for key in keys
         if before.params.get(key) != after.params.get(key)
     ]
@@ -287,7 +306,7 @@ def _data_section(before: Results, after: Results) -> str:
     changed = [c for c in changes(before, after, _is_data) if c.base != c.head]
     if not changed:
         return "Rows, places and images per split are unchanged."
-    rows = [(f"`{c.key}`", _text(c.base), _text(c.head), _signed(c.difference)) for c in changed]
+    rows = [(f"`{c.key}`", number(c.base), number(c.head), signed(c.difference)) for c in changed]
     return table(("count", "base", "here", "change"), rows)
 
 
@@ -341,7 +360,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _text(value: Value) -> str:
+def number(value: Value) -> str:
+    """A value as a cell of a table: four decimals at most; a dash for none."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -351,15 +371,13 @@ def _text(value: Value) -> str:
     return f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
-def _signed(difference: float | None) -> str:
+def signed(difference: float | None) -> str:
+    """A difference with its sign; nothing for none."""
     if difference is None:
         return ""
-    text = _text(int(difference) if float(difference).is_integer() else difference)
+    text = number(int(difference) if float(difference).is_integer() else difference)
     return f"+{text}" if difference > 0 else text
 
 
 def _bounds(bounds: tuple[float, float] | None) -> str:
-    return f"{_text(bounds[0])} to {_text(bounds[1])}" if bounds else ""
-
-
-__all__ = ["Change", "Report", "build", "changes", "git", "guard_failures"]
+    return f"{number(bounds[0])} to {number(bounds[1])}" if bounds else ""

@@ -7,8 +7,10 @@ what its producers made (hash against hash within dvc.lock); that every result g
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,17 @@ from streetrecall.errors import UserError
 
 ABSENT = {"deleted", "not in cache"}
 WRITTEN_BY_HAND = ("dvc.yaml", "dvc.lock", "params.yaml")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Takes no options of its own."""
+
+
+def main(args: argparse.Namespace) -> int:
+    found = findings(Path.cwd())
+    for line in found:
+        print(line, file=sys.stderr)
+    return 1 if found else 0
 
 
 def findings(root: Path) -> list[str]:

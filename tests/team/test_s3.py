@@ -29,7 +29,7 @@ from .conftest import Project
 
 pytestmark = pytest.mark.s3
 KEY, SECRET = "teammate", "open-sesame"
-LARGE = 200 * 2**20  # sent in four parts
+LARGE = 120 * 2**20  # sent in three parts
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
@@ -101,7 +101,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "-master.telemetry=false",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
-        "-volume.max=50",
+        "-volume.max=400",
         "-master.volumeSizeLimitMB=128",
     ]
     url = f"http://127.0.0.1:{s3}"

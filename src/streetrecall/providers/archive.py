@@ -36,6 +36,7 @@ _PICTURE = re.compile(
     re.IGNORECASE,
 )
 _DROPPINGS = {"thumbs.db", "desktop.ini", "icon\r"}  # left by file managers, as are all hidden files
+_TYPES = {"PanoID": str, "Location": str, "Date": str, "Copyright": str, "Latitude": float, "Longitude": float}
 # Degrees rounded to this many decimals (0.1 mm) name a grid point in the tables and here.
 _DECIMALS = 9
 
@@ -251,9 +252,7 @@ def _is_dropping(name: str) -> bool:
 
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
-        table = pd.read_csv(
-            path, usecols=columns, dtype={"PanoID": str, "Location": str, "Date": str, "Copyright": str}
-        )
+        table = pd.read_csv(path, usecols=columns, dtype=_TYPES)
     except (ValueError, OSError) as error:  # ParserError and the like are ValueErrors
         raise UserError(
             f"{path}: not the table it should be, with the columns {', '.join(columns)} ({error})"

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_SPARE = 16  # candidates beyond k that are compared again at full precision
-_CELLS = 16_000_000  # similarities held at a time
+_SPARE = 8  # candidates beyond k that are compared again at full precision
+_TIE = 1e-6  # single precision tells no two similarities apart that are this near
+_CELLS = 8_000_000  # similarities held at a time
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def similarity_blocks(
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Dot products of queries (n, d) and gallery (m, d), some query rows at a time; pairs of one group are -inf."""
     step = max(1, _CELLS // max(1, len(gallery)))
-    transposed = np.ascontiguousarray(gallery, dtype=np.float32).T
+    transposed = np.asarray(gallery, dtype=np.float32).T
     for start in range(0, len(queries), step):
         part = slice(start, min(start + step, len(queries)))
         block = np.asarray(queries[part], dtype=np.float32) @ transposed
@@ -100,7 +101,8 @@ def rank(
     if not wide:
         return Ranking(indices, similarities)
     for part, block in similarity_blocks(queries, gallery, query_group, gallery_group):
-        candidates = np.sort(np.argpartition(-block, wide - 1, axis=1)[:, :wide], axis=1)
+        candidates = np.sort(np.argpartition(block, len(gallery) - wide, axis=1)[:, -wide:], axis=1)
+        _prefer_lower_rows(block, candidates, k)
         valid = np.isfinite(np.take_along_axis(block, candidates, axis=1))
         exact = _dot(queries[part], gallery, candidates).round(9)
         exact[~valid] = -np.inf
@@ -110,10 +112,25 @@ def rank(
     return Ranking(indices, similarities)
 
 
+def _prefer_lower_rows(block: NDArray[np.float32], candidates: Ints, k: int) -> None:
+    """Where more rows tie for the k-th place than are candidates, as collapsed descriptors do, take the lowest."""
+    wide = candidates.shape[1]
+    if wide == block.shape[1] or wide <= k:
+        return
+    found = np.sort(np.take_along_axis(block, candidates, axis=1), axis=1)
+    last, least = found[:, wide - k], found[:, 0]
+    with np.errstate(invalid="ignore"):
+        crowded = np.flatnonzero(np.isfinite(last) & (last - least <= _TIE))
+    for row in crowded:
+        above = np.flatnonzero(block[row] > last[row] + _TIE)
+        tied = np.flatnonzero(np.abs(block[row] - last[row]) <= _TIE)
+        candidates[row] = np.sort(np.concatenate([above, tied])[:wide])
+
+
 def _dot(queries: NDArray[np.floating], gallery: NDArray[np.floating], candidates: Ints) -> Floats:
     """Dot products of each query with its candidates, in double precision."""
     out = np.empty(candidates.shape)
-    step = max(1, 4_000_000 // (candidates.shape[1] * gallery.shape[1]))
+    step = max(1, 500_000 // (candidates.shape[1] * gallery.shape[1]))
     for start in range(0, len(queries), step):
         part = slice(start, start + step)
         chosen = gallery[candidates[part]].astype(np.float64)

@@ -151,10 +151,13 @@ def read_system(name: str, folder: Path) -> System:
         raise UserError(f"{path}: there is no such file; run the stage that describes pictures (dvc repro)") from error
     if descriptors.ndim != 2 or len(descriptors) != len(rows):
         raise UserError(f"{path}: shape {descriptors.shape}, but rows.parquet beside it has {len(rows)} rows")
+    if not np.issubdtype(descriptors.dtype, np.floating):
+        raise UserError(f"{path}: holds {descriptors.dtype}, not floating-point numbers")
     bad = np.flatnonzero(~np.isfinite(descriptors).all(axis=1))
     if len(bad):
         raise UserError(f"{path}: the descriptor of image {rows['image_id'][bad[0]]} holds a value that is no number")
-    norm = np.linalg.norm(descriptors.astype(np.float32), axis=1)
+    descriptors = descriptors.astype(np.float32)
+    norm = np.linalg.norm(descriptors, axis=1)
     off = np.flatnonzero(np.abs(norm - 1) > 0.01)
     if len(off):
         raise UserError(

@@ -10,6 +10,7 @@ import argparse
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ def ask(params: Params, provider: Provider, points: pd.DataFrame) -> list[Covera
         place = dict(zip(missing["point_id"], zip(missing["lat"], missing["lon"], strict=True), strict=True))
         log.info("%d grid points, %d of them known already, %d to ask", len(points), len(answers), len(missing))
         coverage: Iterable[Coverage] = provider.coverage(missing, radius) if len(missing) else ()
-        for answer in tqdm(coverage, total=len(missing), desc="metadata", unit="point", disable=missing.empty):
+        pause = 0.2 if sys.stderr.isatty() else 10.0  # seconds between two lines of a log
+        for answer in tqdm(coverage, "metadata", len(missing), unit="point", mininterval=pause, disable=missing.empty):
             if answer.status != FAILED:
                 ledger.record_answers(provider.namespace, radius, [_answer(answer, *place[answer.point_id])])
             answers.append(answer)

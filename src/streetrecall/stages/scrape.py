@@ -133,9 +133,10 @@ def fetch(params: Params, provider: Provider, ledger: Ledger, namespace: str, pl
         ledger.record(namespace, batch)
         batch.clear()
 
+    pause = 0.2 if sys.stderr.isatty() else 10.0  # seconds between two lines of a log
     due = {key: known[key].next_try or 0.0 if key in known else 0.0 for key in wanted}
     try:
-        with tqdm(total=len(wanted), desc="scrape", unit="picture", smoothing=0.05, file=sys.stderr) as bar:
+        with tqdm(total=len(wanted), desc="scrape", unit="picture", smoothing=0.05, mininterval=pause) as bar:
             while due:
                 now = time.time()
                 ready = [wanted[key] for key, when in due.items() if when <= now]

@@ -1,0 +1,143 @@
+"""The grid: the original's points exactly, any polygon's points by definition, the same bytes each time."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from streetrecall import tables
+from streetrecall.errors import UserError
+from streetrecall.geo import GEOD, distance_m
+from streetrecall.params import Params
+from streetrecall.stages import grid
+
+ROOT = Path(__file__).parents[2]
+CITIES = ROOT / "data" / "cities"
+LEVELS = "data_collection_process/create_ordered_locations_based_on_buffers/buffer_csvs"
+GAPS = "data_collection_process/filter_for_actual_GSV_locations_using_google_api/csvs/no_response_locations.csv"
+
+
+def city(params: Params, name: str, provider: str = "simulated", spacing_m: float = 10.0) -> Params:
+    return params.model_copy(
+        update={
+            "provider": provider,
+            "city": params.city.model_copy(update={"name": name}),
+            "grid": params.grid.model_copy(update={"spacing_m": spacing_m}),
+        }
+    )
+
+
+def lay(params: Params, out: Path, archive: Path = Path("nowhere")) -> pd.DataFrame:
+    grid.run(params, CITIES, archive, out / "grid.parquet", out / "grid.png", out / "grid.json")
+    return tables.read(tables.GRID, out / "grid.parquet")
+
+
+@pytest.mark.archive
+def test_the_original_grid_exactly(params: Params, archive: Path, tmp_path: Path) -> None:
+    points = lay(city(params, "auto", "archive"), tmp_path, archive)
+    counts = json.loads((tmp_path / "grid.json").read_text())
+    assert (counts["candidates"], counts["points"], len(points)) == (852_240, 287_367, 287_367)
+    assert points["point_id"].tolist() == list(range(len(points)))
+    recorded = pd.concat([pd.read_csv(f) for f in [archive / GAPS, *sorted((archive / LEVELS).glob("*.csv"))]])
+    asked = recorded["Location"].str.split(", ", expand=True).astype(float).to_numpy()
+    assert len(asked) == 15_485 + 6_562
+    assert (points[["lat", "lon"]].to_numpy()[recorded["Location_idx"]] == asked).all()
+
+
+@pytest.mark.archive
+@pytest.mark.slow
+def test_the_whole_process_is_fast_and_small(archive: Path, tmp_path: Path) -> None:
+    own = tmp_path / "params.yaml"
+    own.write_text((ROOT / "params.yaml").read_text().replace("provider: simulated", "provider: archive"))
+    command = [sys.executable, "-m", "streetrecall.cli", "grid", "--params", own, "--cities", CITIES]
+    command += ["--archive", archive, "--grid", tmp_path / "g.parquet", "--plot", tmp_path / "g.png"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([str(c) for c in [*command, "--metrics", tmp_path / "g.json"]], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Its own seconds, not the clock's: other work on the machine is not the stage's.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
+    assert after.ru_maxrss * (1 if sys.platform == "darwin" else 1024) < 1e9
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(-300, 300), st.floats(-300, 300)), min_size=3, max_size=8),
+    st.sampled_from([5.0, 10.0, 17.0]),
+)
+def test_every_candidate_inside_and_no_other(corners: list[tuple[float, float]], spacing: float) -> None:
+    ring = [(18.07 + x / 57_000, 59.32 + y / 111_000) for x, y in corners]
+    polygon = shapely.MultiPolygon([p]) if (p := shapely.Polygon(ring).convex_hull).area > 1e-8 else None
+    if polygon is None:
+        return
+    columns, rows = grid.axes(polygon, spacing)
+    points = grid.points_inside(polygon, columns, rows)
+    naive = [(y, x) for x in columns for y in rows if polygon.contains(shapely.Point(x, y))]
+    assert list(zip(points["lat"], points["lon"], strict=True)) == naive
+    west, south, _, north = polygon.bounds
+    if len(rows) > 1:
+        assert distance_m(rows[0], west, rows[1], west) >= spacing * (1 - 1e-3)
+        assert rows[0] == south and rows[-1] < north
+    if len(columns) > 1:
+        assert GEOD.inv(columns[0], north, columns[1], north)[2] >= spacing * (1 - 1e-3)
+
+
+def test_chunks_change_nothing(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = lay(city(params, "auto"), tmp_path)
+    monkeypatch.setattr(grid, "_CHUNK", 100)
+    pd.testing.assert_frame_equal(lay(city(params, "auto"), tmp_path), whole)
+
+
+def test_geoparquet_that_others_read_and_same_bytes(params: Params, tmp_path: Path) -> None:
+    points = lay(city(params, "stockholm-district"), tmp_path / "a")
+    read = geopandas.read_parquet(tmp_path / "a" / "grid.parquet")
+    assert read.crs.to_epsg() == 4326
+    assert (read.geometry.x == points["lon"]).all() and (read.geometry.y == points["lat"]).all()
+    district = geopandas.read_file(CITIES / "stockholm-district.geojson").geometry.iloc[0]
+    assert read.within(district).all()
+    lay(city(params, "auto"), tmp_path / "b")
+    for name in ("grid.parquet", "grid.png", "grid.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    with Image.open(tmp_path / "a" / "grid.png") as picture:
+        colours = picture.convert("RGBA").getcolors(maxcolors=2**20)
+        assert picture.width >= 1000 and colours is not None
+        assert {alpha for _, (*_, alpha) in colours} == {255}  # opaque: as readable on a dark page as on a light one
+        assert len(colours) > 10
+
+
+def test_shipped_cities_are_usable(params: Params, tmp_path: Path) -> None:
+    names = sorted(p.stem for p in CITIES.glob("*.geojson"))
+    assert {"stockholm", "stockholm-district"} <= set(names)
+    for name in names:
+        points = lay(city(params, name, spacing_m=100.0 if name == "stockholm" else 10.0), tmp_path)
+        assert len(points) > 500
+        assert np.isfinite(points[["lat", "lon"]]).all(axis=None)
+
+
+def test_unknown_city_lists_those_there_are(params: Params, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'atlantis' has no polygon .*stockholm, stockholm-district"):
+        lay(city(params, "atlantis"), tmp_path)
+
+
+def test_archive_without_a_polygon(params: Params, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"archive\.path"):
+        lay(city(params, "auto", "archive"), tmp_path, tmp_path)
+
+
+def test_spacing_too_wide_or_too_fine(params: Params, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no point"):
+        lay(city(params, "auto", spacing_m=5000.0), tmp_path)
+    with pytest.raises(UserError, match="wider spacing"):
+        lay(city(params, "stockholm", spacing_m=0.2), tmp_path)
+    assert not list(tmp_path.iterdir())
