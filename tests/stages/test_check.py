@@ -274,3 +274,101 @@ def test_checking_reaches_no_network(folder: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(socket.socket, "connect", refuse)
     assert cli.main(["check", "locations"]) == 0
     assert cli.main(["docs"]) == 0
+
+
+@pytest.mark.archive
+@pytest.mark.slow
+def test_the_archives_tables_pass(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gates of grid, panoramas and locations, over the original collection's own polygon, panoramas and levels."""
+    from streetrecall.stages import grid, metadata, order
+
+    monkeypatch.chdir(tmp_path)
+    params = load(ROOT / "params.yaml").model_copy(update={"provider": "archive"})
+    data, cities = tmp_path / "data", ROOT / "data/cities"
+    grid.run(params, cities, archive, data / "grid.parquet", data / "grid.png", data / "grid.json")
+    metadata.run(
+        params,
+        data / "grid.parquet",
+        archive,
+        data / "panoramas.parquet",
+        data / "no_coverage.parquet",
+        data / "metadata.json",
+    )
+    order.run(params, data / "panoramas.parquet", data / "locations.parquet", data / "order.json")
+    figures: dict[str, Any] = {}
+    for name in ("grid", "panoramas", "locations"):
+        inputs = {**check.suite(name).INPUTS, **({"cities": cities, "archive": archive} if name == "grid" else {})}
+        assert check.run(params, name, inputs, Path(f"{name}.json"), Path(f"{name}.ok")) == 0
+        figures |= json.loads(Path(f"{name}.json").read_text())["figures"]
+    assert figures["points"] == 287_367
+    assert figures["panoramas"] == figures["places"] == 6_562
+    assert figures["uncovered"]["none"] == 15_485
+    assert figures["offset_median_m"] == pytest.approx(12.9, abs=0.05)
+    assert figures["offset_max_m"] == pytest.approx(208.6, abs=0.05)
+
+
+@pytest.mark.archive
+@pytest.mark.slow
+def test_what_is_wrong_in_the_archive_is_found(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the collection's places those with a black frame or a file that another one has too, and no others.
+
+    Let all of them take part, and the gate finds both faults; keep them out, and it finds that they are too many.
+    """
+    from streetrecall.params import parse
+    from streetrecall.stages import crop, order, scrape
+
+    monkeypatch.chdir(tmp_path)
+    pictures = {
+        p: hashlib.sha256(p.read_bytes()).hexdigest() for p in (archive / "data/images").glob("Cropped_*/*/*.jpg")
+    }
+    places: dict[str, set[str]] = {}
+    for path, digest in pictures.items():
+        places.setdefault(digest, set()).add(path.name.split("_")[0])
+    black = {path.name.split("_")[0] for path in pictures if path.stat().st_size < 2_000}
+    doubled = {place for shared in places.values() if len(shared) > 1 for place in shared}
+    assert black and doubled, "the collection at hand has neither fault"
+    for path in pictures:
+        if path.name.split("_")[0] in black | doubled:
+            link = Path("archive") / path.relative_to(archive)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
+    Path("archive/data_collection_process").symlink_to(archive / "data_collection_process")
+
+    document = load(ROOT / "params.yaml").model_dump()
+    document["provider"] = "archive"
+    params = parse(document)
+    levels = (archive / "data_collection_process").rglob("new_order_buffer_*.csv")
+    found = pd.concat([pd.read_csv(path) for path in levels]).drop_duplicates("PanoID")
+    located = pd.DataFrame({"pano_id": found["PanoID"], "lat": found["Latitude"], "lon": found["Longitude"]})
+    located = located.assign(
+        month="2020-05", point_id=0, offset_m=1.0, provider="archive", licence="x", attribution="x"
+    )
+    tables.write(tables.LOCATIONS, order.order(located, params), "locations.parquet")
+    scrape.run(params, Path("locations.parquet"), Path("archive"), Path("captures"), Path("scrape.json"))
+
+    def failures(reasons: list[str]) -> tuple[set[tuple[str, str]], dict[str, Any]]:
+        document["crop"]["quarantine"]["reasons"] = reasons
+        policy = parse(document)
+        crop.run(policy, Path("captures"), Path("locations.parquet"), Path("crops"), Path("crop.json"))
+        inputs = {"crops": Path("crops"), "captures": Path("captures/captures.parquet")}
+        assert check.run(policy, "crops", inputs, Path("crops.json"), Path("crops.ok")) == 1
+        assert not Path("crops.ok").exists()
+        report = json.loads(Path("crops.json").read_text())
+        return {(r["expectation"], r["column"]) for r in report["results"] if not r["success"]}, report["figures"]
+
+    wrong, figures = failures([])
+    assert ("expect_column_a_values_not_to_be_shared_across_column_b", "sha256, place") in wrong
+    assert ("expect_column_values_to_be_between", "luminance_mean") in wrong
+    assert figures["quarantined"] == {"share": 0.0}
+
+    wrong, figures = failures(["blank", "duplicate_across_splits", "duplicate_across_places", "duplicate_within_place"])
+    assert ("expect_column_a_values_not_to_be_shared_across_column_b", "sha256, place") not in wrong
+    assert ("expect_column_values_to_be_between", "luminance_mean") not in wrong
+    assert ("expect_column_share_of_other_values_to_be_at_most", "quarantine") in wrong
+    images = tables.read(tables.IMAGES, "crops/images.parquet")
+    assert set(images.loc[images["size"] < 2_000, "quarantine"]) == {"blank"}
+    assert figures["quarantined"]["blank"] == (images["quarantine"] == "blank").sum()
+    assert figures["quarantined"]["duplicate_across_splits"] > 0
+    assert "quarantined pictures by reason" in capsys.readouterr().err
