@@ -326,7 +326,7 @@ def test_what_is_wrong_in_the_archive_is_found(
     places: dict[str, set[str]] = {}
     for path, digest in pictures.items():
         places.setdefault(digest, set()).add(path.name.split("_")[0])
-    black = {path.name.split("_")[0] for path in pictures if path.stat().st_size < 2_000}
+    black = {path.name.split("_")[0] for path in pictures if path.stat().st_size < 1_500}
     doubled = {place for shared in places.values() if len(shared) > 1 for place in shared}
     assert black and doubled, "the collection at hand has neither fault"
     for path in pictures:
@@ -368,7 +368,7 @@ def test_what_is_wrong_in_the_archive_is_found(
     assert ("expect_column_values_to_be_between", "luminance_mean") not in wrong
     assert ("expect_column_share_of_other_values_to_be_at_most", "quarantine") in wrong
     images = tables.read(tables.IMAGES, "crops/images.parquet")
-    assert set(images.loc[images["size"] < 2_000, "quarantine"]) == {"blank"}
+    assert set(images.loc[images["size"] < 1_500, "quarantine"]) == {"blank"}
     assert figures["quarantined"]["blank"] == (images["quarantine"] == "blank").sum()
     assert figures["quarantined"]["duplicate_across_splits"] > 0
     assert "quarantined pictures by reason" in capsys.readouterr().err
