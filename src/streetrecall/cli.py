@@ -28,6 +28,8 @@ COMMANDS = {
     "compare": ("streetrecall.compare", "is one revision better than another? a paired bootstrap over places"),
     "plots": ("streetrecall.plots", "draw the plots of the last run, and one page that shows them"),
     "serve-city": ("streetrecall.standin.server", "run the simulated city's street-view service and viewer"),
+    "scrape-status": ("streetrecall.status", "what the store holds, what failed and why, how the run is doing"),
+    "bench": ("streetrecall.bench", "measure this project on this machine"),
     "check": ("streetrecall.stages.check", "stage: validate a table by its Great Expectations suite"),
     "docs": ("streetrecall.expectations.docs", "build the checks' Data Docs, HTML to look at offline"),
     "set": ("streetrecall.override", "change values of params.yaml, its comments kept"),

@@ -159,7 +159,7 @@ class Ledger:
         self._db.close()
 
     @contextmanager
-    def hold(self, namespace: str, work: str) -> Iterator[None]:
+    def hold(self, namespace: str, work: str, tries: int = 5) -> Iterator[None]:
         """Let no other process do the same ``work`` on ``namespace``; the kernel lets go when this process ends.
 
         Raises:
@@ -167,20 +167,33 @@ class Ledger:
         """
         name = hashlib.sha256(f"{namespace}\0{work}".encode()).hexdigest()[:24]
         with (self.folder / "locks" / name).open("a+", encoding="utf-8") as file:
-            try:
-                # A record lock: unlike flock's, no forked child keeps it when this process is killed.
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            for attempt in range(tries):  # more than one: a glance by `is_held` holds it for a moment
+                try:
+                    # A record lock: unlike flock's, no forked child keeps it when this process is killed.
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if attempt + 1 < tries:
+                        time.sleep(0.1)
+            else:
                 file.seek(0)
                 holder = file.read().strip() or "another process"
                 raise UserError(
                     f"{work} of {namespace}: {holder} is at it with the same store ({self.folder}); "
                     "wait until it has ended, or stop it and run this again"
-                ) from None
+                )
             file.truncate(0)
             file.write(f"process {os.getpid()}")
             file.flush()
             yield
+
+    def is_held(self, namespace: str, work: str) -> bool:
+        """Whether another process does ``work`` on ``namespace`` now."""
+        try:
+            with self.hold(namespace, work, tries=1):
+                return False
+        except UserError:
+            return True
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -198,6 +198,7 @@ class CheckPanoramas(Section):
     max_median_offset_m: Positive
     max_p95_offset_m: Positive
     max_offset_m: Positive
+    max_outside_m: Positive
     max_uncovered_share: Share
 
 

@@ -130,6 +130,8 @@ def _filled_plots(scratch: str, root: Path, base: str | None) -> dict[str, list[
         raise UserError(f"dvc plots {what[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
     content = json.loads(done.stdout)
     for problem in content.get("errors", []):
+        if "name" not in problem:
+            raise UserError(f"DVC cannot read the plots of this folder: {problem['msg']}")
         log.info("%s: %s; dvc repro makes it", problem.get("source", problem["name"]), problem["msg"])
     return {name: variants for name, variants in content.get("data", {}).items() if variants}
 

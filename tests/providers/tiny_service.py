@@ -24,21 +24,24 @@ let wanted = 0;
 const state = {pano: null, heading: null, ready: false, frame: 0, error: null};
 window.viewer = {state, async show({pano, heading}) {
   const mine = ++wanted;
-  Object.assign(state, {pano, heading, ready: false, error: null});
+  Object.assign(state, {pano, heading, ready: false, error: null, status: 0, retryAfter: null});
   try {
     const answer = await fetch(`/tile?pano=${encodeURIComponent(pano)}&heading=${heading}`);
-    if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
+    state.status = answer.status;
+    state.retryAfter = answer.headers.get("retry-after");
+    if (!answer.ok) throw new Error(`http ${answer.status}`);
     const picture = await createImageBitmap(await answer.blob());
     if (mine !== wanted) return;
     fit();
     pen.imageSmoothingEnabled = false;
     pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
     state.frame++;
-    state.ready = true;
+    await new Promise(requestAnimationFrame);
+    await new Promise(requestAnimationFrame);
+    if (mine === wanted) state.ready = true;
   } catch (error) { if (mine === wanted) state.error = String(error.message || error); }
 }};
 const asked = new URLSearchParams(location.search);
-if (asked.get("hang")) for (;;);
 window.viewer.show({pano: asked.get("pano"), heading: Number(asked.get("heading"))});
 </script>"""
 
@@ -63,7 +66,10 @@ def _png(image: Image.Image) -> bytes:
 
 
 class TinyService:
-    """``fault(path, query, how often asked so far)`` names a fault: 429, 500, reset, stall, truncated, malformed, html."""
+    """``fault(path, query, how often asked so far)`` names a fault.
+
+    429, 500, reset, stall, truncated, malformed, html, black.
+    """
 
     def __init__(self, fault: Fault | None = None, dates: int = 2) -> None:
         self.fault = fault or (lambda path, query, n: None)
@@ -110,9 +116,9 @@ def serving(service: TinyService) -> Iterator[TinyService]:
 
         def log_message(self, *_: object) -> None: ...
 
-        def do_GET(self) -> None:  # noqa: N802 - the library's name
+        def do_GET(self) -> None:
             url = urlsplit(self.path)
-            path = url.path if url.netloc == "" or "//" not in self.path else url.path
+            path = url.path
             query = {k: v[0] for k, v in parse_qs(url.query).items()}
             what = path + "".join(f" {query[k]}" for k in ("location", "pano", "heading") if k in query)
             with service._lock:
@@ -137,6 +143,9 @@ def serving(service: TinyService) -> Iterator[TinyService]:
                 self.close_connection = True
             elif fault == "malformed":
                 body, length = body[: len(body) // 2], len(body) // 2
+            elif fault == "black":
+                kind, body = "image/png", _png(Image.new("RGB", (16, 9)))
+                length = len(body)
             elif fault == "html":
                 kind, body = "text/html", b"<html>sorry</html>"
                 length = len(body)

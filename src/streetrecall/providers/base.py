@@ -64,6 +64,7 @@ class Capture:
     data: bytes
     temporary: bool = False
     retry_after_s: float = 0.0
+    refused: bool = False  # it was the service that wanted no more requests
 
 
 class Provider(Protocol):

@@ -1,9 +1,9 @@
 """Pictures of a viewer page by headless Chromium, driven by Selenium; several browsers side by side.
 
 The page offers ``window.viewer.show({pano, heading})``, which changes the view without loading the page anew, and
-``window.viewer.state`` = ``{pano, heading, ready, frame, error}``, where ``frame`` counts what has been drawn. A
-picture counts only if the page was ready with exactly the view asked for before it, and no frame was drawn until
-after it.
+``window.viewer.state`` = ``{pano, heading, ready, frame, error, status, retryAfter}``: ``ready`` once exactly that view
+is on the screen, ``frame`` counts what has been drawn, ``status`` and ``retryAfter`` are of the answer behind an error.
+A picture counts only if the page was ready with the view asked for, and no frame was drawn until it had been taken.
 
 A browser that crashes or hangs costs the try of the one view it was at, and is replaced. Should this process itself be
 killed, a small helper process (`streetrecall.providers.reaper`) ends its browsers and removes their profiles.
@@ -23,7 +23,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -37,7 +39,7 @@ from streetrecall.errors import UserError
 from streetrecall.params import Params
 from streetrecall.providers import reaper
 from streetrecall.providers.base import Capture, View
-from streetrecall.providers.http import LOOPBACK, Client
+from streetrecall.providers.http import LOOPBACK, REFUSAL, Client, retry_after
 
 log = logging.getLogger(__name__)
 
@@ -71,31 +73,32 @@ FLAGS = (
     "--disable-renderer-backgrounding",
     "--disable-sync",
     "--metrics-recording-only",
+    "--disable-frame-rate-limit",
     "--disable-features=AutofillServerCommunication,CertificateTransparencyComponentUpdater,MediaRouter,"
     "OptimizationHints,OptimizationGuideModelDownloading,Translate",
 )
 
+# Shows a view unless the page is at it already (a page is loaded with its first view), and waits for its word.
 SHOW = """
 const [pano, heading, limit, done] = arguments;
 const end = performance.now() + limit;
+const later = ms => new Promise(resolve => setTimeout(resolve, ms));
 const frame = () => new Promise(requestAnimationFrame);
 const shows = s => s && s.pano === pano && Math.abs(((s.heading - heading) % 360 + 540) % 360 - 180) < 1e-6;
 (async () => {
   while (!window.viewer && performance.now() < end) await frame();
   if (!window.viewer) return {error: "the viewer page did not start"};
-  const shown = window.viewer.show({pano, heading});
-  if (shown && shown.then) {
-    await Promise.race([shown, new Promise(r => setTimeout(r, end - performance.now()))]);
+  const now = window.viewer.state;
+  if (!shows(now) || now.error) {
+    await Promise.race([window.viewer.show({pano, heading}), later(end - performance.now())]);
   }
   for (;;) {
     const s = window.viewer.state;
-    if (shows(s) && s.error) return {error: String(s.error), retryAfter: s.retryAfter};
-    if (shows(s) && s.ready) break;
+    if (shows(s) && s.error) return {error: String(s.error), status: s.status, retryAfter: s.retryAfter};
+    if (shows(s) && s.ready) return {frame: s.frame};
     if (performance.now() > end) return {error: "the view was not ready in time"};
     await frame();
   }
-  await frame(); await frame();
-  return {frame: window.viewer.state.frame};
 })().then(done, e => done({error: "the viewer page failed: " + e}));
 """
 
@@ -149,6 +152,8 @@ class Browser:
         self._params, self._folder, self._viewer, self.proxy = params, folder, viewer, proxy
         self._at_page = False
         self.captures = 0
+        self.seconds: defaultdict[str, float] = defaultdict(float)  # by step
+        self._picture = {"format": "jpeg", "quality": params.scrape.quality, "optimizeForSpeed": True}
         folder.mkdir(parents=True)
         options = webdriver.ChromeOptions()
         options.page_load_strategy = "eager"
@@ -203,22 +208,20 @@ class Browser:
         pano, heading = view.panorama.pano_id, view.heading_deg
         try:
             if not self._at_page:
-                self._driver.get(f"{self._viewer}?pano={quote(pano, safe='')}&heading={heading:g}&labels=0&ui=0")
+                with self._timed("page load"):
+                    self._driver.get(f"{self._viewer}?pano={quote(pano, safe='')}&heading={heading:g}&labels=0&ui=0")
                 self._at_page = True
             for _ in range(self._params.network.tries):
-                shown = self._driver.execute_async_script(SHOW, pano, heading, self._params.network.ready_s * 1000)
+                with self._timed("show"):
+                    shown = self._driver.execute_async_script(SHOW, pano, heading, self._params.network.ready_s * 1000)
                 if "error" in shown:
                     self._at_page = False
-                    return outcome(view, str(shown["error"]), float(shown.get("retryAfter") or 0))
-                shot = self._driver.execute_cdp_cmd(
-                    "Page.captureScreenshot",
-                    {
-                        "format": "jpeg",
-                        "quality": self._params.scrape.quality,
-                        "optimizeForSpeed": True,
-                    },
-                )
-                if self._driver.execute_script(STATE, pano, heading) == shown["frame"]:
+                    return outcome(view, str(shown["error"]), shown.get("status"), shown.get("retryAfter"))
+                with self._timed("screenshot"):
+                    shot = self._driver.execute_cdp_cmd("Page.captureScreenshot", self._picture)
+                with self._timed("proof"):
+                    frame = self._driver.execute_script(STATE, pano, heading)
+                if frame == shown["frame"]:
                     return Capture(view, "ok", "", base64.b64decode(shot["data"]))
             self._at_page = False
             return Capture(view, "failed", "the picture never came to rest", b"", temporary=True)
@@ -227,21 +230,33 @@ class Browser:
         except Exception as error:  # the driver's connection: urllib3 and http.client have many words for its end
             raise TroubleWithBrowserError(f"the browser is gone ({type(error).__name__})") from None
 
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] += time.perf_counter() - start
+
     def kill(self) -> None:
         """End the browser and its driver at once, and remove its profile."""
         reaper.kill(f"{self._folder}/")
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def outcome(view: View, error: str, retry_after_s: float) -> Capture:
+def outcome(view: View, error: str, status: int | None, wait: str | None) -> Capture:
     """What a page's error means: gone for good if the service knows the panorama no more, else worth another try."""
-    if re.search(r"\b(404|410)\b", error):
+    if status in (404, 410):
         return Capture(view, "gone", error, b"")
-    return Capture(view, "failed", error, b"", temporary=True, retry_after_s=retry_after_s)
-
-
-def is_refusal(capture: Capture) -> bool:
-    return capture.status == "failed" and re.search(r"\b(401|403|429)\b", capture.reason) is not None
+    return Capture(
+        view,
+        "failed",
+        error,
+        b"",
+        temporary=True,
+        retry_after_s=retry_after(wait, time.time()),
+        refused=status in REFUSAL,
+    )
 
 
 @dataclass
@@ -278,6 +293,14 @@ class Browsers:
         if self._reaper.stdin is not None and not self._reaper.stdin.closed:
             self._reaper.stdin.close()
         self._reaper.wait()
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds by step, summed over the browsers that are open."""
+        total: dict[str, float] = defaultdict(float)
+        for worker in self._workers:
+            for step, spent in (worker.browser.seconds if worker.browser else {}).items():
+                total[step] += spent
+        return dict(total)
 
     def capture(self, views: Iterable[View]) -> Iterator[Capture]:
         """One answer for each of ``views``, in any order; the views of one panorama are taken together.
@@ -381,7 +404,7 @@ class Browsers:
         return capture
 
     def _judged(self, capture: Capture) -> Capture:
-        if is_refusal(capture):
+        if capture.refused:
             self._client.breaker.refused(capture.reason, capture.retry_after_s)
             self._client.hold(self._host, capture.retry_after_s)
         elif capture.status in ("ok", "gone"):

@@ -189,6 +189,10 @@ class GoogleProvider:
             self._browsers = Browsers(self._params, self._viewer, self._client)
         yield from self._browsers.capture(views)
 
+    def seconds(self) -> dict[str, float]:
+        """Where the browsers' time went so far: seconds by step, summed over browsers."""
+        return {} if self._browsers is None else self._browsers.seconds()
+
     def _require_terms(self) -> None:
         if not self._terms_accepted:
             raise UserError(

@@ -17,19 +17,26 @@ KEY = "AIzaSimulatedCityNeedsNoKey"  # the service takes any key of this form
 
 
 class SimulatedProvider(GoogleProvider):
-    """The stand-in city. Its service runs as long as the provider is open."""
+    """The stand-in city. Its service runs as long as the provider is open.
 
-    def __init__(self, params: Params) -> None:
+    Args:
+        service: base URL of a service that runs already; None starts one.
+    """
+
+    def __init__(self, params: Params, service: str | None = None) -> None:
         from streetrecall.standin import fingerprint
-        from streetrecall.standin.server import running
 
         self._service = ExitStack()
-        base = self._service.enter_context(running(params))
+        if service is None:
+            from streetrecall.standin.server import running
+
+            service = self._service.enter_context(running(params))
+        self.base = service
         proxies = Proxies.from_environment()
         if any(urlsplit(url).hostname not in LOOPBACK for url in proxies.urls):
             proxies = Proxies([])  # a proxy elsewhere cannot reach a service on this machine's loopback
         super().__init__(
-            params, endpoint=base, viewer=f"{base}/viewer", key=Secret(KEY), name="simulated",
+            params, endpoint=service, viewer=f"{service}/viewer", key=Secret(KEY), name="simulated",
             namespace=f"simulated {fingerprint(params)}", shareable=True, licence="CC0-1.0", terms_accepted=True,
             client=Client(params.network, proxies, environment=False),
         )  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import json
 import logging
 import multiprocessing
 import os
@@ -30,6 +29,7 @@ from tqdm import tqdm
 from streetrecall import params as parameters
 from streetrecall import shards, tables
 from streetrecall.errors import UserError
+from streetrecall.files import write_json
 from streetrecall.geo import project
 from streetrecall.params import Crop, Params, Quarantine
 
@@ -119,7 +119,7 @@ def run(params: Params, captures: Path, locations: Path, crops: Path, metrics: P
     fresh = crops / f".new-{os.getpid()}"
     folders = [f"{below}/{split}" for below in ("shared", "local") for split in _SPLITS]
     for folder in folders:
-        (fresh / folder).mkdir(parents=True)
+        shards.make_folder(fresh / folder, folder.partition("/")[0])
     results = list(make(params.crop, captures, fresh, work))
 
     table = assemble(taken, results, params)
@@ -130,7 +130,7 @@ def run(params: Params, captures: Path, locations: Path, crops: Path, metrics: P
         (fresh / folder).replace(crops / folder)
     shutil.rmtree(fresh)
     tables.write(tables.IMAGES, table, crops / "images.parquet")
-    _write_json(measure(table, sum(r.unchanged for r in results)), metrics)
+    write_json(metrics, measure(table, sum(r.unchanged for r in results)))
     out = table[table["quarantine"] != ""]
     log.info("%d pictures, %d of them in quarantine", len(table), len(out))
     for row in out[out["quarantine"].isin([UNDECODABLE, WRONG_SHAPE])].head(20).to_dict("records"):
@@ -382,10 +382,3 @@ def measure(table: pd.DataFrame, unchanged: int) -> dict[str, Any]:
             for subset, group in table.groupby("subset")
         },
     }
-
-
-def _write_json(values: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_file = path.with_name(f".{path.name}.{os.getpid()}")
-    partial_file.write_text(json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-    partial_file.replace(path)

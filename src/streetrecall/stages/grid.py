@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from streetrecall import params as parameters
 from streetrecall.errors import UserError
+from streetrecall.files import whole, write_json
 from streetrecall.geo import GEOD, count_features, polygon_path, project, read_polygon, round_polygon
 from streetrecall.params import Params
 from streetrecall.tables import GRID, conform
@@ -61,7 +61,8 @@ def run(params: Params, cities: Path, archive: Path, grid: Path, plot: Path, met
         )
     write_geoparquet(points, grid)
     draw(points, polygon, params, plot)
-    _write_json(
+    write_json(
+        metrics,
         {
             "candidates": len(columns) * len(rows),
             "columns": len(columns),
@@ -71,7 +72,6 @@ def run(params: Params, cities: Path, archive: Path, grid: Path, plot: Path, met
             "polygons": len(polygon.geoms),
             "area_km2": round(sum(abs(GEOD.geometry_area_perimeter(part)[0]) for part in polygon.geoms) / 1e6, 3),
         },
-        metrics,
     )
     log.info("%d of %d grid points lie inside %s", len(points), len(columns) * len(rows), path)
 
@@ -132,10 +132,8 @@ def write_geoparquet(points: pd.DataFrame, path: Path) -> None:
     }
     geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
     table = table.replace_schema_metadata({"geo": json.dumps(geo, sort_keys=True)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, partial, compression="zstd", use_dictionary=["lat", "lon"])
-    partial.replace(path)
+    with whole(path) as partial:
+        pq.write_table(table, partial, compression="zstd", use_dictionary=["lat", "lon"])
 
 
 def draw(points: pd.DataFrame, polygon: MultiPolygon, params: Params, path: Path) -> None:
@@ -184,14 +182,5 @@ def draw(points: pd.DataFrame, polygon: MultiPolygon, params: Params, path: Path
     close.set(xlim=(box[0], box[0] + 2 * half), ylim=(box[1], box[1] + 2 * half))
     for side in close.spines.values():
         side.set_edgecolor("#c8321e")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(partial, format="png", metadata={"Software": None})
-    partial.replace(path)
-
-
-def _write_json(values: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with whole(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})

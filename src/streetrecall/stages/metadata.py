@@ -7,9 +7,8 @@ asks nothing twice. The tables are a pure function of the grid and the answers.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from streetrecall import geo, tables
 from streetrecall.errors import UserError
+from streetrecall.files import write_json
 from streetrecall.ledger import Answer, Ledger
 from streetrecall.params import Params, load
 from streetrecall.providers import open_provider
@@ -60,7 +60,7 @@ def run(params: Params, grid: Path, archive: Path, panoramas: Path, no_coverage:
         )
     tables.write(tables.PANORAMAS, found, panoramas)
     tables.write(tables.NO_COVERAGE, gaps, no_coverage)
-    _write_json(metrics, measure(points, answers, found, gaps, failed))
+    write_json(metrics, measure(points, answers, found, gaps, failed))
     for answer in failed[:20]:
         log.warning("point %d: no answer: %s", answer.point_id, answer.reason)
     if failed:
@@ -90,7 +90,8 @@ def ask(params: Params, provider: Provider, points: pd.DataFrame) -> list[Covera
         place = dict(zip(missing["point_id"], zip(missing["lat"], missing["lon"], strict=True), strict=True))
         log.info("%d grid points, %d of them known already, %d to ask", len(points), len(answers), len(missing))
         coverage: Iterable[Coverage] = provider.coverage(missing, radius) if len(missing) else ()
-        for answer in tqdm(coverage, total=len(missing), desc="metadata", unit="point", disable=missing.empty):
+        pause = 0.2 if sys.stderr.isatty() else 10.0  # seconds between two lines of a log
+        for answer in tqdm(coverage, "metadata", len(missing), unit="point", mininterval=pause, disable=missing.empty):
             if answer.status != FAILED:
                 ledger.record_answers(provider.namespace, radius, [_answer(answer, *place[answer.point_id])])
             answers.append(answer)
@@ -158,10 +159,3 @@ def _coverage(point_id: int, answer: Answer) -> Coverage:
         answer.attribution or "",
     )
     return Coverage(point_id, answer.status, panorama)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)

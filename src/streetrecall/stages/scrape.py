@@ -8,7 +8,6 @@ and one that was killed at any moment ends with the same bytes as an undisturbed
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 import os
@@ -28,6 +27,7 @@ from tqdm import tqdm
 
 from streetrecall import shards, tables
 from streetrecall.errors import UserError
+from streetrecall.files import write_json
 from streetrecall.ledger import WITH_PICTURE, Entry, Ledger
 from streetrecall.params import Params, load
 from streetrecall.picture import NotAPictureError, inspect
@@ -133,9 +133,10 @@ def fetch(params: Params, provider: Provider, ledger: Ledger, namespace: str, pl
         ledger.record(namespace, batch)
         batch.clear()
 
+    pause = 0.2 if sys.stderr.isatty() else 10.0  # seconds between two lines of a log
     due = {key: known[key].next_try or 0.0 if key in known else 0.0 for key in wanted}
     try:
-        with tqdm(total=len(wanted), desc="scrape", unit="picture", smoothing=0.05, file=sys.stderr) as bar:
+        with tqdm(total=len(wanted), desc="scrape", unit="picture", smoothing=0.05, mininterval=pause) as bar:
             while due:
                 now = time.time()
                 ready = [wanted[key] for key, when in due.items() if when <= now]
@@ -233,7 +234,7 @@ def materialise(
     fresh = captures / f".new-{os.getpid()}"
     lost = []
     for part in ("shared", "local"):
-        (fresh / part).mkdir(parents=True)
+        shards.make_folder(fresh / part, part)
     for shard, members in sorted(content.items()):
         files = {}
         for i in members:
@@ -257,7 +258,7 @@ def materialise(
     fresh.rmdir()
     tables.write(tables.CAPTURES, table, captures / "captures.parquet")
     unplanned = list(getattr(provider, "unplanned", ()))
-    _write_json(metrics, measure(table, len(content), unplanned))
+    write_json(metrics, measure(table, len(content), unplanned))
     for source, reason in unplanned[:20]:
         log.warning("left out: %s: %s", source, reason)
     bad = table[~table["status"].isin(["ok"])]
@@ -317,10 +318,3 @@ def _estimate(params: Params, provider: Provider, ledger: Ledger, namespace: str
 
 def _counts(counts: Counter[str]) -> str:
     return ", ".join(f"{counts[s]} {s}" for s in ("ok", "blank", "gone", "failed") if counts[s] or s == "ok")
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)

@@ -25,6 +25,7 @@ from streetrecall.errors import UserError
 from streetrecall.geo import project, unproject
 from streetrecall.params import Params, Simulated
 from streetrecall.standin import styles
+from streetrecall.standin.styles import hash_unit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -38,24 +39,6 @@ PERIMETER, SLABS, PARK, WATER, SQUARE = range(5)
 
 # Kinds of wall.
 FACADE, PARTY, HEDGE, QUAY = range(4)
-
-_EMPTY = 2**62
-
-
-def hash_unit(*keys: Any) -> Floats:
-    """Uniform numbers in [0, 1) that depend on the (broadcast) integer keys alone: splitmix64, no state.
-
-    >>> bool(hash_unit(1, 2) == hash_unit(1, 2)), bool(hash_unit(1, 2) == hash_unit(2, 1))
-    (True, False)
-    """
-    with np.errstate(over="ignore"):
-        state = np.uint64(0x9E3779B97F4A7C15)
-        for key in keys:
-            state = (state ^ np.asarray(key).astype(np.int64).view(np.uint64)) * np.uint64(0xBF58476D1CE4E5B9)
-            state = state ^ (state >> np.uint64(29))
-            state = (state + np.uint64(0x9E3779B97F4A7C15)) * np.uint64(0x94D049BB133111EB)
-            state = state ^ (state >> np.uint64(32))
-    return np.asarray((state >> np.uint64(11)).astype(np.float64) / 2.0**53)
 
 
 def months(text: str) -> int:
@@ -291,7 +274,7 @@ class City:
             wanted = round(share * kinds.size)
             while (kinds == kind).sum() < wanted:
                 i, j = rng.integers(0, n - 2), rng.integers(0, m - 2)
-                di, dj = (2, 1) if rng.random() < 0.5 else (1, 2)
+                di, dj = [(2, 1), (1, 2), (2, 2)][int(rng.integers(0, 3))]
                 kinds[i : i + di, j : j + dj] = kind
         self.kinds = kinds
 
@@ -383,7 +366,8 @@ class City:
                 )
                 p, r = a + direction * cuts[q], a + direction * cuts[q + 1]
                 builder.wall(p, r, 0, 0, 0, FACADE, building)
-                for end in (p, r):
+                # At a corner the neighbouring front closes the block: a party wall there would stand before it.
+                for end in ([p] if q > 0 else []) + ([r] if q + 1 < count else []):
                     builder.wall(end, end + inward * 11.0, 0, 0, 0, PARTY, building)
 
     def _slabs(self, builder: _Builder, inner: Floats, rng: np.random.Generator) -> None:
@@ -445,7 +429,7 @@ class City:
             if kind in (PERIMETER, WATER):
                 continue
             area = Polygon(inner)
-            spacing = {PARK: 70.0, SLABS: 190.0, SQUARE: 150.0}[kind]
+            spacing = {PARK: 70.0, SLABS: 190.0, SQUARE: 95.0}[kind]
             built = self._built_near(inner) if kind != PARK else None
             for _ in range(round(area.area / spacing)):
                 x, y = rng.uniform(inner.min(axis=0), inner.max(axis=0))

@@ -21,8 +21,8 @@ _OPTIONS = {"nogil": True, "cache": True, "fastmath": False, "error_model": "num
 CELL = 10.0
 REACH = 320.0
 GROUND_STEP = 0.5
-SHADE_STEP = 0.5
-SHADE_HALF = 90  # lattice cells to each side of the camera
+SHADE_STEP = 0.7
+SHADE_HALF = 62  # lattice cells to each side of the camera
 
 # Kinds of sprite.
 LEAFY, BARE, TRUNK, PERSON, POLE, LAMP, SIGN = range(7)
@@ -47,11 +47,11 @@ def _hash(a, b, c):
 @njit(**_OPTIONS)
 def _noise(noise, x, y):
     """Tileable value noise at a position in texels, bilinear."""
-    n = noise.shape[0]
+    wrap = textures.NOISE - 1  # a power of two less one
     fx, fy = math.floor(x), math.floor(y)
     ax, ay = x - fx, y - fy
-    i, j = int(fx) % n, int(fy) % n
-    k, m = (i + 1) % n, (j + 1) % n
+    i, j = int(fx) & wrap, int(fy) & wrap
+    k, m = (i + 1) & wrap, (j + 1) & wrap
     return (noise[j, i] * (1 - ax) + noise[j, k] * ax) * (1 - ay) + (noise[m, i] * (1 - ax) + noise[m, k] * ax) * ay
 
 
@@ -193,9 +193,10 @@ def _sky(out, dx, dy, slope, env, noise):
     up = slope / math.sqrt(1.0 + slope * slope)
     up = max(up, 0.0)
     cloud, direct = env[E_CLOUD], env[E_DIRECT]
-    r = 0.72 - 0.42 * up ** 0.55
-    g = 0.82 - 0.32 * up ** 0.55
-    b = 0.93 - 0.12 * up ** 0.7
+    root = math.sqrt(up)
+    r = 0.72 - 0.42 * root
+    g = 0.82 - 0.32 * root
+    b = 0.93 - 0.12 * root
     k = 260.0 / (slope + 0.16)
     n = _noise(noise, dx * k * 0.5 + env[E_SKYX], dy * k * 0.5 + env[E_SKYY])
     n2 = _noise(noise, dx * k * 1.7 + env[E_SKYY], dy * k * 1.7 + env[E_SKYX])
@@ -211,7 +212,9 @@ def _sky(out, dx, dy, slope, env, noise):
         inv = 1.0 / math.sqrt(1.0 + slope * slope)
         cosine = (dx * env[E_SUNX] + dy * env[E_SUNY]) * inv + slope * inv * env[E_SUNZ]
         if cosine > 0.5:
-            glow = ((cosine - 0.5) * 2) ** 6 * 0.5 * direct
+            glow = (cosine - 0.5) * 2
+            glow = glow * glow * glow
+            glow = glow * glow * 0.5 * direct
             r += glow
             g += glow * 0.96
             b += glow * 0.85
@@ -272,12 +275,16 @@ def _facade(out, z, u, bay_u, bay, row, bf, bi, b, wkind, tiles, mats, noise, t_
         iron = (tiles[a00 + 3] * w00 + tiles[a10 + 3] * w10 + tiles[a01 + 3] * w01 + tiles[a11 + 3] * w11) * s
         dim = (tiles[a00 + 4] * w00 + tiles[a10 + 4] * w10 + tiles[a01 + 4] * w01 + tiles[a11 + 4] * w11) / 128.0
         shade = 1.0 + (dim - 1.0) * bf[b, styles.F_RELIEF]
-    m = _material(mats, bi[b, styles.I_MATERIAL], u / 2.56, z / 2.56, m_off, m_side)
+    square = 1.28 if bi[b, styles.I_MATERIAL] == textures.BRICK else 2.56
+    m = _material(mats, bi[b, styles.I_MATERIAL], u / square, z / square, m_off, m_side)
     stain = 0.93 + 0.14 * _noise(noise, u * 11.0 + (key & 511), z * 7.0 + (key >> 9 & 511))
     m *= stain
     rest = max(0.0, 1.0 - trim - frame - glass - iron)
     # Bands that are not part of a bay: plinth, string course, cornice.
     cornice = bi[b, styles.I_CORNICE]
+    if u < 0.13 and wkind == 0 and key & 4 and z < eaves - 0.4:
+        out[0], out[1], out[2], out[3] = 0.36, 0.35, 0.33, 0.8 + 1.6 * u
+        return
     if z < 0.55 and tile != bi[b, styles.I_DOOR]:
         rest, trim, frame, glass, iron = 0.0, 0.0, 0.0, 0.0, 0.0
         plinth = 0.42 * m
@@ -294,8 +301,10 @@ def _facade(out, z, u, bay_u, bay, row, bf, bi, b, wkind, tiles, mats, noise, t_
     gr, gg, gb = 0.0, 0.0, 0.0
     if glass > 0.01:
         h = _hash(bay, floor, key)
-        rise = 0.10 + 0.22 * (1.0 - fv) * (0.4 + h)
-        gr, gg, gb = 0.09 + rise * 0.9, 0.105 + rise, 0.12 + rise * 1.12
+        # The sky above and the houses across, broken differently by each pane.
+        mirror = _noise(noise, u * 13.0 + h * 300.0, z * 9.0 + h * 90.0)
+        rise = 0.04 + (0.14 + 0.5 * h * h) * max(0.0, 1.35 - 1.2 * fv) * (0.35 + 1.3 * max(0.0, mirror - 0.2))
+        gr, gg, gb = 0.07 + rise * 0.88, 0.085 + rise, 0.1 + rise * 1.1
         if shop:
             lit = bf[b, styles.F_LIT]
             n = _noise(noise, u * 60.0 + (key & 1023), z * 60.0 + lit * 512)
@@ -376,6 +385,16 @@ def _car_top(lx, half_l, kind):
 
 
 @njit(**_OPTIONS)
+def _car_knot(kind, q):
+    """Where a car's roof line bends, in half lengths ahead of its middle; -2 where there is no more."""
+    if kind == 1:
+        return 0.86 if q == 0 else 0.55 if q == 1 else -2.0
+    if kind == 2:
+        return 0.5 if q == 0 else 0.12 if q == 1 else -0.8 if q == 2 else -2.0
+    return 0.5 if q == 0 else 0.14 if q == 1 else -0.4 if q == 2 else -0.72
+
+
+@njit(**_OPTIONS)
 def cast(
     img, dxs, dys, ccol, mode, f, cy, ox, oy, cam,
     x0, y0, x1, y1, eaves, roof, setback, wkind, wbuilding, wlength, start, items, gx, gy, nx, ny,
@@ -390,7 +409,7 @@ def cast(
     width, height = img.shape[0], img.shape[1]
     ht, hi, hu = np.empty(512), np.empty(512, np.int64), np.empty(512)
     lt, lk, li, lu = np.empty(900), np.empty(900, np.int64), np.empty(900, np.int64), np.empty(900)
-    rgb, sky = np.empty(4), np.empty(4)
+    rgb, sky, kt = np.empty(4), np.empty(4), np.empty(8)
     half_shade = shade.shape[0] // 2
     sun_x, sun_y, sun_z, direct, ambient = env[E_SUNX], env[E_SUNY], env[E_SUNZ], env[E_DIRECT], env[E_AMBIENT]
     flat = math.sqrt(sun_x * sun_x + sun_y * sun_y)
@@ -499,13 +518,16 @@ def cast(
             off, side = _level(texels, textures.MATERIAL)
             big = _noise(noise, x * 6.0, y * 6.0)
             white = 0.0
+            st = street_of[j, i]
+            sx, sy, ux, uy, sl, sw = (
+                streets[st, 0], streets[st, 1], streets[st, 2], streets[st, 3], streets[st, 4], streets[st, 5],
+            )  # fmt: skip
+            along = (x - sx) * ux + (y - sy) * uy
+            across = -(x - sx) * uy + (y - sy) * ux
+            # Between crossings a block's edge is parallel to the street: exact where the raster is stepped.
+            if abs(sw * 0.5 - abs(across) - d) < 0.8:
+                d = sw * 0.5 - abs(across)
             if d > 0.0:
-                st = street_of[j, i]
-                sx, sy, ux, uy, sl, sw = (
-                    streets[st, 0], streets[st, 1], streets[st, 2], streets[st, 3], streets[st, 4], streets[st, 5],
-                )  # fmt: skip
-                along = (x - sx) * ux + (y - sy) * uy
-                across = -(x - sx) * uy + (y - sy) * ux
                 walk = streets[st, 6]
                 half_road = sw * 0.5 - walk
                 if d < walk:
@@ -635,7 +657,8 @@ def cast(
                 bay_u = u / bay_w - bay
                 wide = metre / max(facing, 0.12)
                 t_off, t_side = _level(textures.TILE / bay_w * math.sqrt(metre * wide) * 0.8, textures.TILE)
-                m_off, m_side = _level(100.0 * math.sqrt(metre * wide), textures.MATERIAL)
+                grain = 200.0 if bi[b, styles.I_MATERIAL] == textures.BRICK else 100.0
+                m_off, m_side = _level(grain * math.sqrt(metre * wide), textures.MATERIAL)
                 if roof[w] > eaves[w] and kind_w == 0:
                     t2 = t + setback[w] / max(facing, 0.3)
                     ridge = int(math.floor(_row((roof[w] - cam) / t2 / cc, mode, f, cy, height) + 0.5))
@@ -705,7 +728,7 @@ def cast(
                         alpha = crowns[q] / 255.0
                         if alpha < 0.04:
                             continue
-                        g = crowns[q + 1] / 110.0
+                        g = crowns[q + 1] / 132.0
                         if shape == BARE:
                             g = 1.0
                             alpha = min(1.0, alpha * 1.15)
@@ -768,30 +791,44 @@ def cast(
                 for r in range(max(0, a0), min(height, b0)):
                     for q in range(3):
                         img[c, r, q] = np.uint8(img[c, r, q] * 0.35)
-                steps = 14
-                for s_ in range(steps, -1, -1):
-                    ts = t + (tb - t) * s_ / steps
+                # Along its length a car is planes between knots of its roof line: the ray's ways into each of them.
+                count = 2
+                kt[0], kt[1] = t, tb
+                for q in range(4):
+                    at = _car_knot(kind_c, q)
+                    if at < -1.5 or abs(ddx) < 1e-6:
+                        continue
+                    tk = ((at * hl) - ((ox - cars[k, 0]) * ca + (oy - cars[k, 1]) * sa)) / ddx
+                    if t < tk < tb:
+                        j = count
+                        while j > 0 and kt[j - 1] > tk:
+                            kt[j] = kt[j - 1]
+                            j -= 1
+                        kt[j] = tk
+                        count += 1
+                for q in range(count - 1, 0, -1):
+                    lx0 = (ox + dx * kt[q - 1] - cars[k, 0]) * ca + (oy + dy * kt[q - 1] - cars[k, 1]) * sa
+                    lx1 = (ox + dx * kt[q] - cars[k, 0]) * ca + (oy + dy * kt[q] - cars[k, 1]) * sa
+                    mid_z, glass = _car_top(0.5 * (lx0 + lx1), hl, kind_c)
+                    near_z, far_z = _car_top(lx0, hl, kind_c)[0], _car_top(lx1, hl, kind_c)[0]
+                    r_near = int(math.floor(_row((near_z - cam) / kt[q - 1] / cc, mode, f, cy, height) + 0.5))
+                    r_far = int(math.floor(_row((far_z - cam) / kt[q] / cc, mode, f, cy, height) + 0.5))
+                    for r in range(max(0, min(r_far, r_near)), min(height, max(r_near, r_far))):
+                        if glass == 1:
+                            rr, gg, bb = 0.20 * above, 0.24 * above, 0.28 * above
+                        else:
+                            rr = (cars[k, 7] + 0.03) * above
+                            gg = (cars[k, 8] + 0.03) * above
+                            bb = (cars[k, 9] + 0.035) * above
+                        img[c, r, 0] = np.uint8(min(255.0, max(0.0, (rr + (fog_r - rr) * fade) * expose)))
+                        img[c, r, 1] = np.uint8(min(255.0, max(0.0, (gg + (fog_g - gg) * fade) * expose)))
+                        img[c, r, 2] = np.uint8(min(255.0, max(0.0, (bb + (fog_b - bb) * fade) * expose)))
+                for ts in (t,):
                     px, py = ox + dx * ts - cars[k, 0], oy + dy * ts - cars[k, 1]
                     lx, ly = px * ca + py * sa, -px * sa + py * ca
                     z_top, glass = _car_top(lx, hl, kind_c)
                     side_in = abs(ly) / hw
-                    if side_in > 0.8 and z_top > 1.0:
-                        z_top = z_top - (side_in - 0.8) / 0.2 * 0.12 * (z_top - 0.9)
                     r0 = int(math.floor(_row((z_top - cam) / ts / cc, mode, f, cy, height) + 0.5))
-                    if s_ > 0:  # the upper side of the slice, down to where the next one covers it
-                        r1 = int(_row((0.5 - cam) / ts / cc, mode, f, cy, height))
-                        g = 0.24 if glass == 1 else 1.0
-                        lum = above
-                        for r in range(max(0, r0), min(height, r1)):
-                            rr = (cars[k, 7] * g + (0.1 if glass == 1 else 0.03)) * lum
-                            gg = (cars[k, 8] * g + (0.12 if glass == 1 else 0.03)) * lum
-                            bb = (cars[k, 9] * g + (0.15 if glass == 1 else 0.035)) * lum
-                            if glass == 1:
-                                rr, gg, bb = 0.22 * lum, 0.26 * lum, 0.3 * lum
-                            img[c, r, 0] = np.uint8(min(255.0, max(0.0, (rr + (fog_r - rr) * fade) * expose)))
-                            img[c, r, 1] = np.uint8(min(255.0, max(0.0, (gg + (fog_g - gg) * fade) * expose)))
-                            img[c, r, 2] = np.uint8(min(255.0, max(0.0, (bb + (fog_b - bb) * fade) * expose)))
-                        continue
                     on_end = abs(lx) > hl * 0.995
                     r1 = int(_row((0.18 - cam) / ts / cc, mode, f, cy, height)) + 1
                     floor_row = int(_row(-cam / ts / cc, mode, f, cy, height))

@@ -322,14 +322,14 @@ def _draw_materials() -> Bytes:
     out.append(1 + 0.02 * fine + 0.07 * cloud)  # plaster
     out.append(1 + 0.03 * fine + 0.24 * (_smooth_noise(rng, n, 3, 5) - 0.5))  # stained
     brick = np.ones((n, n))
-    course, length = 16, 64  # texels: 8 x 32 cm at 2 texels a centimetre... of a 1.28 m square
+    course, length = 16, 64  # texels: 8 x 32 cm, two texels a centimetre
     for r in range(n // course):
         shift = (r % 2) * length // 2
         for c in range(n // length):
             a = (c * length + shift) % n
-            brick[r * course : (r + 1) * course, np.arange(a, a + length) % n] = rng.normal(1.0, 0.13)
-        brick[r * course : r * course + 3] = 1.22
-        brick[r * course : (r + 1) * course, np.arange(shift, n + shift, length) % n] = 1.2
+            brick[r * course : (r + 1) * course, np.arange(a, a + length) % n] = rng.normal(1.0, 0.08)
+        brick[r * course : r * course + 3] = 1.14
+        brick[r * course : (r + 1) * course, np.arange(shift, n + shift, length) % n] = 1.14
     out.append(brick + 0.04 * fine)
     ashlar = np.ones((n, n))
     for r in range(4):
