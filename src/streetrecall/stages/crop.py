@@ -118,17 +118,19 @@ def run(params: Params, captures: Path, locations: Path, crops: Path, metrics: P
         shutil.rmtree(leftover)
     fresh = crops / f".new-{os.getpid()}"
     folders = [f"{below}/{split}" for below in ("shared", "local") for split in _SPLITS]
-    for folder in folders:
-        shards.make_folder(fresh / folder, folder.partition("/")[0])
-    results = list(make(params.crop, captures, fresh, work))
+    try:
+        for folder in folders:
+            shards.make_folder(fresh / folder, folder.partition("/")[0])
+        results = list(make(params.crop, captures, fresh, work))
 
-    table = assemble(taken, results, params)
-    for folder in folders:
-        if (crops / folder).exists():
-            shutil.rmtree(crops / folder)
-        (crops / folder).parent.mkdir(exist_ok=True)
-        (fresh / folder).replace(crops / folder)
-    shutil.rmtree(fresh)
+        table = assemble(taken, results, params)
+        for folder in folders:
+            if (crops / folder).exists():
+                shutil.rmtree(crops / folder)
+            (crops / folder).parent.mkdir(exist_ok=True)
+            (fresh / folder).replace(crops / folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
     tables.write(tables.IMAGES, table, crops / "images.parquet")
     write_json(metrics, measure(table, sum(r.unchanged for r in results)))
     out = table[table["quarantine"] != ""]

@@ -147,7 +147,7 @@ def draw(points: pd.DataFrame, polygon: MultiPolygon, params: Params, path: Path
 
     figure = Figure(figsize=(11, 5.2), dpi=110, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    whole, close = figure.subplots(1, 2, width_ratios=[1.6, 1])
+    overview, close = figure.subplots(1, 2, width_ratios=[1.6, 1])
     x, y = project(points["lat"], points["lon"], params.city.crs)
     rings = [
         np.column_stack(project(ring[:, 1], ring[:, 0], params.city.crs))
@@ -170,13 +170,13 @@ def draw(points: pd.DataFrame, polygon: MultiPolygon, params: Params, path: Path
     counts, easts, norths = np.histogram2d(x, y, bins=(max(1, int(np.ptp(x) // 40)), max(1, int(np.ptp(y) // 40))))
     if len(points) > 20_000:
         density = np.ma.masked_equal(counts.T, 0)
-        whole.pcolormesh(easts, norths, density, cmap="Blues", vmin=-counts.max(), vmax=counts.max() * 3)
+        overview.pcolormesh(easts, norths, density, cmap="Blues", vmin=-counts.max(), vmax=counts.max() * 3)
     else:
-        whole.plot(x, y, ".", color="#4b8fd0", markersize=2)
-    whole.add_patch(Rectangle(box, 2 * half, 2 * half, fill=False, edgecolor="#c8321e", linewidth=1.5))
-    whole.set_ylabel(f"north, m ({params.city.crs})", fontsize=8)
-    whole.margins(0.03)
-    finish(whole, f"{len(points):,} grid points, {params.grid.spacing_m:g} m apart")
+        overview.plot(x, y, ".", color="#4b8fd0", markersize=2)
+    overview.add_patch(Rectangle(box, 2 * half, 2 * half, fill=False, edgecolor="#c8321e", linewidth=1.5))
+    overview.set_ylabel(f"north, m ({params.city.crs})", fontsize=8)
+    overview.margins(0.03)
+    finish(overview, f"{len(points):,} grid points, {params.grid.spacing_m:g} m apart")
     close.plot(x[near], y[near], ".", color="#4b8fd0", markersize=4)
     finish(close, "the red square")
     close.set(xlim=(box[0], box[0] + 2 * half), ylim=(box[1], box[1] + 2 * half))
