@@ -74,6 +74,7 @@ class Provider(Protocol):
     namespace: str  # keys the ledger: the name and whatever else makes answers differ (endpoint, city, folder)
     shareable: bool  # may the team's remote hold its pictures
     network: bool  # do answers cost requests: then what the ledger holds is never asked again
+    unplanned: list[tuple[str, str]]  # after `views`: what it knows of and could make no view of, and why
     notes: MutableMapping[str, str]  # answers that `views` needs again in the next run; a stage hands in the ledger's
 
     def coverage(self, points: pd.DataFrame, radius_m: float) -> Iterator[Coverage]:

@@ -103,6 +103,7 @@ class GoogleProvider:
     ) -> None:
         self.name, self.namespace, self.shareable = name, namespace, shareable
         self.notes: MutableMapping[str, str] = {}
+        self.unplanned: list[tuple[str, str]] = []
         self._params = params
         self._endpoint, self._viewer, self._licence = endpoint.rstrip("/"), viewer.rstrip("/"), licence
         self._key, self._secret = key, secret
@@ -162,11 +163,12 @@ class GoogleProvider:
         """
         self._require_terms()
         known = dict(self.notes.items())
+        self.unplanned = []
         ids = [str(pano) for pano in locations["pano_id"]]
         missing = [pano for pano in ids if f"dates {pano}" not in known]
         for pano, dates in concurrently(self._dates, missing, self._params.network.threads, self._client.stop):
             if isinstance(dates, str):
-                log.warning("panorama %s: its dates cannot be had: %s", pano, dates)
+                self.unplanned.append((f"panorama {pano}", f"its dates cannot be had: {dates}"))
                 continue
             known[f"dates {pano}"] = self.notes[f"dates {pano}"] = json.dumps(dates)
         subsets = subset_names(locations)

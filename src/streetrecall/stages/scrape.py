@@ -257,9 +257,8 @@ def materialise(
         (fresh / part).replace(captures / part)
     fresh.rmdir()
     tables.write(tables.CAPTURES, table, captures / "captures.parquet")
-    unplanned = list(getattr(provider, "unplanned", ()))
-    write_json(metrics, measure(table, len(content), unplanned))
-    for source, reason in unplanned[:20]:
+    write_json(metrics, measure(table, len(content), provider.unplanned))
+    for source, reason in provider.unplanned[:20]:
         log.warning("left out: %s: %s", source, reason)
     bad = table[~table["status"].isin(["ok"])]
     for row in bad.head(20).itertuples():
@@ -292,7 +291,7 @@ def member_name(view: View, kind: str) -> str:
 
 
 def measure(table: pd.DataFrame, shard_count: int, unplanned: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Counts by status, split and reason, and what an archive held that could not be planned."""
+    """Counts by status, split and reason, and what the provider could not plan."""
     bad = table[table["status"] != "ok"]
     return {
         "planned": len(table),

@@ -1,0 +1,46 @@
+"""Runs a stage in a process of its own, so that a test can kill it: python killable.py STAGE INPUT OUTPUT [BASE]."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from fakeprovider import FakeProvider
+
+from streetrecall.params import Params, load
+from streetrecall.providers.google import GoogleProvider
+from streetrecall.providers.http import Client, Secret
+from streetrecall.stages import metadata, scrape
+
+ROOT = Path(__file__).parents[1]
+
+
+def hasty(params: Params) -> Params:
+    """The same params with short waits."""
+    update = {"backoff_s": 0.01, "backoff_limit_s": 0.1, "ready_s": 4.0, "timeout_s": 2.0, "breaker_refusals": 1000}
+    scraping = params.scrape.model_copy(update={"width": 320, "height": 180})
+    return params.model_copy(update={"network": params.network.model_copy(update=update), "scrape": scraping})
+
+
+def tiny_provider(params: Params, base: str) -> GoogleProvider:
+    """Provider `google` pointed at a `tinyservice.TinyService`."""
+    return GoogleProvider(
+        params, endpoint=base, viewer=f"{base}/viewer", key=Secret("AIzaTiny"), name="tiny", namespace="tiny",
+        shareable=True, terms_accepted=True, client=Client(params.network, environment=False),
+    )  # fmt: skip
+
+
+def main(stage: str, source: Path, out: Path, base: str = "") -> None:
+    params = hasty(load(ROOT / "params.yaml"))
+    module = metadata if stage == "metadata" else scrape
+    module.open_provider = (  # type: ignore[attr-defined]
+        lambda *_: tiny_provider(params, base) if base else FakeProvider(delay_s=0.004)
+    )
+    if stage == "metadata":
+        metadata.run(params, source, out, out / "panoramas.parquet", out / "no_coverage.parquet", out / "metrics.json")
+    else:
+        scrape.run(params, source, out, out / "captures", out / "metrics.json")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:])

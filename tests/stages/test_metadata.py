@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from fakeprovider import FakeProvider
+from killable import tiny_provider
+from tinyservice import TinyService, serving
+
+from streetrecall import tables
+from streetrecall.errors import UserError
+from streetrecall.ledger import Ledger
+from streetrecall.params import Params
+from streetrecall.providers.base import FAILED, Coverage, Panorama
+from streetrecall.stages import metadata
+
+HERE = Path(__file__).parent
+
+
+def grid(folder: Path, count: int) -> Path:
+    """Pairs of points: the even one on its panorama, the odd one 11 m north of it."""
+    frame = pd.DataFrame({"point_id": range(count)})
+    frame["lat"] = (59.3 + (frame["point_id"] // 2) * 0.001 + 0.0001 * (frame["point_id"] % 2)).round(6)
+    return tables.write(tables.GRID, frame.assign(lon=18.0), folder / "grid.parquet")
+
+
+def run(params: Params, provider: FakeProvider, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
+    monkeypatch.setattr(metadata, "open_provider", lambda *_: provider)
+    metadata.run(params, source, out, out / "panoramas.parquet", out / "no_coverage.parquet", out / "metrics.json")
+    return json.loads((out / "metrics.json").read_text())
+
+
+def test_each_panorama_once_with_its_nearest_point(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = FakeProvider()
+    counts = run(params, provider, grid(tmp_path, 20), tmp_path, monkeypatch)
+    found = tables.read(tables.PANORAMAS, tmp_path / "panoramas.parquet")
+    gaps = tables.read(tables.NO_COVERAGE, tmp_path / "no_coverage.parquet")
+    assert list(gaps["point_id"]) == [4, 9, 14, 19]
+    assert set(gaps["status"]) == {"ZERO_RESULTS"}
+    assert found["pano_id"].is_unique
+    # Even points lie on their panorama, odd ones 11 m off; 4 and 14 found nothing, so 5 and 15 stand for theirs.
+    assert sorted(found["point_id"]) == [0, 2, 5, 6, 8, 10, 12, 15, 16, 18]
+    assert found.set_index("point_id").loc[5, "offset_m"] == pytest.approx(11.1, abs=0.1)
+    assert found.set_index("point_id").loc[2, "offset_m"] == pytest.approx(0, abs=0.01)
+    assert counts["panoramas"] == 10
+    assert counts["points_with_panorama"] == 16
+    assert counts["points_without_coverage"] == 4
+    assert counts["points_never_asked"] == counts["points_failed"] == 0
+    assert provider.closed
+
+
+def test_a_second_run_asks_nothing_and_writes_the_same_bytes(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = grid(tmp_path, 20)
+    run(params, FakeProvider(), source, tmp_path, monkeypatch)
+    names = ("panoramas.parquet", "no_coverage.parquet", "metrics.json")
+    before = [(tmp_path / name).read_bytes() for name in names]
+    again = FakeProvider()
+    run(params, again, source, tmp_path, monkeypatch)
+    assert again.points.total() == 0
+    assert [(tmp_path / name).read_bytes() for name in names] == before
+
+
+def test_a_grown_grid_asks_the_new_points_alone(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(params, FakeProvider(), grid(tmp_path, 10), tmp_path, monkeypatch)
+    again = FakeProvider()
+    run(params, again, grid(tmp_path, 16), tmp_path, monkeypatch)
+    assert sorted(again.points) == list(range(10, 16))
+    wider = params.model_copy(update={"metadata": params.metadata.model_copy(update={"radius_m": 80.0})})
+    all_over = FakeProvider()
+    run(wider, all_over, grid(tmp_path, 16), tmp_path, monkeypatch)
+    assert len(all_over.points) == 16
+
+
+class Flaky(FakeProvider):
+    def coverage(self, points, radius_m):  # type: ignore[no-untyped-def]
+        for answer in super().coverage(points, radius_m):
+            yield Coverage(3, FAILED, None, "HTTP 500") if answer.point_id == 3 else answer
+
+
+def test_a_point_without_answer_is_counted_and_asked_next_time(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = grid(tmp_path, 20)
+    counts = run(params, Flaky(), source, tmp_path, monkeypatch)
+    assert counts["points_failed"] == 1
+    assert counts["points_without_coverage"] == 4
+    assert "point 3: no answer: HTTP 500" in caplog.text
+    again = FakeProvider()
+    assert run(params, again, source, tmp_path, monkeypatch)["points_failed"] == 0
+    assert again.points == {3: 1}
+
+
+class Local(FakeProvider):
+    """As an archive: knows some points only, one panorama each."""
+
+    def coverage(self, points, radius_m):  # type: ignore[no-untyped-def]
+        self.points.update(points["point_id"])
+        yield Coverage(1, "OK", Panorama("a", 59.3005, 18.0, "", "", ""))
+        yield Coverage(7, "NO_RESPONSE", None)
+
+
+def test_a_local_provider_is_read_anew_and_leaves_points_unasked(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = grid(tmp_path, 20)
+    for _ in range(2):
+        counts = run(params, Local(network=False), source, tmp_path, monkeypatch)
+        assert counts["points_never_asked"] == 18
+        assert counts["panoramas_without_month"] == 1
+    with Ledger() as ledger:
+        assert ledger.answers("fake", params.metadata.radius_m) == {}
+
+
+class Nothing(FakeProvider):
+    def coverage(self, points, radius_m):  # type: ignore[no-untyped-def]
+        for point_id in points["point_id"]:
+            yield Coverage(point_id, "ZERO_RESULTS", None)
+
+
+def test_a_city_without_imagery_is_an_error(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = Nothing()
+    with pytest.raises(UserError, match="no panorama within"):
+        run(params, nothing, grid(tmp_path, 5), tmp_path, monkeypatch)
+    assert nothing.closed
+    assert not (tmp_path / "panoramas.parquet").exists()
+
+
+def test_a_run_killed_at_any_moment_goes_on_and_asks_little_twice(tmp_path: Path, params: Params) -> None:
+    """With one thread nothing but the request under way at the kill can be asked twice; here there are eight."""
+    source = grid(tmp_path, 200)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])}
+    with serving(TinyService()) as service:
+        command = [
+            sys.executable,
+            str(HERE.parent / "killable.py"),
+            "metadata",
+            str(source),
+            str(tmp_path),
+            service.base,
+        ]
+        kills = 0
+        for enough in (5, 80):
+            child = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+            while service.asked.total() < enough and child.poll() is None:
+                service.release.wait(0.005)
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+            kills += 1
+        subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
+        assert len(service.asked) == 200
+        assert service.asked.total() <= 200 + kills * params.network.threads
+        total = service.asked.total()
+        subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
+        assert service.asked.total() == total
+    assert json.loads((tmp_path / "metrics.json").read_text())["points_with_panorama"] == 200
+
+
+def test_no_key_in_anything_written(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(TinyService()) as service:
+        run(params, tiny_provider(params, service.base), grid(tmp_path, 20), tmp_path, monkeypatch)  # type: ignore[arg-type]
+        assert "AIzaTiny" in service.queries[0]
+    written = [p for folder in (tmp_path, Path(os.environ["STREETRECALL_STORE"])) for p in folder.rglob("*")]
+    assert any(p.name == "ledger.sqlite" for p in written)
+    for path in written:
+        assert not path.is_file() or b"AIzaTiny" not in path.read_bytes()
+
+
+@pytest.mark.archive
+def test_the_real_archive(tmp_path: Path, params: Params, archive: Path) -> None:
+    from streetrecall.stages import grid as grid_stage
+
+    of_archive = params.model_copy(update={"provider": "archive"})
+    source = tmp_path / "grid.parquet"
+    grid_stage.run(
+        of_archive, HERE.parents[1] / "data" / "cities", archive, source, tmp_path / "grid.png", tmp_path / "g.json"
+    )
+    metadata.run(of_archive, source, archive, tmp_path / "p.parquet", tmp_path / "n.parquet", tmp_path / "m.json")
+    counts = json.loads((tmp_path / "m.json").read_text())
+    assert (counts["panoramas"], counts["points_without_coverage"]) == (6562, 15485)
+    assert counts["points_never_asked"] == 287_367 - 6562 - 15_485
+    assert counts["offset_m"] == {"median": 12.91, "p95": 42.76, "max": 208.59}
