@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import shapely
 from PIL import Image
-from scipy.spatial import cKDTree
 
 from streetrecall import geo
+from streetrecall.expectations.custom import near_hashes, nearest_of_others, nearest_other
 
 from .conftest import NEEDS, City, picture
 
@@ -745,10 +745,8 @@ def _a_query_the_floor_never_saw(city: City) -> None:
     city.frames["queries"] = rows.drop(index=rows.index[(rows["system"] == "floor") & (rows["protocol"] != "city")][0])
 
 
-def test_the_library_finds_what_a_naive_loop_finds(pristine: City) -> None:
-    """The k-d tree's nearest neighbours against all distances."""
-    from streetrecall.expectations.custom import nearest_of_others, nearest_other
-
+def test_nearest_places_are_those_of_a_naive_loop(pristine: City) -> None:
+    """The k-d tree against all distances."""
     places = pristine["locations"]
     xy, split = places[["x", "y"]].to_numpy(), places["split"].to_numpy()
     distance = np.hypot(*(xy[:, None] - xy[None]).transpose(2, 0, 1))
@@ -756,4 +754,21 @@ def test_the_library_finds_what_a_naive_loop_finds(pristine: City) -> None:
     np.testing.assert_allclose(nearest_other(xy), distance.min(axis=1))
     other = np.where(split[:, None] != split[None], distance, np.inf)
     np.testing.assert_allclose(nearest_of_others(xy, split), other.min(axis=1))
-    assert cKDTree(xy).n == len(places)
+
+
+@pytest.mark.parametrize("max_bits", [0, 1, 2, 5, 9, 63])
+def test_near_hashes_are_those_of_a_naive_loop(max_bits: int) -> None:
+    """Hashes with planted neighbours, some beyond the limit, some of the same place."""
+    rng = np.random.default_rng(max_bits)
+    seeds = rng.integers(0, 2**64, 60, dtype=np.uint64)
+    hashes = [int(h) for h in seeds]
+    for h in seeds[:40]:
+        flipped = rng.choice(64, size=rng.integers(0, max_bits + 3) % 65, replace=False)
+        hashes.append(int(h) ^ sum(1 << int(bit) for bit in flipped))
+    place = rng.integers(0, 4, len(hashes))
+    near = [
+        any(place[i] != place[j] and (a ^ b).bit_count() <= max_bits for j, b in enumerate(hashes))
+        for i, a in enumerate(hashes)
+    ]
+    assert near_hashes(np.array(hashes, np.uint64), place, max_bits).tolist() == near
+    assert sum(near) > 0

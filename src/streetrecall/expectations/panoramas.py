@@ -116,7 +116,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
         ),
         expect(
             gxe.ExpectColumnValuesToBeBetween,
-            "The provider searches metadata.radius_m around a point and is seldom further off (Stockholm: 5% beyond 43 m).",
+            "The provider searches metadata.radius_m around a point and is seldom far off (Stockholm: 5% beyond 43 m).",
             "compare metadata.radius_m with checks.panoramas.max_p95_offset_m",
             column="offset_m",
             max_value=limits.max_p95_offset_m,

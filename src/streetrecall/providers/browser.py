@@ -25,7 +25,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -324,11 +324,15 @@ class Browsers:
         for thread in threads:
             thread.start()
         try:
+            looked = time.monotonic()
             while count:
-                try:
+                result = None
+                with suppress(queue.Empty):
                     result = done.get(timeout=1.0)
-                except queue.Empty:
+                if time.monotonic() - looked >= 1.0:
                     self._end_hung()
+                    looked = time.monotonic()
+                if result is None:
                     continue
                 if isinstance(result, BaseException):
                     raise result

@@ -528,8 +528,13 @@ def headlines(found: dict[str, Any], knobs: Evaluate) -> dict[str, Any]:
     for system in ("model", "floor"):
         tested, held = found[system]["test"], found[system]["validation"]
         names = ["newest_vs_older", "newest_vs_oldest", f"newest_vs_before_{knobs.before_year}", "city"]
-        lines = {f"test_{name}_r1": tested[name].get("recall_at_1_25m") for name in [*names, "leave_one_date_out"]}
-        lines["validation_newest_vs_older_r1"] = held["newest_vs_older"].get("recall_at_1_25m")
+        recalls = {f"test_{name}_r1": tested[name] for name in [*names, "leave_one_date_out"]}
+        recalls["validation_newest_vs_older_r1"] = held["newest_vs_older"]
+        lines = {
+            f"{name}{end}": section.get(f"recall_at_1_25m{end}")
+            for name, section in recalls.items()
+            for end in ("", "_ci_low", "_ci_high")
+        }
         lines["test_error_p90_m"] = tested["newest_vs_older"].get("error_p90_m")
         lines["test_radius_coverage"] = tested["location"].get("coverage")
         lines["test_radius_mean_m"] = tested["location"].get("radius_mean_m")
