@@ -288,9 +288,7 @@ class City:
                 for j in range(count_j):
                     a = nodes[i, j]
                     b = nodes[i, j + 1] if axis == "u" else nodes[i + 1, j]
-                    sides = (
-                        (kind_at(i - 1, j), kind_at(i, j)) if axis == "u" else (kind_at(i, j - 1), kind_at(i, j))
-                    )
+                    sides = (kind_at(i - 1, j), kind_at(i, j)) if axis == "u" else (kind_at(i, j - 1), kind_at(i, j))
                     open_ground = sum(k in (PARK, WATER) for k in sides)
                     driven = open_ground < 2 and rng.random() > self.params.undriven_share
                     index = len(self.streets)
@@ -401,9 +399,7 @@ class City:
         for k in range(4):
             builder.wall(corner[k], corner[(k + 1) % 4], 0, 0, 0, FACADE, building)
 
-    def _hedges(
-        self, builder: _Builder, inner: Floats, distances: list[float], rng: np.random.Generator
-    ) -> None:
+    def _hedges(self, builder: _Builder, inner: Floats, distances: list[float], rng: np.random.Generator) -> None:
         for k in range(4):
             if distances[k] < 1.5 or rng.random() < 0.35:
                 continue
@@ -538,8 +534,10 @@ class City:
                     drive = np.random.default_rng(np.random.SeedSequence([self.seed, 7, spot, int(month)]))
                     era = styles.camera(int(month))
                     lane = (street.width / 2 - styles.pavement(street.width) - 2.4) * drive.choice([-0.7, 0.15, 0.7])
-                    x, y = centre + d * drive.normal(0, p.position_error_m) + side * (
-                        max(-4.0, min(4.0, lane)) + drive.normal(0, 0.35)
+                    x, y = (
+                        centre
+                        + d * drive.normal(0, p.position_error_m)
+                        + side * (max(-4.0, min(4.0, lane)) + drive.normal(0, 0.35))
                     )
                     mine.append((int(month), len(panos)))
                     ids.append(len(panos))

@@ -222,8 +222,9 @@ def _sky(out, dx, dy, slope, env, noise):
 
 
 @njit(**_OPTIONS)
-def _facade(out, z, u, bay_u, bay, row, bf, bi, b, wkind, tiles, mats, noise, t_off, t_side, m_off, m_side, dx, dy, env,
-            coarse):
+def _facade(
+    out, z, u, bay_u, bay, row, bf, bi, b, wkind, tiles, mats, noise, t_off, t_side, m_off, m_side, dx, dy, env, coarse
+):
     """Colour of a facade at height z (m) and u metres along it, before light; out[3] is its shade factor."""
     ground, floor_h, eaves = bf[b, styles.F_GROUND], bf[b, styles.F_FLOOR], bf[b, styles.F_EAVES]
     floors = bi[b, styles.I_FLOORS]
@@ -542,7 +543,9 @@ def cast(
                     rr, gg, bb = tone, tone, tone * 0.98
                 else:
                     setts = streets[st, 7] > 0.5
-                    m = _material(mats, textures.SETTS if setts else textures.ASPHALT, along / 2.56, across / 2.56, off, side)
+                    m = _material(
+                        mats, textures.SETTS if setts else textures.ASPHALT, along / 2.56, across / 2.56, off, side
+                    )
                     tone = (0.40 + 0.13 * big - 0.16 * wet) * m
                     tone *= 1.0 - 0.1 * math.exp(-((abs(across) - half_road * 0.45) ** 2) * 2.0)
                     line = 0.0
@@ -636,16 +639,27 @@ def cast(
                 metre = t / fine  # metres a pixel, upright
                 if kind_w >= 2:  # hedge or quay
                     for r in range(max(0, top), min(height, bottom)):
-                        z = cam + ((cy - r - 0.5) / f if mode == 0 else math.tan(math.pi * (0.5 - (r + 0.5) / height))) * cc * t
+                        z = (
+                            cam
+                            + ((cy - r - 0.5) / f if mode == 0 else math.tan(math.pi * (0.5 - (r + 0.5) / height)))
+                            * cc
+                            * t
+                        )
                         if kind_w == 2:
                             g = _noise(noise, u * 60.0, z * 60.0) * 0.6 + 0.4 * _noise(noise, u * 190.0, z * 190.0)
                             v = (0.35 + 0.9 * g) * (0.55 + 0.45 * z / max(eaves[w], 0.1))
                             rr, gg, bb = 0.24 * v + 0.12 * (1 - env[E_LEAVES]) * v, 0.34 * v, 0.14 * v
                         else:
-                            rr = gg = bb = 0.5 * _material(mats, textures.ASHLAR, u / 2.56, z / 2.56, 0, textures.MATERIAL)
+                            rr = gg = bb = 0.5 * _material(
+                                mats, textures.ASHLAR, u / 2.56, z / 2.56, 0, textures.MATERIAL
+                            )
                         lit = 1.0 if z > dark_below else 0.0
                         s = direct * lit * max(0.0, cosine)
-                        rr, gg, bb = rr * (ambient * amb_r + s * sun_r), gg * (ambient * amb_g + s * sun_g), bb * (ambient * amb_b + s * sun_b)
+                        rr, gg, bb = (
+                            rr * (ambient * amb_r + s * sun_r),
+                            gg * (ambient * amb_g + s * sun_g),
+                            bb * (ambient * amb_b + s * sun_b),
+                        )
                         img[c, r, 0] = np.uint8(min(255.0, max(0.0, (rr + (fog_r - rr) * fade) * expose)))
                         img[c, r, 1] = np.uint8(min(255.0, max(0.0, (gg + (fog_g - gg) * fade) * expose)))
                         img[c, r, 2] = np.uint8(min(255.0, max(0.0, (bb + (fog_b - bb) * fade) * expose)))
@@ -682,12 +696,19 @@ def cast(
                         rr, gg, bb = rr + (0.9 - rr) * white, gg + (0.92 - gg) * white, bb + (0.95 - bb) * white
                         lit = 1.0 if eaves[w] + 1.0 > dark_below else 0.0
                         s = direct * lit * max(0.0, 0.6 * cosine + 0.6 * sun_z)
-                        rr, gg, bb = rr * (ambient * amb_r + s * sun_r), gg * (ambient * amb_g + s * sun_g), bb * (ambient * amb_b + s * sun_b)
+                        rr, gg, bb = (
+                            rr * (ambient * amb_r + s * sun_r),
+                            gg * (ambient * amb_g + s * sun_g),
+                            bb * (ambient * amb_b + s * sun_b),
+                        )
                         img[c, r, 0] = np.uint8(min(255.0, max(0.0, (rr + (fog_r - rr) * fade) * expose)))
                         img[c, r, 1] = np.uint8(min(255.0, max(0.0, (gg + (fog_g - gg) * fade) * expose)))
                         img[c, r, 2] = np.uint8(min(255.0, max(0.0, (bb + (fog_b - bb) * fade) * expose)))
                 for r in range(max(0, top), min(height, bottom)):
-                    z = cam + ((cy - r - 0.5) / f if mode == 0 else math.tan(math.pi * (0.5 - (r + 0.5) / height))) * cc * t
+                    z = (
+                        cam
+                        + ((cy - r - 0.5) / f if mode == 0 else math.tan(math.pi * (0.5 - (r + 0.5) / height))) * cc * t
+                    )
                     if z < 0:
                         z = 0.0
                     _facade(rgb, z, u, bay_u, bay, r, bf, bi, b, kind_w, tiles, mats, noise, t_off, t_side, m_off, m_side,
@@ -724,7 +745,9 @@ def cast(
                     rr, gg, bb = tone_r, tone_g, tone_b
                     if shape <= BARE:
                         i, j = min(side - 1, int(sx * side)), min(side - 1, int(v * side))
-                        q = (which + (textures.CROWNS if shape == BARE else 0)) * _CROWN_STRIDE + (off + j * side + i) * 2
+                        q = (which + (textures.CROWNS if shape == BARE else 0)) * _CROWN_STRIDE + (
+                            off + j * side + i
+                        ) * 2
                         alpha = crowns[q] / 255.0
                         if alpha < 0.04:
                             continue
@@ -833,7 +856,12 @@ def cast(
                     r1 = int(_row((0.18 - cam) / ts / cc, mode, f, cy, height)) + 1
                     floor_row = int(_row(-cam / ts / cc, mode, f, cy, height))
                     for r in range(max(0, r0), min(height, max(r1, floor_row))):
-                        z = cam + ((cy - r - 0.5) / f if mode == 0 else math.tan(math.pi * (0.5 - (r + 0.5) / height))) * cc * ts
+                        z = (
+                            cam
+                            + ((cy - r - 0.5) / f if mode == 0 else math.tan(math.pi * (0.5 - (r + 0.5) / height)))
+                            * cc
+                            * ts
+                        )
                         paint = 1.0
                         rr, gg, bb = cars[k, 7], cars[k, 8], cars[k, 9]
                         if on_end:

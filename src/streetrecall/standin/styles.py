@@ -324,7 +324,9 @@ class Buildings:
             return hash_unit(self.seed, 24, rows, era, k)
 
         tint = np.column_stack([dice(k) for k in (1, 2, 3)])
-        floats[:, F_SHOP : F_SHOP + 3] = np.clip(SIGNS[(dice(0) * len(SIGNS)).astype(int)] * 0.5 + 0.1 + tint * 0.2, 0, 1)
+        floats[:, F_SHOP : F_SHOP + 3] = np.clip(
+            SIGNS[(dice(0) * len(SIGNS)).astype(int)] * 0.5 + 0.1 + tint * 0.2, 0, 1
+        )
         floats[:, F_SIGN : F_SIGN + 3] = SIGNS[(dice(4) * len(SIGNS)).astype(int)]
         floats[:, F_BLIND], floats[:, F_LIT] = dice(5), dice(6)
         shop = ints[:, I_SHOP] == 1
@@ -332,4 +334,3 @@ class Buildings:
         ints[shop, I_GROUND] = fronts[shop]
         ints[shop, I_SIGNROW] = (dice(8)[shop] * 4).astype(int)
         return floats.astype(np.float32), ints
-

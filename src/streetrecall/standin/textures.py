@@ -361,7 +361,9 @@ def _draw_materials() -> Bytes:
     return np.concatenate([pyramid(np.clip(m * 128, 0, 255).astype(np.uint8)[..., None]) for m in out])
 
 
-def _branches(alpha: Bytes, x: float, y: float, angle: float, length: float, width: float, rng: np.random.Generator) -> None:
+def _branches(
+    alpha: Bytes, x: float, y: float, angle: float, length: float, width: float, rng: np.random.Generator
+) -> None:
     end = (x + length * math.sin(angle), y - length * math.cos(angle))
     cv2.line(
         alpha, (round(x * 16), round(y * 16)), (round(end[0] * 16), round(end[1] * 16)), 255, max(1, round(width)),
@@ -383,7 +385,11 @@ def _draw_crowns() -> Bytes:
         narrow = rng.uniform(0.75, 1.0)
         clumps = int(rng.integers(7, 13))
         centres = [
-            (n / 2 + narrow * n * 0.3 * rng.uniform(-1, 1), n * 0.5 + n * 0.3 * rng.uniform(-1, 1), n * rng.uniform(0.13, 0.2))
+            (
+                n / 2 + narrow * n * 0.3 * rng.uniform(-1, 1),
+                n * 0.5 + n * 0.3 * rng.uniform(-1, 1),
+                n * rng.uniform(0.13, 0.2),
+            )
             for _ in range(clumps)
         ]
         centres.append((n / 2, n * 0.5, n * 0.24))
