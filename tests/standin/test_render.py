@@ -7,8 +7,8 @@ import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np

@@ -67,7 +67,7 @@ class _Catalogue:
                 self.collection_of[i] = name
         lat, lon = city.latlon
         self.lat, self.lon = lat, lon
-        self.tree = shapely.STRtree(shapely.points(lon, lat))
+        self.tree = shapely.STRtree([shapely.Point(x, y) for x, y in zip(lon, lat, strict=True)])
 
     def time(self, i: int) -> dt.datetime:
         """An instant in the panorama's month; spots of one drive follow each other."""
@@ -268,7 +268,7 @@ def _parse(values: dict[str, Any]) -> tuple[dict[str, Any], int]:
             -180 <= box[0] <= 180 and -180 <= box[2] <= 180 and abs(box[1]) <= 90 and abs(box[3]) <= 90
         ):
             raise _BadRequestError("Parameter bbox must be in format [minX, minY, maxX, maxY]")
-        asked["area"] = shapely.box(*box)
+        asked["area"] = shapely.box(box[0], box[1], box[2], box[3])
     if values.get("intersects"):
         geometry = values["intersects"]
         try:
@@ -360,7 +360,7 @@ def router(city: City) -> APIRouter:
                 "stac_version": "1.0.0",
                 "title": "streetrecall simulated city",
                 "type": "Catalog",
-            }  # fmt: skip
+            }
         )
 
     @routes.get("/conformance")

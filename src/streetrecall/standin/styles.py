@@ -56,7 +56,7 @@ def hash_unit(*keys: Any) -> Floats:
     (True, False)
     """
     with np.errstate(over="ignore"):
-        state = np.uint64(0x9E3779B97F4A7C15)
+        state: Any = np.uint64(0x9E3779B97F4A7C15)
         for key in keys:
             state = (state ^ np.asarray(key).astype(np.int64).view(np.uint64)) * np.uint64(0xBF58476D1CE4E5B9)
             state = state ^ (state >> np.uint64(29))
@@ -294,8 +294,8 @@ class Buildings:
                 f[[F_EAVES, F_ROOF, F_GROUND, F_FLOOR, F_BAY, F_RELIEF]] = [
                     d[k] for k in ("eaves", "roof", "ground", "floor", "bay", "relief")
                 ]
-                for column, k in ((F_WALL, "wall"), (F_TRIM, "trim"), (F_FRAME, "frame"), (F_TOP, "top")):
-                    f[column : column + 3] = d[k]
+                for column, part in ((F_WALL, "wall"), (F_TRIM, "trim"), (F_FRAME, "frame"), (F_TOP, "top")):
+                    f[column : column + 3] = d[part]
                 i[:] = [
                     d["floors"], d["tile_ground"], d["tile_door"], d["tile_first"], d["tile_main"], d["tile_accent"],
                     d["tile_top"], d["material"], _bits(d["accents"]), _bits(d["doors"]), 0,

@@ -100,7 +100,7 @@ class _Tile:
     def window(
         self, x0: float, y0: float, x1: float, y1: float, columns: int, transom: float, bars: int, surround: float
     ) -> None:
-        """An opening with surround, sash, ``columns`` lights, a transom at that share of the height and glazing bars."""
+        """An opening: surround, sash, ``columns`` lights, glazing bars and a transom at that share of the height."""
         if surround > 0:
             self.box(TRIM, x0 - surround, y0 - surround * 1.1, x1 + surround, y1 + surround * 0.5)
         self.dim(0.72, x0 - surround, y1 + surround * 0.5, x1 + surround, y1 + surround * 0.5 + 0.03)
@@ -283,14 +283,12 @@ def _dormer(rng: np.random.Generator) -> _Tile:
 
 
 def _draw_tiles() -> Bytes:
-    out = []
-    makers = (
-        [(_classic, CLASSIC), (_modern, MODERN), (_balcony, BALCONIES), (_shop, SHOPS)]
-        + [(_basement, BASEMENTS), (_door, DOORS), (_dormer, DORMERS)]
-    )  # fmt: skip
-    for maker, numbers in makers:
-        for number in numbers:
-            out.append(pyramid(maker(np.random.default_rng([101, number])).bytes()))
+    makers = {
+        _classic: CLASSIC, _modern: MODERN, _balcony: BALCONIES, _shop: SHOPS, _basement: BASEMENTS, _door: DOORS,
+        _dormer: DORMERS,
+    }  # fmt: skip
+    numbered = [(maker, number) for maker, numbers in makers.items() for number in numbers]
+    out = [pyramid(maker(np.random.default_rng([101, number])).bytes()) for maker, number in numbered]
     out.append(pyramid(_Tile().bytes()))
     return np.concatenate(out)
 

@@ -30,7 +30,26 @@ def street_name(seed: int, line: int) -> str:
     >>> street_name(1, 2) == street_name(1, 2)
     True
     """
-    first = ["Lind", "Ek", "Björk", "Sten", "Sjö", "Berg", "Klock", "Kvarn", "Skepps", "Tull", "Alm", "Ask", "Rosen", "Humle", "Hjort", "Svan", "Falk", "Korn"]
+    first = [
+        "Lind",
+        "Ek",
+        "Björk",
+        "Sten",
+        "Sjö",
+        "Berg",
+        "Klock",
+        "Kvarn",
+        "Skepps",
+        "Tull",
+        "Alm",
+        "Ask",
+        "Rosen",
+        "Humle",
+        "Hjort",
+        "Svan",
+        "Falk",
+        "Korn",
+    ]
     last = ["gatan", "gränd", "vägen", "backen", "stigen", "torget"]
     rng = np.random.default_rng(np.random.SeedSequence([seed, 41, line]))
     return (
