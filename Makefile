@@ -5,6 +5,8 @@ unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export GX_ANALYTICS_ENABLED := false
 BASE ?= origin/main
+BENCH ?= scrape
+GRID ?= train.loss.alpha=1,2 train.batch.hard_share=0.25,0.5
 
 .PHONY: help setup hooks repro test test-pipeline lint bench plots docs report sweep lock clean
 
@@ -35,8 +37,8 @@ lint: setup ## check format, style, types and workflows
 	@check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@zizmor --offline --quiet .github/workflows
 
-bench: setup ## measure speeds on this machine
-	@streetrecall bench
+bench: setup ## measure speeds on this machine: BENCH=name of a benchmark (streetrecall bench --help)
+	@streetrecall bench $(BENCH)
 
 plots: setup ## draw the plots of the last run into dvc_plots/, as SVG and one HTML page that loads nothing
 	@streetrecall plots
@@ -47,8 +49,8 @@ docs: setup ## build the Data Docs of the last validation into site/, viewable o
 report: setup ## what a pull request would say: BASE=revision, by default origin/main
 	@streetrecall report $(BASE)
 
-sweep: setup ## queue a small grid of experiments, run them with two workers, print the comparison
-	@streetrecall sweep
+sweep: setup ## queue a grid of experiments (GRID='KEY=A,B ...'), run them by two workers, compare
+	@streetrecall sweep $(GRID)
 
 lock: setup ## resolve requirements.lock anew from pyproject.toml (LOCK=--upgrade takes newer releases)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

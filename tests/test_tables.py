@@ -53,4 +53,4 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path: Path, gaps: pd.DataFrame)
 def test_every_key_is_a_column_and_every_column_has_a_type() -> None:
     for table in tables.TABLES.values():
         assert set(table.key) <= set(table.columns)
-        assert set(table.columns.values()) <= {"int64", "float64", "str"}
+        assert set(table.columns.values()) <= {"int64", "float64", "bool", "str"}

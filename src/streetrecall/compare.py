@@ -88,13 +88,13 @@ def read_results(revision: str, path: str) -> pd.DataFrame:
         return tables.read(tables.PREDICTIONS, path)
     import dvc.api
     from dvc.exceptions import DvcException
-    from scmrepo.exceptions import SCMError
+    from dvc.scm import RevError
 
     try:
         with dvc.api.open(path, rev=revision, mode="rb") as stream:
             content = stream.read()
-    except SCMError as error:
-        raise UserError(f"{revision}: git knows no such revision ({error})") from error
+    except RevError as error:
+        raise UserError(f"{revision}: git knows no such revision; git log and dvc exp show list them") from error
     except (DvcException, OSError) as error:
         raise UserError(
             f"{revision}: its {path} is neither in the cache nor in a remote ({error}); "

@@ -156,12 +156,110 @@ class Floor(Section):
         return self
 
 
+class VladBranch(Section):
+    pool: Literal["vlad"]
+    map: str
+    channels: Count
+    clusters: Count
+    sharpness: Positive
+    weight: Positive
+
+
+class GridBranch(Section):
+    pool: Literal["grid"]
+    map: str
+    channels: Count
+    weight: Positive
+
+
+class GemBranch(Section):
+    pool: Literal["gem"]
+    map: str
+    p: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+    weight: Positive
+
+
+class AverageBranch(Section):
+    pool: Literal["average"]
+    map: str
+    weight: Positive
+
+
+Branch = Annotated[VladBranch | GridBranch | GemBranch | AverageBranch, Field(discriminator="pool")]
+
+
+class Head(Section):
+    dimensions: Count
+    normalise: Literal["none", "before", "after"]
+    branches: Annotated[list[Branch], Field(min_length=1)]
+    projection: Literal["lda", "pca", "random"]
+    shrinkage: NonNegative
+    components: Count
+
+
+class Loss(Section):
+    name: Literal["multi_similarity", "triplet", "contrastive"]
+    alpha: Positive
+    beta: Positive
+    base: Annotated[float, Field(ge=-1, le=1)]
+    epsilon: NonNegative
+    margin: Annotated[float, Field(ge=0, le=2)]
+
+
+class Batch(Section):
+    places: Annotated[int, Field(ge=2)]
+    images: Annotated[int, Field(ge=2)]
+    guard_m: NonNegative
+    gap_weight: NonNegative
+    hard_share: Share
+
+
+class Phase(Section):
+    trains_after: str
+    epochs: Annotated[int, Field(ge=0)]
+    steps: Annotated[int, Field(ge=0)]
+    learning_rate: Positive
+    patience: Count
+
+
+class Augment(Section):
+    shift: Share
+    zoom: Share
+    brightness: Share
+    contrast: Share
+    saturation: Share
+    erase: Share
+
+
 class Train(Section):
     seed: Seed
+    threads: Count
+    recipe: Literal["streetrecall", "original"]
+    backbone: str
+    weights: Literal["imagenet", "none"]
+    image_size: Count
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"]
+    head: Head
+    loss: Loss
+    batch: Batch
+    phases: Annotated[list[Phase], Field(min_length=1)]
+    frozen_layers: Annotated[int, Field(ge=0)]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    weight_decay: NonNegative
+    min_spread: Share
+    augment: Augment
 
 
 class Index(Section):
     kind: Literal["auto", "exact", "ah", "tree"]
+    exact_up_to: Annotated[int, Field(ge=0)]
+    ah_up_to: Annotated[int, Field(ge=0)]
+    neighbours: Count
+    reorder: Count
+    dimensions_per_block: Count
+    leaves: Count
+    leaves_to_search: Count
+    batch_size: Count
 
 
 class Location(Section):
@@ -198,6 +296,7 @@ class CheckPanoramas(Section):
     max_median_offset_m: Positive
     max_p95_offset_m: Positive
     max_offset_m: Positive
+    max_outside_m: Positive
     max_uncovered_share: Share
 
 

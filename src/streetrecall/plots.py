@@ -121,7 +121,7 @@ def draw(root: Path, out: Path, base: str | None = None) -> list[Path]:
     return sorted(root / out / f"{figure.name}.{figure.kind}" for figure in figures)
 
 
-def _filled_plots(scratch: str, root: Path, base: str | None) -> dict[str, list[dict[str, Any]]]:
+def _filled_plots(scratch: str, root: Path = Path(), base: str | None = None) -> dict[str, list[dict[str, Any]]]:
     """What `dvc plots` would draw, by plot: the templates filled with the data of the workspace (and of ``base``)."""
     what = ["diff", base] if base else ["show"]
     command = [sys.executable, "-m", "dvc", "plots", *what, "--json", "--out", scratch]
@@ -130,7 +130,12 @@ def _filled_plots(scratch: str, root: Path, base: str | None) -> dict[str, list[
         raise UserError(f"dvc plots {what[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
     content = json.loads(done.stdout)
     for problem in content.get("errors", []):
-        log.info("%s: %s; dvc repro makes it", problem.get("source", problem["name"]), problem["msg"])
+        if "name" in problem:
+            log.info("%s: %s; dvc repro makes it", problem.get("source", problem["name"]), problem["msg"])
+        elif problem.get("rev") != base:
+            raise UserError(f"DVC cannot read the plots of this folder: {problem['msg']}")
+        else:
+            log.info("%s: no plots to draw beside: %s", base, problem["msg"])
     return {name: variants for name, variants in content.get("data", {}).items() if variants}
 
 

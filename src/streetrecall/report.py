@@ -248,15 +248,35 @@ def _is_data(key: str) -> bool:
 
 
 def _metrics_section(before: Results, after: Results) -> str:
+    """The headline, what is guarded, and what got clearly better or worse; the rest of the changes below a fold."""
     changed = [c for c in changes(before, after, lambda key: not _is_data(key)) if c.base != c.head]
     if not changed:
         return "No metric changed."
-    changed.sort(key=lambda c: (c.verdict not in ("worse", "better"), not c.verdict))  # stable: by name within
-    rows = [
-        (f"`{c.key}`", number(c.base), number(c.head), signed(c.difference), _bounds(c.head_interval), c.verdict)
-        for c in changed
-    ]
-    return table(("metric", "base", "here", "change", "95% interval here", "verdict"), rows)
+    first = [c for c in changed if _is_first(c, after)] or changed
+    first.sort(key=lambda c: (c.verdict not in ("worse", "better"), not c.verdict))  # stable: by name within
+    rest = [c for c in changed if c not in first]
+    section = _metrics_table(first)
+    if rest:
+        section += f"\n\n<details><summary>{len(rest)} more changed</summary>\n\n{_metrics_table(rest)}\n\n</details>"
+    return section
+
+
+def _is_first(change: Change, after: Results) -> bool:
+    return (
+        change.key.startswith("headline.")
+        or f"guard.{change.key}" in after.params
+        or change.verdict in ("worse", "better")
+    )
+
+
+def _metrics_table(rows: Iterable[Change]) -> str:
+    return table(
+        ("metric", "base", "here", "change", "95% interval here", "verdict"),
+        [
+            (f"`{c.key}`", number(c.base), number(c.head), signed(c.difference), _bounds(c.head_interval), c.verdict)
+            for c in rows
+        ],
+    )
 
 
 def _unchanged_section(before: Results, after: Results) -> str:

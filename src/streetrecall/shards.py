@@ -15,8 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streetrecall.errors import UserError
+from streetrecall.files import whole, write_text
 
 PLACES_PER_SHARD = 8
+
+# Folders of shards are never empty: DVC warns of empty ones. Other words here, and .dvc/unshared is to be made anew.
+README = {
+    "shared": "Shards of pictures that may be given away; empty but for this page if there are none.\n",
+    "local": "Shards of pictures that may not be given away: dvc push leaves this folder out. Often there are none.\n",
+}
 
 
 @dataclass(frozen=True)
@@ -37,20 +44,27 @@ def shard_name(subset: str, level: int, index_in_level: int) -> str:
     return f"{subset}-level{level}-{index_in_level // PLACES_PER_SHARD:05d}.tar"
 
 
+def make_folder(path: str | Path, below: str) -> None:
+    """Make a folder for shards that are ``below`` "shared" or "local", with a page that says so."""
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    write_text(path / "README.txt", README[below])
+
+
 def write_shard(path: str | Path, members: Iterable[tuple[str, bytes]]) -> list[Member]:
     """Write ``(name, bytes)`` pairs, sorted by name, as a tar; whole or not at all. Returns where each one lies."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     placed = []
-    with partial.open("wb") as raw, tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    with (
+        whole(path) as partial,
+        partial.open("wb") as raw,
+        tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
         for name, data in sorted(members):
             info = tarfile.TarInfo(name)
             info.size = len(data)
             info.mode = 0o644
             placed.append(Member(name, raw.tell() + tarfile.BLOCKSIZE, len(data)))
             tar.addfile(info, io.BytesIO(data))
-    partial.replace(path)
     return placed
 
 

@@ -27,8 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=2, help="workers (%(default)s); each is a whole pipeline")
     parser.add_argument(
         "--metric",
-        default="evaluate.test.recall_at_1",
-        help="FILE.KEY of metrics/ to compare, best first (%(default)s)",
+        default="evaluate.model.validation.newest_vs_older.recall_at_1_25m",
+        help="FILE.KEY of metrics/ to compare, best first; not of test, which is to judge the chosen one (%(default)s)",
     )
 
 

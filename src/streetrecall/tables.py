@@ -7,7 +7,6 @@ hold the empty string where there is nothing to say; they are never null.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streetrecall.errors import UserError
+from streetrecall.files import whole
 
 
 @dataclass(frozen=True)
@@ -278,9 +278,7 @@ def conform(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
 def write(table: Table, frame: pd.DataFrame, path: str | Path) -> Path:
     """Write ``frame`` as ``table``: same rows, same bytes; whole or not at all."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     schema = pa.Table.from_pandas(conform(table, frame), preserve_index=False).replace_schema_metadata(None)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(schema, partial, compression="zstd")
-    partial.replace(path)
+    with whole(path) as partial:
+        pq.write_table(schema, partial, compression="zstd")
     return path

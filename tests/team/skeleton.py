@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from streetrecall.shards import make_folder
+
 
 def write(path: str, text: str) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +38,7 @@ def crop(provider: str, quality: str) -> None:
     kind = "local" if provider == "archive" else "shared"
     for split in ("train", "validation", "test"):
         for other in ("local", "shared"):
-            Path(f"data/crops/{other}/{split}").mkdir(parents=True, exist_ok=True)
+            make_folder(f"data/crops/{other}/{split}", other)
         shard = Path(f"data/crops/{kind}/{split}/{split}-00000.tar")
         shard.write_bytes(random.Random(f"{provider}{split}{quality}").randbytes(50_000))
     write("data/crops/images.txt", f"{kind} {quality}\n")

@@ -71,7 +71,7 @@ def test_a_drop_within_what_guard_allows_passes(project: Project) -> None:
     ("edit", "words"),
     [
         (lambda p: p.set(train__seed=301), "stage 'train': parameter train.seed is modified"),
-        (lambda p: p.set(evaluate__bootstrap_draws=7), "stage 'evaluate': parameter evaluate"),
+        (lambda p: p.set(evaluate__bootstrap_draws=777), "stage 'evaluate': parameter evaluate"),
         (
             lambda p: (p.root / "stages.py").write_text("pass\n", encoding="utf-8"),
             "stage 'grid': depends on stages.py, which is modified",

@@ -182,7 +182,12 @@ def test_one_split_alone_can_be_pulled(shared: Project, server: Server, bucket: 
     clone = join(shared.clone(tmp_path / "clone"), server, bucket)
     clone.dvc("pull", "data/crops/shared/test", "data/crops/images.txt")
     files = sorted(p.relative_to(clone.root).as_posix() for p in (clone.root / "data").rglob("*") if p.is_file())
-    assert files == ["data/.gitignore", "data/crops/images.txt", "data/crops/shared/test/test-00000.tar"]
+    assert files == [
+        "data/.gitignore",
+        "data/crops/images.txt",
+        "data/crops/shared/test/README.txt",
+        "data/crops/shared/test/test-00000.tar",
+    ]
 
 
 def test_pictures_of_an_archive_are_never_pushed(project: Project, server: Server, bucket: str, tmp_path: Path) -> None:
@@ -329,8 +334,8 @@ def test_ten_thousand_pictures_take_few_requests(project: Project, server: Serve
     project = join(Project(project.root, dict(project.env)), server, bucket)
     noise = random.Random(1)
     folder = project.root / "data/many"
-    for shard in range(10):
-        pictures = [(f"{n:05d}.jpg", noise.randbytes(1500)) for n in range(1000)]
+    for shard in range(40):  # 8 places of some 250 pictures each
+        pictures = [(f"{n:05d}.jpg", noise.randbytes(1500)) for n in range(250)]
         write_shard(folder / f"{shard:05d}.tar", pictures)
     (project.root / "data/.gitignore").write_text("many\n", encoding="utf-8")
     project.dvc("add", "-q", "data/many")
@@ -339,5 +344,5 @@ def test_ten_thousand_pictures_take_few_requests(project: Project, server: Serve
     project.dvc("push", "data/many.dvc")
     seconds = time.monotonic() - begun
     spent = server.requests() - before
-    print(f"10,000 pictures in 10 shards: {spent:.0f} requests, {seconds:.1f} s")
-    assert 11 <= spent <= 60
+    print(f"10,000 pictures in 40 shards: {spent:.0f} requests, {seconds:.1f} s")
+    assert 41 <= spent <= 100

@@ -7,6 +7,7 @@ Each is an Expectation class over a metric for pandas, so that the library repor
 # ruff: noqa: N805  (a metric's function takes its class, as the library calls it)
 from __future__ import annotations
 
+from itertools import pairwise
 from string import Template
 from typing import Any, ClassVar
 
@@ -37,7 +38,7 @@ from scipy.spatial import cKDTree
 
 from streetrecall import geo
 
-_BLOCK = 2048  # rows of a block of the all-pairs comparison of perceptual hashes: 2048 x 28,702 x 8 bytes = 470 MB
+_BLOCK = 1024  # perceptual hashes compared at a time with all others that share a piece: bounds the memory
 
 
 def nearest_other(xy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -74,15 +75,31 @@ def near_hashes(hashes: NDArray[np.uint64], group: NDArray[np.int64], max_bits: 
     [False, True, True]
     """
     near = np.zeros(len(hashes), bool)
-    for start in range(0, len(hashes), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        bits = np.bitwise_count(hashes[rows, None] ^ hashes[None, start:])  # each pair once: only to the right
-        first, second = np.nonzero(bits <= max_bits)
-        first, second = first + start, second + start
-        apart = group[first] != group[second]
-        near[first[apart]] = True
-        near[second[apart]] = True
+    # Cut into max_bits + 1 pieces, two such hashes share at least one piece whole: only those are compared.
+    for low, high in pairwise(np.linspace(0, 64, max_bits + 2).astype(int)):
+        piece = (hashes >> np.uint64(low)) & np.uint64(2 ** (high - low) - 1)
+        order = np.argsort(piece, kind="stable")
+        ends = np.flatnonzero(np.diff(piece[order], append=~piece[order][-1:]) != 0) + 1
+        for start, end in zip([0, *ends[:-1]], ends, strict=True):
+            if end - start > 1:
+                _compare(order[start:end], hashes, group, max_bits, near)
     return near
+
+
+def _compare(
+    rows: NDArray[np.int64],
+    hashes: NDArray[np.uint64],
+    group: NDArray[np.int64],
+    max_bits: int,
+    near: NDArray[np.bool_],
+) -> None:
+    """Mark in ``near`` those of ``rows`` that are near to one another, all pairs compared."""
+    for start in range(0, len(rows), _BLOCK):
+        block, rest = rows[start : start + _BLOCK], rows[start:]
+        close = np.bitwise_count(hashes[block, None] ^ hashes[None, rest]) <= max_bits
+        first, second = np.nonzero(close & (group[block, None] != group[None, rest]))
+        near[block[first]] = True
+        near[rest[second]] = True
 
 
 def _words(value: Any) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -24,6 +23,7 @@ from jinja2 import ChoiceLoader, DictLoader
 
 from streetrecall.errors import UserError
 from streetrecall.expectations import custom  # noqa: F401  (registers its expectations, so that they can be rendered)
+from streetrecall.files import write_text
 from streetrecall.stages.check import NAMES
 
 log = logging.getLogger(__name__)
@@ -58,18 +58,17 @@ def run(reports: Path, site: Path) -> Path:
     if not found:
         raise UserError(f"{reports}: holds no report of a check; run one first, such as: streetrecall check grid")
     view = _View()
-    site.mkdir(parents=True, exist_ok=True)
     gates = []
     for name, report in found.items():
         tables = []
         for table, rows in sorted(report["rows"].items(), key=lambda item: _order(report, item[0])):
             page = f"{name}.{table}.html"
-            _write(site / page, _page(view, name, table, report))
+            write_text(site / page, _page(view, name, table, report))
             tables.append({"name": table, "page": page, "rows": rows})
         figures = sorted(_flat(report["figures"]).items())
         gates.append({"name": name, "tables": tables, **report, "figures": figures})
     index = site / "index.html"
-    _write(index, view.env.get_template("index.html").render(gates=gates))
+    write_text(index, view.env.get_template("index.html").render(gates=gates))
     log.info("%s: the last checks of %s", index, ", ".join(found))
     return index
 
@@ -182,9 +181,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not {"success", "rows", "figures", "results"} <= set(report) or not all("rows" in r for r in report["results"]):
         raise UserError(f"{path}: not a report of this version; write it again: streetrecall check {path.stem}")
     return dict(report)
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

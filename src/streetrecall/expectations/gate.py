@@ -101,8 +101,6 @@ def _identity(configuration: Any) -> str:
 
 def _figure(result: dict[str, Any]) -> Any:
     observed = result["observed"]
-    if isinstance(observed, dict):  # of quantiles: their values, one or several
-        return observed["values"][0] if len(observed["values"]) == 1 else observed["values"]
     return {"share": observed, **result["counts"]} if "counts" in result else observed
 
 
@@ -124,16 +122,26 @@ def _result(batch: Batch, answer: ExpectationValidationResult, listed: int) -> d
     error = _exception(answer.exception_info)
     if error:
         result["error"] = error
-    if "observed_value" in details:
-        result["observed"] = details["observed_value"]
     if "counts" in details.get("details", {}):
         result["counts"] = details["details"]["counts"]
-    if "unexpected_count" in details:
+    if "observed_value" in details:
+        result["observed"] = _distinct(details) if details["observed_value"] is None else details["observed_value"]
+    elif "unexpected_count" in details:
         result["unexpected_count"] = details["unexpected_count"]
         result["unexpected_share"] = (details.get("unexpected_percent") or 0.0) / 100
         ids = details.get("partial_unexpected_index_list") or []
-        result["first_ids"] = plain(ids[:listed], digits=9)  # a position to 0.1 m
+        # The ids first, then what the expectation looked at; nine digits give a position to 0.1 m.
+        result["first_ids"] = plain([{c: row[c] for c in batch.ids} | row for row in ids[:listed]], digits=9)
     return {key: value if key == "first_ids" else plain(value) for key, value in result.items()}
+
+
+def _distinct(details: dict[str, Any]) -> str:
+    """What the library observed of a set of distinct values, of which it tells the differences only."""
+    parts = {
+        "missing": details.get("partial_missing_list") or [],
+        "not expected": details.get("partial_unexpected_list") or [],
+    }
+    return "; ".join(f"{name}: {', '.join(sorted(map(str, v)))}" for name, v in parts.items() if v) or "as expected"
 
 
 def _columns(kwargs: dict[str, Any]) -> str:
@@ -199,11 +207,11 @@ def _found(result: dict[str, Any]) -> str:
     rows = result["rows"]
     if "error" in result:
         return f"the expectation could not be evaluated: {result['error']}"
-    if "unexpected_count" in result and "observed" not in result:
+    if "unexpected_count" in result:
         return f"{result['unexpected_count']} of {rows} rows are not so"
     counts = "".join(f", {name}: {count}" for name, count in result.get("counts", {}).items())
     return f"{result.get('observed')}{counts}, in {rows} rows"
 
 
 def _ids(rows: Iterable[dict[str, Any]]) -> str:
-    return "; ".join(" ".join(f"{column}={value}" for column, value in row.items()) for row in rows)
+    return "; ".join(" ".join(f"{column}={value}" for column, value in row.items() if value != "") for row in rows)

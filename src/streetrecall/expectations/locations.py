@@ -31,8 +31,10 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     panoramas = tables.read(tables.PANORAMAS, inputs["panoramas"])
     known = panoramas[["pano_id", "lat", "lon"]].rename(columns={"lat": "panorama_lat", "lon": "panorama_lon"})
     places = places.merge(known.drop_duplicates("pano_id"), on="pano_id", how="left")
+    places["first"] = ~places.duplicated("pano_id")
     places["start_lat"], places["start_lon"] = order.start
     sides = 4 * order.quadrant_segments
+    first = Column("first") == True  # noqa: E712  (builds a condition)
     again = "run the stage order again (dvc repro --force order): the table is not what it writes from these panoramas"
     suite = [
         expect(
@@ -56,6 +58,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
             column_A="lat",
             column_B="panorama_lat",
             ignore_row_if="neither",
+            row_condition=first,
         ),
         expect(
             gxe.ExpectColumnPairValuesToBeEqual,
@@ -64,6 +67,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
             column_A="lon",
             column_B="panorama_lon",
             ignore_row_if="neither",
+            row_condition=first,
         ),
         expect(
             ExpectPositionsToAgree,
@@ -111,6 +115,14 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
             column_A="level",
             column_B="split",
             pairs=[[number, level.split] for number, level in enumerate(order.levels)],
+        ),
+        expect(
+            ExpectColumnPairValuesToBeOneOf,
+            "The level decides the radius.",
+            "order.levels has changed since: dvc repro order",
+            column_A="level",
+            column_B="radius_m",
+            pairs=[[number, level.radius_m] for number, level in enumerate(order.levels)],
         ),
         expect(
             gxe.ExpectColumnDistinctValuesToContainSet,

@@ -18,11 +18,12 @@ p { color: var(--soft); max-width: 46rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem 1.2rem .3rem 0; border-bottom: 1px solid var(--line); }
 td:last-child { color: var(--soft); }
-.plots { display: grid; gap: 2rem; margin: 2rem 0;
+.plots { display: grid; gap: 2rem; margin: 2rem 0; grid-auto-flow: dense;
          grid-template-columns: repeat(auto-fit, minmax(min(34rem, 100%), 1fr)); }
 figure { margin: 0; } figure.whole { grid-column: 1 / -1; }
 figure svg, figure img { max-width: 100%; height: auto; }
 """
+WIDE = 660  # pixels: a wider curve has a row of its own
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,12 @@ def _figure(figure: Figure) -> str:
         svg = re.sub(r"^<\?xml[^>]*>\s*", "", figure.data.decode())
         # Each drawing numbers its clip paths from zero; on one page they must not meet.
         svg = re.sub(r'(id="|url\(#)', lambda m: m[0] + figure.name + "-", svg)
-        svg = re.sub(r' width="([\d.]+)" height="[\d.]+"', r' style="width:\1px"', svg, count=1)
-        return f"<figure><h2>{title}</h2>{svg}</figure>\n"
+        size = re.search(r' width="([\d.]+)" height="[\d.]+"', svg)
+        width = float(size[1]) if size else 0.0
+        if size:
+            svg = svg.replace(size[0], f' style="width:{width:g}px"', 1)
+        span = ' class="whole"' if width > WIDE else ""
+        return f"<figure{span}><h2>{title}</h2>{svg}</figure>\n"
     encoded = base64.b64encode(figure.data).decode()
     image = f'<img alt="{title}" src="data:image/{figure.kind};base64,{encoded}">'
     return f'<figure class="whole"><h2>{title}</h2>{image}</figure>\n'

@@ -10,9 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib
-import json
 import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 
 from streetrecall import params as parameters
 from streetrecall.errors import UserError
+from streetrecall.files import write_json, write_text
 from streetrecall.params import Params
 
 log = logging.getLogger(__name__)
@@ -64,11 +63,11 @@ def run(params: Params, name: str, inputs: Mapping[str, Path], report: Path, ok:
     from streetrecall.expectations import gate
 
     result = gate.validate(name, batches, params.checks.listed_ids)
-    _write(report, json.dumps(result, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+    write_json(report, result)
     if not result["success"]:
         print(f"streetrecall check: {gate.message(name, result)}\n\nAll results: {report}", file=sys.stderr)
         return 1
-    _write(ok, "".join(f"{part} sha256 {fingerprint(locate(inputs, part))}\n" for part in suite(name).VALIDATED))
+    write_text(ok, "".join(f"{part} sha256 {fingerprint(locate(inputs, part))}\n" for part in suite(name).VALIDATED))
     rows = ", ".join(f"{count} {table}" for table, count in result["rows"].items())
     log.info("the gate '%s' is open: %d expectations hold (rows: %s)", name, result["expectations"], rows)
     return 0
@@ -113,10 +112,3 @@ def fingerprint(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as raw:
         return hashlib.file_digest(raw, "sha256").hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -7,10 +7,7 @@ docs/evaluation.md says what each number means.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from numpy.typing import NDArray
 
 from streetrecall import geo, tables
 from streetrecall.errors import UserError
+from streetrecall.files import write_json, write_text
 from streetrecall.params import Evaluate, Params, load
 from streetrecall.scoring import breakdown, location
 from streetrecall.scoring.bootstrap import Interval, ratio_intervals
@@ -530,8 +528,13 @@ def headlines(found: dict[str, Any], knobs: Evaluate) -> dict[str, Any]:
     for system in ("model", "floor"):
         tested, held = found[system]["test"], found[system]["validation"]
         names = ["newest_vs_older", "newest_vs_oldest", f"newest_vs_before_{knobs.before_year}", "city"]
-        lines = {f"test_{name}_r1": tested[name].get("recall_at_1_25m") for name in [*names, "leave_one_date_out"]}
-        lines["validation_newest_vs_older_r1"] = held["newest_vs_older"].get("recall_at_1_25m")
+        recalls = {f"test_{name}_r1": tested[name] for name in [*names, "leave_one_date_out"]}
+        recalls["validation_newest_vs_older_r1"] = held["newest_vs_older"]
+        lines = {
+            f"{name}{end}": section.get(f"recall_at_1_25m{end}")
+            for name, section in recalls.items()
+            for end in ("", "_ci_low", "_ci_high")
+        }
         lines["test_error_p90_m"] = tested["newest_vs_older"].get("error_p90_m")
         lines["test_radius_coverage"] = tested["location"].get("coverage")
         lines["test_radius_mean_m"] = tested["location"].get("radius_mean_m")
@@ -540,18 +543,7 @@ def headlines(found: dict[str, Any], knobs: Evaluate) -> dict[str, Any]:
     return out
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
-
-
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """The system comes first; same table, same bytes."""
     columns = ["system", *(c for c in table.columns if c != "system")]
     write_text(path, table[columns].to_csv(index=False, lineterminator="\n"))
-
-
-def write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    shutil.move(partial, path)

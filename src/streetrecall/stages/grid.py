@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from streetrecall import params as parameters
 from streetrecall.errors import UserError
+from streetrecall.files import whole, write_json
 from streetrecall.geo import GEOD, count_features, polygon_path, project, read_polygon, round_polygon
 from streetrecall.params import Params
 from streetrecall.tables import GRID, conform
@@ -61,7 +61,8 @@ def run(params: Params, cities: Path, archive: Path, grid: Path, plot: Path, met
         )
     write_geoparquet(points, grid)
     draw(points, polygon, params, plot)
-    _write_json(
+    write_json(
+        metrics,
         {
             "candidates": len(columns) * len(rows),
             "columns": len(columns),
@@ -71,7 +72,6 @@ def run(params: Params, cities: Path, archive: Path, grid: Path, plot: Path, met
             "polygons": len(polygon.geoms),
             "area_km2": round(sum(abs(GEOD.geometry_area_perimeter(part)[0]) for part in polygon.geoms) / 1e6, 3),
         },
-        metrics,
     )
     log.info("%d of %d grid points lie inside %s", len(points), len(columns) * len(rows), path)
 
@@ -132,10 +132,8 @@ def write_geoparquet(points: pd.DataFrame, path: Path) -> None:
     }
     geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
     table = table.replace_schema_metadata({"geo": json.dumps(geo, sort_keys=True)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, partial, compression="zstd", use_dictionary=["lat", "lon"])
-    partial.replace(path)
+    with whole(path) as partial:
+        pq.write_table(table, partial, compression="zstd", use_dictionary=["lat", "lon"])
 
 
 def draw(points: pd.DataFrame, polygon: MultiPolygon, params: Params, path: Path) -> None:
@@ -149,7 +147,7 @@ def draw(points: pd.DataFrame, polygon: MultiPolygon, params: Params, path: Path
 
     figure = Figure(figsize=(11, 5.2), dpi=110, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    whole, close = figure.subplots(1, 2, width_ratios=[1.6, 1])
+    overview, close = figure.subplots(1, 2, width_ratios=[1.6, 1])
     x, y = project(points["lat"], points["lon"], params.city.crs)
     rings = [
         np.column_stack(project(ring[:, 1], ring[:, 0], params.city.crs))
@@ -172,26 +170,17 @@ def draw(points: pd.DataFrame, polygon: MultiPolygon, params: Params, path: Path
     counts, easts, norths = np.histogram2d(x, y, bins=(max(1, int(np.ptp(x) // 40)), max(1, int(np.ptp(y) // 40))))
     if len(points) > 20_000:
         density = np.ma.masked_equal(counts.T, 0)
-        whole.pcolormesh(easts, norths, density, cmap="Blues", vmin=-counts.max(), vmax=counts.max() * 3)
+        overview.pcolormesh(easts, norths, density, cmap="Blues", vmin=-counts.max(), vmax=counts.max() * 3)
     else:
-        whole.plot(x, y, ".", color="#4b8fd0", markersize=2)
-    whole.add_patch(Rectangle(box, 2 * half, 2 * half, fill=False, edgecolor="#c8321e", linewidth=1.5))
-    whole.set_ylabel(f"north, m ({params.city.crs})", fontsize=8)
-    whole.margins(0.03)
-    finish(whole, f"{len(points):,} grid points, {params.grid.spacing_m:g} m apart")
+        overview.plot(x, y, ".", color="#4b8fd0", markersize=2)
+    overview.add_patch(Rectangle(box, 2 * half, 2 * half, fill=False, edgecolor="#c8321e", linewidth=1.5))
+    overview.set_ylabel(f"north, m ({params.city.crs})", fontsize=8)
+    overview.margins(0.03)
+    finish(overview, f"{len(points):,} grid points, {params.grid.spacing_m:g} m apart")
     close.plot(x[near], y[near], ".", color="#4b8fd0", markersize=4)
     finish(close, "the red square")
     close.set(xlim=(box[0], box[0] + 2 * half), ylim=(box[1], box[1] + 2 * half))
     for side in close.spines.values():
         side.set_edgecolor("#c8321e")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(partial, format="png", metadata={"Software": None})
-    partial.replace(path)
-
-
-def _write_json(values: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with whole(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})

@@ -7,9 +7,7 @@ asks nothing twice. The tables are a pure function of the grid and the answers.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +18,7 @@ from tqdm import tqdm
 
 from streetrecall import geo, tables
 from streetrecall.errors import UserError
+from streetrecall.files import write_json
 from streetrecall.ledger import Answer, Ledger
 from streetrecall.params import Params, load
 from streetrecall.providers import open_provider
@@ -61,7 +60,7 @@ def run(params: Params, grid: Path, archive: Path, panoramas: Path, no_coverage:
         )
     tables.write(tables.PANORAMAS, found, panoramas)
     tables.write(tables.NO_COVERAGE, gaps, no_coverage)
-    _write_json(metrics, measure(points, answers, found, gaps, failed))
+    write_json(metrics, measure(points, answers, found, gaps, failed))
     for answer in failed[:20]:
         log.warning("point %d: no answer: %s", answer.point_id, answer.reason)
     if failed:
@@ -160,10 +159,3 @@ def _coverage(point_id: int, answer: Answer) -> Coverage:
         answer.attribution or "",
     )
     return Coverage(point_id, answer.status, panorama)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)

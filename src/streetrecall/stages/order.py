@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from scipy.spatial import cKDTree
 from streetrecall import params as parameters
 from streetrecall import tables
 from streetrecall.errors import UserError
+from streetrecall.files import write_json
 from streetrecall.geo import distance_m, in_disc, project
 from streetrecall.params import Params
 
@@ -58,10 +57,7 @@ def run(params: Params, panoramas: Path, locations: Path, metrics: Path) -> None
         "places_by_split": {str(k): int(v) for k, v in picked.groupby("split").size().items()},
         "start_distance_max_m": round(float(picked["start_distance_m"].max()), 1),
     }
-    metrics.parent.mkdir(parents=True, exist_ok=True)
-    partial = metrics.with_name(f".{metrics.name}.{os.getpid()}")
-    partial.write_text(json.dumps(counts, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(metrics)
+    write_json(metrics, counts)
     log.info("%d places from %d panoramas", len(picked), len(found))
 
 

@@ -8,7 +8,6 @@ and one that was killed at any moment ends with the same bytes as an undisturbed
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 import os
@@ -28,6 +27,7 @@ from tqdm import tqdm
 
 from streetrecall import shards, tables
 from streetrecall.errors import UserError
+from streetrecall.files import write_json
 from streetrecall.ledger import WITH_PICTURE, Entry, Ledger
 from streetrecall.params import Params, load
 from streetrecall.picture import NotAPictureError, inspect
@@ -234,7 +234,7 @@ def materialise(
     fresh = captures / f".new-{os.getpid()}"
     lost = []
     for part in ("shared", "local"):
-        (fresh / part).mkdir(parents=True)
+        shards.make_folder(fresh / part, part)
     for shard, members in sorted(content.items()):
         files = {}
         for i in members:
@@ -257,7 +257,7 @@ def materialise(
         (fresh / part).replace(captures / part)
     fresh.rmdir()
     tables.write(tables.CAPTURES, table, captures / "captures.parquet")
-    _write_json(metrics, measure(table, len(content), provider.unplanned))
+    write_json(metrics, measure(table, len(content), provider.unplanned))
     for source, reason in provider.unplanned[:20]:
         log.warning("left out: %s: %s", source, reason)
     bad = table[~table["status"].isin(["ok"])]
@@ -317,10 +317,3 @@ def _estimate(params: Params, provider: Provider, ledger: Ledger, namespace: str
 
 def _counts(counts: Counter[str]) -> str:
     return ", ".join(f"{counts[s]} {s}" for s in ("ok", "blank", "gone", "failed") if counts[s] or s == "ok")
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)

@@ -25,6 +25,7 @@ from streetrecall.errors import UserError
 from streetrecall.geo import project, unproject
 from streetrecall.params import Params, Simulated
 from streetrecall.standin import styles
+from streetrecall.standin.styles import hash_unit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -38,24 +39,6 @@ PERIMETER, SLABS, PARK, WATER, SQUARE = range(5)
 
 # Kinds of wall.
 FACADE, PARTY, HEDGE, QUAY = range(4)
-
-_EMPTY = 2**62
-
-
-def hash_unit(*keys: Any) -> Floats:
-    """Uniform numbers in [0, 1) that depend on the (broadcast) integer keys alone: splitmix64, no state.
-
-    >>> bool(hash_unit(1, 2) == hash_unit(1, 2)), bool(hash_unit(1, 2) == hash_unit(2, 1))
-    (True, False)
-    """
-    with np.errstate(over="ignore"):
-        state = np.uint64(0x9E3779B97F4A7C15)
-        for key in keys:
-            state = (state ^ np.asarray(key).astype(np.int64).view(np.uint64)) * np.uint64(0xBF58476D1CE4E5B9)
-            state = state ^ (state >> np.uint64(29))
-            state = (state + np.uint64(0x9E3779B97F4A7C15)) * np.uint64(0x94D049BB133111EB)
-            state = state ^ (state >> np.uint64(32))
-    return np.asarray((state >> np.uint64(11)).astype(np.float64) / 2.0**53)
 
 
 def months(text: str) -> int:
@@ -135,7 +118,6 @@ class Walls:
     setback: Floats
     kind: Ints
     building: Ints
-    offset: Floats
     length: Floats
 
 
@@ -145,18 +127,15 @@ class _Builder:
     buildings: list[dict[str, Any]] = field(default_factory=list)
 
     def wall(self, a: Floats, b: Floats, eaves: float, roof: float, setback: float, kind: int, building: int) -> None:
-        self.rows.append((a[0], a[1], b[0], b[1], eaves, roof, setback, kind, building, 0.0, math.dist(a, b)))
+        self.rows.append((a[0], a[1], b[0], b[1], eaves, roof, setback, kind, building, math.dist(a, b)))
 
     def walls(self) -> Walls:
-        table = np.array(self.rows, dtype=np.float64).reshape(-1, 11)
-        c = list(table.T)
-        return Walls(
-            *(np.ascontiguousarray(v) for v in c[:7]),
-            c[7].astype(np.int64),
-            c[8].astype(np.int64),
-            np.ascontiguousarray(c[9]),
-            np.ascontiguousarray(c[10]),
+        table = np.array(self.rows, dtype=np.float64).reshape(-1, 10)
+        x0, y0, x1, y1, eaves, roof, setback, kind, building, length = (
+            np.ascontiguousarray(column) for column in table.T
         )
+        whole = (kind.astype(np.int64), building.astype(np.int64))
+        return Walls(x0, y0, x1, y1, eaves, roof, setback, *whole, length)
 
 
 def polygon_path(params: Params, root: Path | None = None) -> Path:
@@ -290,9 +269,9 @@ class City:
         for kind, share in ((PARK, self.params.park_share), (WATER, self.params.water_share)):
             wanted = round(share * kinds.size)
             while (kinds == kind).sum() < wanted:
-                i, j = rng.integers(0, n - 2), rng.integers(0, m - 2)
-                di, dj = (2, 1) if rng.random() < 0.5 else (1, 2)
-                kinds[i : i + di, j : j + dj] = kind
+                row, column = rng.integers(0, n - 2), rng.integers(0, m - 2)
+                di, dj = [(2, 1), (1, 2), (2, 2)][int(rng.integers(0, 3))]
+                kinds[row : row + di, column : column + dj] = kind
         self.kinds = kinds
 
         def kind_at(i: int, j: int) -> int:
@@ -314,7 +293,10 @@ class City:
                         Street(
                             index,
                             i if axis == "u" else 1000 + j,
-                            *map(float, (*a, *b)),
+                            float(a[0]),
+                            float(a[1]),
+                            float(b[0]),
+                            float(b[1]),
                             float(self.width_u[i] if axis == "u" else self.width_v[j]),
                             bool(driven),
                         )
@@ -381,7 +363,8 @@ class City:
                 )
                 p, r = a + direction * cuts[q], a + direction * cuts[q + 1]
                 builder.wall(p, r, 0, 0, 0, FACADE, building)
-                for end in (p, r):
+                # At a corner the neighbouring front closes the block: a party wall there would stand before it.
+                for end in ([p] if q > 0 else []) + ([r] if q + 1 < count else []):
                     builder.wall(end, end + inward * 11.0, 0, 0, 0, PARTY, building)
 
     def _slabs(self, builder: _Builder, inner: Floats, rng: np.random.Generator) -> None:
@@ -441,14 +424,14 @@ class City:
             if kind in (PERIMETER, WATER):
                 continue
             area = Polygon(inner)
-            spacing = {PARK: 70.0, SLABS: 190.0, SQUARE: 150.0}[kind]
+            spacing = {PARK: 70.0, SLABS: 190.0, SQUARE: 95.0}[kind]
             built = self._built_near(inner) if kind != PARK else None
             for _ in range(round(area.area / spacing)):
                 x, y = rng.uniform(inner.min(axis=0), inner.max(axis=0))
                 spot = Point(x, y)
                 if area.buffer(-2.0).contains(spot) and (built is None or not built.buffer(3.0).contains(spot)):
                     big = rng.uniform(0.6, 1.25) * (1.25 if kind == PARK else 1.0)
-                    trees.append((x, y, 3.2 * big, 9.5 * big, rng.integers(0, styles.TREE_KINDS), rng.random()))
+                    trees.append((x, y, 3.2 * big, 9.5 * big, float(rng.integers(0, styles.TREE_KINDS)), rng.random()))
         for street in self.streets:
             length, width = street.length, street.width
             d = np.array([street.x1 - street.x0, street.y1 - street.y0]) / max(length, 1e-6)
@@ -465,7 +448,9 @@ class City:
                         p = origin + d * at + side * s * (width / 2 - walk + 0.9)
                         big = rng.uniform(0.55, 1.0)
                         if rng.random() > 0.15:
-                            trees.append((*p, 2.7 * big, 8.5 * big, rng.integers(0, styles.TREE_KINDS), rng.random()))
+                            trees.append(
+                                (*p, 2.7 * big, 8.5 * big, float(rng.integers(0, styles.TREE_KINDS)), rng.random())
+                            )
                         at += rng.uniform(8, 12)
                 if width >= 12 or s == 1:
                     at = width / 2 + 2

@@ -139,7 +139,7 @@ class Faults:
 
         try:
             await asyncio.wait_for(gone(), self.plan.hang_s)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return
 
     async def _damage(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:

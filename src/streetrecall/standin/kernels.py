@@ -10,26 +10,30 @@ equal bytes.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from streetrecall.standin import styles, textures
+
+Array = NDArray[Any]
 
 _OPTIONS = {"nogil": True, "cache": True, "fastmath": False, "error_model": "numpy"}
 
 CELL = 10.0
 REACH = 320.0
 GROUND_STEP = 0.5
-SHADE_STEP = 0.5
-SHADE_HALF = 90  # lattice cells to each side of the camera
+SHADE_STEP = 0.7
+SHADE_HALF = 62  # lattice cells to each side of the camera
 
 # Kinds of sprite.
 LEAFY, BARE, TRUNK, PERSON, POLE, LAMP, SIGN = range(7)
 
 (E_SUNX, E_SUNY, E_SUNZ, E_DIRECT, E_AMBIENT, E_CLOUD, E_SNOW, E_WET, E_HAZE, E_LEAVES, E_WARM, E_EXPOSURE, E_SKYX,
- E_SKYY, E_LAMPS) = range(15)  # fmt: skip
-ENVIRONMENT = 15
+ E_SKYY) = range(14)  # fmt: skip
+ENVIRONMENT = 14
 
 _TILE_STRIDE = (textures.TILE * textures.TILE * 4 - 1) // 3 * textures.TILE_CHANNELS
 _MATERIAL_STRIDE = (textures.MATERIAL * textures.MATERIAL * 4 - 1) // 3
@@ -37,7 +41,11 @@ _CROWN_STRIDE = (textures.CROWN * textures.CROWN * 4 - 1) // 3 * 2
 
 
 @njit(**_OPTIONS)
-def _hash(a, b, c):
+def _hash(
+    a: int,
+    b: int,
+    c: int,
+) -> float:
     h = (a * 374761393 + b * 668265263 + c * 2147483647 + 974634777) & 0x7FFFFFFF
     h = ((h ^ (h >> 13)) * 1274126177) & 0x7FFFFFFF
     h = ((h ^ (h >> 15)) * 1103515245 + 12345) & 0x7FFFFFFF
@@ -45,18 +53,25 @@ def _hash(a, b, c):
 
 
 @njit(**_OPTIONS)
-def _noise(noise, x, y):
+def _noise(
+    noise: Array,
+    x: float,
+    y: float,
+) -> float:
     """Tileable value noise at a position in texels, bilinear."""
-    n = noise.shape[0]
+    wrap = textures.NOISE - 1  # a power of two less one
     fx, fy = math.floor(x), math.floor(y)
     ax, ay = x - fx, y - fy
-    i, j = int(fx) % n, int(fy) % n
-    k, m = (i + 1) % n, (j + 1) % n
+    i, j = int(fx) & wrap, int(fy) & wrap
+    k, m = (i + 1) & wrap, (j + 1) & wrap
     return (noise[j, i] * (1 - ax) + noise[j, k] * ax) * (1 - ay) + (noise[m, i] * (1 - ax) + noise[m, k] * ax) * ay
 
 
 @njit(**_OPTIONS)
-def _level(texels, size):
+def _level(
+    texels: float,
+    size: int,
+) -> tuple[int, int]:
     """Mip level at which one pixel covers about one texel; and the offset of that level in texels, and its size."""
     level, offset, side = 0, 0, size
     while texels > 1.42 and side > 1:
@@ -68,10 +83,17 @@ def _level(texels, size):
 
 
 @njit(**_OPTIONS)
-def _material(mats, which, x, y, offset, side):
+def _material(
+    mats: Array,
+    which: int,
+    x: float,
+    y: float,
+    offset: int,
+    side: int,
+) -> float:
     """A material's brightness (1: unchanged) at x, y in units of its square, nearest texel of one mip level."""
-    i = int(math.floor((x - math.floor(x)) * side))
-    j = int(math.floor((y - math.floor(y)) * side))
+    i = math.floor((x - math.floor(x)) * side)
+    j = math.floor((y - math.floor(y)) * side)
     if i >= side:
         i = side - 1
     if j >= side:
@@ -80,12 +102,35 @@ def _material(mats, which, x, y, offset, side):
 
 
 @njit(**_OPTIONS)
-def _walk(ox, oy, dx, dy, reach, x0, y0, x1, y1, start, items, gx, gy, nx, ny, eaves, roof, cam, tan_up, ht, hi, hu):
+def _walk(
+    ox: float,
+    oy: float,
+    dx: float,
+    dy: float,
+    reach: float,
+    x0: Array,
+    y0: Array,
+    x1: Array,
+    y1: Array,
+    start: Array,
+    items: Array,
+    gx: float,
+    gy: float,
+    nx: int,
+    ny: int,
+    eaves: Array,
+    roof: Array,
+    cam: float,
+    tan_up: float,
+    ht: Array,
+    hi: Array,
+    hu: Array,
+) -> float:
     """Walls along a ray. With ``tan_up`` < 0: all visible hits into ht (distance), hi (wall), hu (0-1 along it);
     returns their number. Else (sun rays) returns the height below which the start point is in shadow."""
     count = 0
     shadow = -1e9
-    cx, cy = int(math.floor((ox - gx) / CELL)), int(math.floor((oy - gy) / CELL))
+    cx, cy = math.floor((ox - gx) / CELL), math.floor((oy - gy) / CELL)
     step_x, step_y = (1 if dx > 0 else -1), (1 if dy > 0 else -1)
     inv_x = 1.0 / dx if abs(dx) > 1e-12 else 1e18
     inv_y = 1.0 / dy if abs(dy) > 1e-12 else 1e18
@@ -151,7 +196,27 @@ def _walk(ox, oy, dx, dy, reach, x0, y0, x1, y1, start, items, gx, gy, nx, ny, e
 
 
 @njit(**_OPTIONS)
-def shade_lattice(out, ox, oy, sun_x, sun_y, tan_up, x0, y0, x1, y1, start, items, gx, gy, nx, ny, roof, trees, leaf):
+def shade_lattice(
+    out: Array,
+    ox: float,
+    oy: float,
+    sun_x: float,
+    sun_y: float,
+    tan_up: float,
+    x0: Array,
+    y0: Array,
+    x1: Array,
+    y1: Array,
+    start: Array,
+    items: Array,
+    gx: float,
+    gy: float,
+    nx: int,
+    ny: int,
+    roof: Array,
+    trees: Array,
+    leaf: float,
+) -> None:
     """Fill ``out`` (side, side), the share of direct sun on the ground around (ox, oy), 0-1."""
     side = out.shape[0]
     none_f, none_i = np.empty(0), np.empty(0, np.int64)
@@ -182,20 +247,34 @@ def shade_lattice(out, ox, oy, sun_x, sun_y, tan_up, x0, y0, x1, y1, start, item
 
 
 @njit(**_OPTIONS)
-def _row(slope, mode, f, cy, height):
+def _row(
+    slope: float,
+    mode: int,
+    f: float,
+    cy: float,
+    height: float,
+) -> float:
     if mode == 0:
         return cy - f * slope
     return height * 0.5 - math.atan(slope) * height / math.pi
 
 
 @njit(**_OPTIONS)
-def _sky(out, dx, dy, slope, env, noise):
+def _sky(
+    out: Array,
+    dx: float,
+    dy: float,
+    slope: float,
+    env: Array,
+    noise: Array,
+) -> None:
     up = slope / math.sqrt(1.0 + slope * slope)
     up = max(up, 0.0)
     cloud, direct = env[E_CLOUD], env[E_DIRECT]
-    r = 0.72 - 0.42 * up**0.55
-    g = 0.82 - 0.32 * up**0.55
-    b = 0.93 - 0.12 * up**0.7
+    root = math.sqrt(up)
+    r = 0.72 - 0.42 * root
+    g = 0.82 - 0.32 * root
+    b = 0.93 - 0.12 * root
     k = 260.0 / (slope + 0.16)
     n = _noise(noise, dx * k * 0.5 + env[E_SKYX], dy * k * 0.5 + env[E_SKYY])
     n2 = _noise(noise, dx * k * 1.7 + env[E_SKYY], dy * k * 1.7 + env[E_SKYX])
@@ -211,7 +290,9 @@ def _sky(out, dx, dy, slope, env, noise):
         inv = 1.0 / math.sqrt(1.0 + slope * slope)
         cosine = (dx * env[E_SUNX] + dy * env[E_SUNY]) * inv + slope * inv * env[E_SUNZ]
         if cosine > 0.5:
-            glow = ((cosine - 0.5) * 2) ** 6 * 0.5 * direct
+            glow = (cosine - 0.5) * 2
+            glow = glow * glow * glow
+            glow = glow * glow * 0.5 * direct
             r += glow
             g += glow * 0.96
             b += glow * 0.85
@@ -220,8 +301,24 @@ def _sky(out, dx, dy, slope, env, noise):
 
 @njit(**_OPTIONS)
 def _facade(
-    out, z, u, bay_u, bay, row, bf, bi, b, wkind, tiles, mats, noise, t_off, t_side, m_off, m_side, dx, dy, env, coarse
-):
+    out: Array,
+    z: float,
+    u: float,
+    bay_u: float,
+    bay: int,
+    bf: Array,
+    bi: Array,
+    b: int,
+    wkind: int,
+    tiles: Array,
+    mats: Array,
+    noise: Array,
+    t_off: int,
+    t_side: int,
+    m_off: int,
+    m_side: int,
+    coarse: float,
+) -> None:
     """Colour of a facade at height z (m) and u metres along it, before light; out[3] is its shade factor."""
     ground, floor_h, eaves = bf[b, styles.F_GROUND], bf[b, styles.F_FLOOR], bf[b, styles.F_EAVES]
     floors = bi[b, styles.I_FLOORS]
@@ -258,7 +355,7 @@ def _facade(
     trim = frame = glass = iron = 0.0
     if tile != textures.PLAIN and wkind == 0:
         x, y = bay_u * t_side - 0.5, fv * t_side - 0.5
-        i, j = int(math.floor(x)), int(math.floor(y))
+        i, j = math.floor(x), math.floor(y)
         ax, ay = x - i, y - j
         i0, i1 = max(i, 0), min(i + 1, t_side - 1)
         j0, j1 = max(j, 0), min(j + 1, t_side - 1)
@@ -273,12 +370,16 @@ def _facade(
         iron = (tiles[a00 + 3] * w00 + tiles[a10 + 3] * w10 + tiles[a01 + 3] * w01 + tiles[a11 + 3] * w11) * s
         dim = (tiles[a00 + 4] * w00 + tiles[a10 + 4] * w10 + tiles[a01 + 4] * w01 + tiles[a11 + 4] * w11) / 128.0
         shade = 1.0 + (dim - 1.0) * bf[b, styles.F_RELIEF]
-    m = _material(mats, bi[b, styles.I_MATERIAL], u / 2.56, z / 2.56, m_off, m_side)
+    square = 1.28 if bi[b, styles.I_MATERIAL] == textures.BRICK else 2.56
+    m = _material(mats, bi[b, styles.I_MATERIAL], u / square, z / square, m_off, m_side)
     stain = 0.93 + 0.14 * _noise(noise, u * 11.0 + (key & 511), z * 7.0 + (key >> 9 & 511))
     m *= stain
     rest = max(0.0, 1.0 - trim - frame - glass - iron)
     # Bands that are not part of a bay: plinth, string course, cornice.
     cornice = bi[b, styles.I_CORNICE]
+    if u < 0.13 and wkind == 0 and key & 4 and z < eaves - 0.4:
+        out[0], out[1], out[2], out[3] = 0.36, 0.35, 0.33, 0.8 + 1.6 * u
+        return
     if z < 0.55 and tile != bi[b, styles.I_DOOR]:
         rest, trim, frame, glass, iron = 0.0, 0.0, 0.0, 0.0, 0.0
         plinth = 0.42 * m
@@ -295,8 +396,10 @@ def _facade(
     gr, gg, gb = 0.0, 0.0, 0.0
     if glass > 0.01:
         h = _hash(bay, floor, key)
-        rise = 0.10 + 0.22 * (1.0 - fv) * (0.4 + h)
-        gr, gg, gb = 0.09 + rise * 0.9, 0.105 + rise, 0.12 + rise * 1.12
+        # The sky above and the houses across, broken differently by each pane.
+        mirror = _noise(noise, u * 13.0 + h * 300.0, z * 9.0 + h * 90.0)
+        rise = 0.04 + (0.14 + 0.5 * h * h) * max(0.0, 1.35 - 1.2 * fv) * (0.35 + 1.3 * max(0.0, mirror - 0.2))
+        gr, gg, gb = 0.07 + rise * 0.88, 0.085 + rise, 0.1 + rise * 1.1
         if shop:
             lit = bf[b, styles.F_LIT]
             n = _noise(noise, u * 60.0 + (key & 1023), z * 60.0 + lit * 512)
@@ -348,7 +451,11 @@ def _facade(
 
 
 @njit(**_OPTIONS)
-def _car_top(lx, half_l, kind):
+def _car_top(
+    lx: float,
+    half_l: float,
+    kind: int,
+) -> tuple[float, int]:
     """Height of a car's roof line and whether there is glass, at lx metres ahead of its middle."""
     s = lx / half_l
     if kind == 1:  # van
@@ -377,11 +484,64 @@ def _car_top(lx, half_l, kind):
 
 
 @njit(**_OPTIONS)
+def _car_knot(
+    kind: int,
+    q: int,
+) -> float:
+    """Where a car's roof line bends, in half lengths ahead of its middle; -2 where there is no more."""
+    if kind == 1:
+        return 0.86 if q == 0 else 0.55 if q == 1 else -2.0
+    if kind == 2:
+        return 0.5 if q == 0 else 0.12 if q == 1 else -0.8 if q == 2 else -2.0
+    return 0.5 if q == 0 else 0.14 if q == 1 else -0.4 if q == 2 else -0.72
+
+
+@njit(**_OPTIONS)
 def cast(
-    img, dxs, dys, ccol, mode, f, cy, ox, oy, cam,
-    x0, y0, x1, y1, eaves, roof, setback, wkind, wbuilding, wlength, start, items, gx, gy, nx, ny,
-    bf, bi, tiles, mats, crowns, people, noise, dist, kind, street_of, rx, ry, streets, shade, sprites, cars, env,
-):  # fmt: skip
+    img: Array,
+    dxs: Array,
+    dys: Array,
+    ccol: Array,
+    mode: int,
+    f: float,
+    cy: float,
+    ox: float,
+    oy: float,
+    cam: float,
+    x0: Array,
+    y0: Array,
+    x1: Array,
+    y1: Array,
+    eaves: Array,
+    roof: Array,
+    setback: Array,
+    wkind: Array,
+    wbuilding: Array,
+    wlength: Array,
+    start: Array,
+    items: Array,
+    gx: float,
+    gy: float,
+    nx: int,
+    ny: int,
+    bf: Array,
+    bi: Array,
+    tiles: Array,
+    mats: Array,
+    crowns: Array,
+    people: Array,
+    noise: Array,
+    dist: Array,
+    kind: Array,
+    street_of: Array,
+    rx: float,
+    ry: float,
+    streets: Array,
+    shade: Array,
+    sprites: Array,
+    cars: Array,
+    env: Array,
+) -> None:
     """Draw a picture into ``img`` (width, height, 3; columns first, uint8).
 
     ``dxs, dys`` (unit, east and north) and ``ccol`` (slope per unit of row slope) describe the columns; mode 0 is
@@ -391,7 +551,7 @@ def cast(
     width, height = img.shape[0], img.shape[1]
     ht, hi, hu = np.empty(512), np.empty(512, np.int64), np.empty(512)
     lt, lk, li, lu = np.empty(900), np.empty(900, np.int64), np.empty(900, np.int64), np.empty(900)
-    rgb, sky = np.empty(4), np.empty(4)
+    rgb, sky, kt = np.empty(4), np.empty(4), np.empty(8)
     half_shade = shade.shape[0] // 2
     sun_x, sun_y, sun_z, direct, ambient = env[E_SUNX], env[E_SUNY], env[E_SUNZ], env[E_DIRECT], env[E_AMBIENT]
     flat = math.sqrt(sun_x * sun_x + sun_y * sun_y)
@@ -410,7 +570,9 @@ def cast(
     for c in range(width):
         dx, dy, cc = dxs[c], dys[c], ccol[c]
         walls = int(
-            _walk(ox, oy, dx, dy, REACH, x0, y0, x1, y1, start, items, gx, gy, nx, ny, eaves, roof, cam, -1.0, ht, hi, hu)
+            _walk(
+                ox, oy, dx, dy, REACH, x0, y0, x1, y1, start, items, gx, gy, nx, ny, eaves, roof, cam, -1.0, ht, hi, hu
+            )
         )  # fmt: skip
         n = 0
         for k in range(walls):
@@ -500,13 +662,16 @@ def cast(
             off, side = _level(texels, textures.MATERIAL)
             big = _noise(noise, x * 6.0, y * 6.0)
             white = 0.0
+            st = street_of[j, i]
+            sx, sy, ux, uy, sl, sw = (
+                streets[st, 0], streets[st, 1], streets[st, 2], streets[st, 3], streets[st, 4], streets[st, 5],
+            )  # fmt: skip
+            along = (x - sx) * ux + (y - sy) * uy
+            across = -(x - sx) * uy + (y - sy) * ux
+            # Between crossings a block's edge is parallel to the street: exact where the raster is stepped.
+            if abs(sw * 0.5 - abs(across) - d) < 0.8:
+                d = sw * 0.5 - abs(across)
             if d > 0.0:
-                st = street_of[j, i]
-                sx, sy, ux, uy, sl, sw = (
-                    streets[st, 0], streets[st, 1], streets[st, 2], streets[st, 3], streets[st, 4], streets[st, 5],
-                )  # fmt: skip
-                along = (x - sx) * ux + (y - sy) * uy
-                across = -(x - sx) * uy + (y - sy) * ux
                 walk = streets[st, 6]
                 half_road = sw * 0.5 - walk
                 if d < walk:
@@ -597,8 +762,8 @@ def cast(
                 w = li[h]
                 b = wbuilding[w]
                 kind_w = wkind[w]
-                top = int(math.floor(_row((eaves[w] - cam) / t / cc, mode, f, cy, height) + 0.5))
-                bottom = int(math.floor(_row(-cam / t / cc, mode, f, cy, height) + 0.5))
+                top = math.floor(_row((eaves[w] - cam) / t / cc, mode, f, cy, height) + 0.5)
+                bottom = math.floor(_row(-cam / t / cc, mode, f, cy, height) + 0.5)
                 u = lu[h] * wlength[w]
                 ex, ey = (x1[w] - x0[w]) / wlength[w], (y1[w] - y0[w]) / wlength[w]
                 nx_, ny_ = ey, -ex
@@ -649,10 +814,11 @@ def cast(
                 bay_u = u / bay_w - bay
                 wide = metre / max(facing, 0.12)
                 t_off, t_side = _level(textures.TILE / bay_w * math.sqrt(metre * wide) * 0.8, textures.TILE)
-                m_off, m_side = _level(100.0 * math.sqrt(metre * wide), textures.MATERIAL)
+                grain = 200.0 if bi[b, styles.I_MATERIAL] == textures.BRICK else 100.0
+                m_off, m_side = _level(grain * math.sqrt(metre * wide), textures.MATERIAL)
                 if roof[w] > eaves[w] and kind_w == 0:
                     t2 = t + setback[w] / max(facing, 0.3)
-                    ridge = int(math.floor(_row((roof[w] - cam) / t2 / cc, mode, f, cy, height) + 0.5))
+                    ridge = math.floor(_row((roof[w] - cam) / t2 / cc, mode, f, cy, height) + 0.5)
                     rr0, gg0, bb0 = bf[b, styles.F_TOP], bf[b, styles.F_TOP + 1], bf[b, styles.F_TOP + 2]
                     for r in range(max(0, ridge), min(height, top)):
                         v = (r + 0.5 - ridge) / max(1, top - ridge)
@@ -688,8 +854,9 @@ def cast(
                     )
                     if z < 0:
                         z = 0.0
-                    _facade(rgb, z, u, bay_u, bay, r, bf, bi, b, kind_w, tiles, mats, noise, t_off, t_side, m_off, m_side,
-                            dx, dy, env, wide)  # fmt: skip
+                    _facade(
+                        rgb, z, u, bay_u, bay, bf, bi, b, kind_w, tiles, mats, noise, t_off, t_side, m_off, m_side, wide
+                    )  # fmt: skip
                     lit = min(1.0, max(0.0, (z - dark_below) / 0.25 + 0.5))
                     s = direct * lit * max(0.0, cosine) * 0.95
                     a = ambient * (0.78 + 0.22 * min(1.0, z / 9.0)) * (1.0 + 0.05 * nx_)
@@ -728,7 +895,7 @@ def cast(
                         alpha = crowns[q] / 255.0
                         if alpha < 0.04:
                             continue
-                        g = crowns[q + 1] / 110.0
+                        g = crowns[q + 1] / 132.0
                         if shape == BARE:
                             g = 1.0
                             alpha = min(1.0, alpha * 1.15)
@@ -791,73 +958,87 @@ def cast(
                 for r in range(max(0, a0), min(height, b0)):
                     for q in range(3):
                         img[c, r, q] = np.uint8(img[c, r, q] * 0.35)
-                steps = 14
-                for s_ in range(steps, -1, -1):
-                    ts = t + (tb - t) * s_ / steps
-                    px, py = ox + dx * ts - cars[k, 0], oy + dy * ts - cars[k, 1]
-                    lx, ly = px * ca + py * sa, -px * sa + py * ca
-                    z_top, glass = _car_top(lx, hl, kind_c)
-                    side_in = abs(ly) / hw
-                    if side_in > 0.8 and z_top > 1.0:
-                        z_top = z_top - (side_in - 0.8) / 0.2 * 0.12 * (z_top - 0.9)
-                    r0 = int(math.floor(_row((z_top - cam) / ts / cc, mode, f, cy, height) + 0.5))
-                    if s_ > 0:  # the upper side of the slice, down to where the next one covers it
-                        r1 = int(_row((0.5 - cam) / ts / cc, mode, f, cy, height))
-                        g = 0.24 if glass == 1 else 1.0
-                        lum = above
-                        for r in range(max(0, r0), min(height, r1)):
-                            rr = (cars[k, 7] * g + (0.1 if glass == 1 else 0.03)) * lum
-                            gg = (cars[k, 8] * g + (0.12 if glass == 1 else 0.03)) * lum
-                            bb = (cars[k, 9] * g + (0.15 if glass == 1 else 0.035)) * lum
-                            if glass == 1:
-                                rr, gg, bb = 0.22 * lum, 0.26 * lum, 0.3 * lum
-                            img[c, r, 0] = np.uint8(min(255.0, max(0.0, (rr + (fog_r - rr) * fade) * expose)))
-                            img[c, r, 1] = np.uint8(min(255.0, max(0.0, (gg + (fog_g - gg) * fade) * expose)))
-                            img[c, r, 2] = np.uint8(min(255.0, max(0.0, (bb + (fog_b - bb) * fade) * expose)))
+                # Along its length a car is planes between knots of its roof line: the ray's ways into each of them.
+                count = 2
+                kt[0], kt[1] = t, tb
+                for q in range(4):
+                    at = _car_knot(kind_c, q)
+                    if at < -1.5 or abs(ddx) < 1e-6:
                         continue
-                    on_end = abs(lx) > hl * 0.995
-                    r1 = int(_row((0.18 - cam) / ts / cc, mode, f, cy, height)) + 1
-                    floor_row = int(_row(-cam / ts / cc, mode, f, cy, height))
-                    for r in range(max(0, r0), min(height, max(r1, floor_row))):
-                        z = (
-                            cam
-                            + ((cy - r - 0.5) / f if mode == 0 else math.tan(math.pi * (0.5 - (r + 0.5) / height)))
-                            * cc
-                            * ts
-                        )
-                        paint = 1.0
-                        rr, gg, bb = cars[k, 7], cars[k, 8], cars[k, 9]
-                        if on_end:
-                            if z < 0.2:
-                                continue
-                            if lx > 0 and 0.55 < z < 0.72 and side_in > 0.6:
-                                rr, gg, bb = 0.92, 0.92, 0.88
-                            elif lx < 0 and 0.6 < z < 0.85 and side_in > 0.68:
-                                rr, gg, bb = 0.6, 0.06, 0.06
-                            elif 0.32 < z < 0.46 and side_in < 0.28:
-                                rr, gg, bb = 0.85, 0.85, 0.85
-                            elif z < 0.5 and lx > 0 and side_in < 0.5:
-                                paint = 0.35
-                            elif z > 0.95:
-                                rr, gg, bb = 0.16, 0.19, 0.22
+                    tk = ((at * hl) - ((ox - cars[k, 0]) * ca + (oy - cars[k, 1]) * sa)) / ddx
+                    if t < tk < tb:
+                        j = count
+                        while j > 0 and kt[j - 1] > tk:
+                            kt[j] = kt[j - 1]
+                            j -= 1
+                        kt[j] = tk
+                        count += 1
+                for q in range(count - 1, 0, -1):
+                    lx0 = (ox + dx * kt[q - 1] - cars[k, 0]) * ca + (oy + dy * kt[q - 1] - cars[k, 1]) * sa
+                    lx1 = (ox + dx * kt[q] - cars[k, 0]) * ca + (oy + dy * kt[q] - cars[k, 1]) * sa
+                    glass = _car_top(0.5 * (lx0 + lx1), hl, kind_c)[1]
+                    near_z, far_z = _car_top(lx0, hl, kind_c)[0], _car_top(lx1, hl, kind_c)[0]
+                    r_near = math.floor(_row((near_z - cam) / kt[q - 1] / cc, mode, f, cy, height) + 0.5)
+                    r_far = math.floor(_row((far_z - cam) / kt[q] / cc, mode, f, cy, height) + 0.5)
+                    for r in range(max(0, min(r_far, r_near)), min(height, max(r_near, r_far))):
+                        if glass == 1:
+                            rr, gg, bb = 0.20 * above, 0.24 * above, 0.28 * above
                         else:
-                            wheel_a, wheel_b = (lx - 0.62 * hl), (lx + 0.62 * hl)
-                            d2 = min(wheel_a * wheel_a, wheel_b * wheel_b) + (z - 0.31) ** 2
-                            if d2 < 0.105:
-                                rr = gg = bb = 0.45 if d2 < 0.035 else 0.07
-                            elif z < 0.22:
-                                continue
-                            elif z > 0.93 and z < z_top - 0.07 and kind_c != 1 and abs(lx + 0.1 * hl) < 0.56 * hl:
-                                pillar = abs(lx + 0.08 * hl) < 0.06
-                                if not pillar:
-                                    rr, gg, bb = 0.15, 0.18, 0.21
-                            elif kind_c == 1 and z > 1.1 and z < 1.75 and lx > 0.25 * hl:
-                                rr, gg, bb = 0.15, 0.18, 0.21
-                            elif z < 0.34:
-                                paint = 0.4
-                            else:
-                                paint = 0.82 + 0.25 * (z - 0.3)
-                        rr, gg, bb = rr * paint * beside, gg * paint * beside, bb * paint * beside
+                            rr = (cars[k, 7] + 0.03) * above
+                            gg = (cars[k, 8] + 0.03) * above
+                            bb = (cars[k, 9] + 0.035) * above
                         img[c, r, 0] = np.uint8(min(255.0, max(0.0, (rr + (fog_r - rr) * fade) * expose)))
                         img[c, r, 1] = np.uint8(min(255.0, max(0.0, (gg + (fog_g - gg) * fade) * expose)))
                         img[c, r, 2] = np.uint8(min(255.0, max(0.0, (bb + (fog_b - bb) * fade) * expose)))
+                ts = t
+                px, py = ox + dx * ts - cars[k, 0], oy + dy * ts - cars[k, 1]
+                lx, ly = px * ca + py * sa, -px * sa + py * ca
+                z_top, glass = _car_top(lx, hl, kind_c)
+                side_in = abs(ly) / hw
+                r0 = math.floor(_row((z_top - cam) / ts / cc, mode, f, cy, height) + 0.5)
+                on_end = abs(lx) > hl * 0.995
+                r1 = int(_row((0.18 - cam) / ts / cc, mode, f, cy, height)) + 1
+                floor_row = int(_row(-cam / ts / cc, mode, f, cy, height))
+                for r in range(max(0, r0), min(height, max(r1, floor_row))):
+                    z = (
+                        cam
+                        + ((cy - r - 0.5) / f if mode == 0 else math.tan(math.pi * (0.5 - (r + 0.5) / height)))
+                        * cc
+                        * ts
+                    )
+                    paint = 1.0
+                    rr, gg, bb = cars[k, 7], cars[k, 8], cars[k, 9]
+                    if on_end:
+                        if z < 0.2:
+                            continue
+                        if lx > 0 and 0.55 < z < 0.72 and side_in > 0.6:
+                            rr, gg, bb = 0.92, 0.92, 0.88
+                        elif lx < 0 and 0.6 < z < 0.85 and side_in > 0.68:
+                            rr, gg, bb = 0.6, 0.06, 0.06
+                        elif 0.32 < z < 0.46 and side_in < 0.28:
+                            rr, gg, bb = 0.85, 0.85, 0.85
+                        elif z < 0.5 and lx > 0 and side_in < 0.5:
+                            paint = 0.35
+                        elif z > 0.95:
+                            rr, gg, bb = 0.16, 0.19, 0.22
+                    else:
+                        wheel_a, wheel_b = (lx - 0.62 * hl), (lx + 0.62 * hl)
+                        d2 = min(wheel_a * wheel_a, wheel_b * wheel_b) + (z - 0.31) ** 2
+                        if d2 < 0.105:
+                            rr = gg = bb = 0.45 if d2 < 0.035 else 0.07
+                        elif z < 0.22:
+                            continue
+                        elif z > 0.93 and z < z_top - 0.07 and kind_c != 1 and abs(lx + 0.1 * hl) < 0.56 * hl:
+                            pillar = abs(lx + 0.08 * hl) < 0.06
+                            if not pillar:
+                                rr, gg, bb = 0.15, 0.18, 0.21
+                        elif kind_c == 1 and z > 1.1 and z < 1.75 and lx > 0.25 * hl:
+                            rr, gg, bb = 0.15, 0.18, 0.21
+                        elif z < 0.34:
+                            paint = 0.4
+                        else:
+                            paint = 0.82 + 0.25 * (z - 0.3)
+                    rr, gg, bb = rr * paint * beside, gg * paint * beside, bb * paint * beside
+                    img[c, r, 0] = np.uint8(min(255.0, max(0.0, (rr + (fog_r - rr) * fade) * expose)))
+                    img[c, r, 1] = np.uint8(min(255.0, max(0.0, (gg + (fog_g - gg) * fade) * expose)))
+                    img[c, r, 2] = np.uint8(min(255.0, max(0.0, (bb + (fog_b - bb) * fade) * expose)))

@@ -67,13 +67,13 @@ class _Catalogue:
                 self.collection_of[i] = name
         lat, lon = city.latlon
         self.lat, self.lon = lat, lon
-        self.tree = shapely.STRtree(shapely.points(lon, lat))
+        self.tree = shapely.STRtree([shapely.Point(x, y) for x, y in zip(lon, lat, strict=True)])
 
     def time(self, i: int) -> dt.datetime:
         """An instant in the panorama's month; spots of one drive follow each other."""
         pano = self.city.panos[i]
         rank = self.collections[self.collection_of[i]].index(i)
-        start = dt.datetime(pano.month // 12, pano.month % 12 + 1, 1 + pano.street % 27, 10, tzinfo=dt.timezone.utc)
+        start = dt.datetime(pano.month // 12, pano.month % 12 + 1, 1 + pano.street % 27, 10, tzinfo=dt.UTC)
         return start + dt.timedelta(seconds=4 * rank)
 
     def item(self, i: int, base: str, related: bool = False) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def _instant(text: str) -> dt.datetime | None:
         when = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError as error:
         raise _BadRequestError(f"Parameter datetime is not valid: {text}") from error
-    return when if when.tzinfo else when.replace(tzinfo=dt.timezone.utc)
+    return when if when.tzinfo else when.replace(tzinfo=dt.UTC)
 
 
 def _interval(text: str) -> tuple[dt.datetime | None, dt.datetime | None]:
@@ -268,7 +268,7 @@ def _parse(values: dict[str, Any]) -> tuple[dict[str, Any], int]:
             -180 <= box[0] <= 180 and -180 <= box[2] <= 180 and abs(box[1]) <= 90 and abs(box[3]) <= 90
         ):
             raise _BadRequestError("Parameter bbox must be in format [minX, minY, maxX, maxY]")
-        asked["area"] = shapely.box(*box)
+        asked["area"] = shapely.box(box[0], box[1], box[2], box[3])
     if values.get("intersects"):
         geometry = values["intersects"]
         try:
@@ -360,7 +360,7 @@ def router(city: City) -> APIRouter:
                 "stac_version": "1.0.0",
                 "title": "streetrecall simulated city",
                 "type": "Catalog",
-            }  # fmt: skip
+            }
         )
 
     @routes.get("/conformance")
@@ -404,7 +404,7 @@ def router(city: City) -> APIRouter:
         return JSONResponse(catalogue.collection(name, base(request)))
 
     @routes.get("/collections/{name}/items")
-    def items(request: Request, name: str, limit: int = 1000, startAfterRank: int = 0) -> Response:  # noqa: N803
+    def items(request: Request, name: str, limit: int = 1000, startAfterRank: int = 0) -> Response:
         if name not in catalogue.collections:
             return failure(_BadRequestError("Collection doesn't exist", status=404))
         if not 1 <= limit <= MAX_LIMIT:

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streetrecall.standin import kernels, styles, textures
-from streetrecall.standin.city import HEDGE, City, Pano, hash_unit
+from streetrecall.standin.city import City, Pano
+from streetrecall.standin.styles import hash_unit
 
 Bytes = NDArray[np.uint8]
 T = TypeVar("T")
@@ -164,8 +165,8 @@ class Renderer:
         sun = (math.sin(azimuth) * math.cos(up), math.cos(azimuth) * math.cos(up), math.sin(up))
         environment = np.zeros(kernels.ENVIRONMENT)
         environment[kernels.E_SUNX : kernels.E_SUNZ + 1] = sun
-        environment[kernels.E_DIRECT] = sky.direct * 0.62
-        environment[kernels.E_AMBIENT] = 0.94 - 0.34 * sky.direct
+        environment[kernels.E_DIRECT] = sky.direct * 0.58
+        environment[kernels.E_AMBIENT] = 0.92 - 0.35 * sky.direct
         environment[kernels.E_CLOUD] = sky.cloud
         environment[kernels.E_SNOW] = sky.snow
         environment[kernels.E_WET] = sky.wet
@@ -195,7 +196,7 @@ class Renderer:
         city, rows = self.city, []
         # Trees grow: three per cent a year, up to 2024.
         grown = 1.0 - 0.022 * max(0.0, 2024 - pano.month / 12)
-        green = np.array([[0.46, 0.60, 0.22], [0.27, 0.41, 0.15], [0.72, 0.60, 0.16], [0.52, 0.34, 0.16]])
+        green = np.array([[0.42, 0.52, 0.20], [0.25, 0.35, 0.14], [0.64, 0.53, 0.16], [0.47, 0.32, 0.16]])
         for x, y, radius, height, kind, key in city.trees[near]:
             r, top = radius * grown, height * grown
             distance = math.hypot(x - pano.x, y - pano.y)
@@ -226,12 +227,13 @@ class Renderer:
         people = city.people_bays
         close_index = np.flatnonzero(np.hypot(people[:, 0] - pano.x, people[:, 1] - pano.y) < 55)
         dice = hash_unit(city.seed, 33, close_index, pano.month)
-        for i in close_index[dice < city.params.people_share]:
+        there = close_index[dice < city.params.people_share]
+        traits = np.array([hash_unit(city.seed, 34, there, pano.month, k) for k in range(5)]).T
+        for i, h in zip(there, traits, strict=True):
             x, y = people[i, 0], people[i, 1]
             if math.hypot(x - pano.x, y - pano.y) < 1.5:
                 continue
-            h = [float(hash_unit(city.seed, 34, i, pano.month, k)) for k in range(5)]
-            coat = styles._SIGNS[int(h[0] * 12)] * (0.3 + 0.5 * h[1]) + 0.08
+            coat = styles.SIGNS[int(h[0] * 12)] * (0.3 + 0.5 * h[1]) + 0.08
             height = 1.58 + 0.3 * h[2]
             rows.append(
                 (
@@ -262,8 +264,8 @@ class Renderer:
              [0.1, 0.17, 0.34], [0.2, 0.26, 0.2], [0.72, 0.68, 0.6], [0.07, 0.08, 0.12]]
         )  # fmt: skip
         rows = []
-        for i in near:
-            h = [float(hash_unit(city.seed, 37, i, pano.month, k)) for k in range(5)]
+        dice = np.array([hash_unit(city.seed, 37, near, pano.month, k) for k in range(5)]).T
+        for i, h in zip(near, dice, strict=True):
             x, y, angle = bays[i, 0], bays[i, 1], bays[i, 2] + (h[0] - 0.5) * 0.06 + (math.pi if h[1] < 0.5 else 0.0)
             if math.hypot(x - pano.x, y - pano.y) < 2.9:
                 continue

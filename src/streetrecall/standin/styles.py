@@ -33,7 +33,7 @@ _FRAMES = np.array(
     [[238, 236, 230], [232, 226, 210], [96, 62, 44], [70, 84, 70], [60, 60, 64], [128, 44, 38], [210, 200, 176]]
 ) / 255.0  # fmt: skip
 _ROOFS = np.array([[92, 90, 92], [70, 72, 76], [124, 72, 58], [96, 120, 108], [58, 56, 58], [140, 84, 62]]) / 255.0
-_SIGNS = np.array(
+SIGNS = np.array(
     [
         [178, 36, 40], [30, 74, 140], [34, 104, 70], [226, 178, 40], [40, 40, 44], [232, 230, 224], [120, 40, 90],
         [226, 120, 40], [20, 120, 140], [92, 66, 46], [60, 90, 60], [150, 20, 60],
@@ -47,6 +47,22 @@ FLOAT_COLUMNS = 28
 I_FLOORS, I_GROUND, I_DOOR, I_FIRST, I_MAIN, I_ACCENT, I_TOP, I_MATERIAL = range(8)
 I_ACCENTS, I_DOORS, I_SCAFFOLD, I_KEY, I_CORNICE, I_DORMER, I_SHOP, I_SIGNROW = range(8, 16)
 INT_COLUMNS = 16
+
+
+def hash_unit(*keys: Any) -> Floats:
+    """Uniform numbers in [0, 1) that depend on the (broadcast) integer keys alone: splitmix64, no state.
+
+    >>> bool(hash_unit(1, 2) == hash_unit(1, 2)), bool(hash_unit(1, 2) == hash_unit(2, 1))
+    (True, False)
+    """
+    with np.errstate(over="ignore"):
+        state: Any = np.uint64(0x9E3779B97F4A7C15)
+        for key in keys:
+            state = (state ^ np.asarray(key).astype(np.int64).view(np.uint64)) * np.uint64(0xBF58476D1CE4E5B9)
+            state = state ^ (state >> np.uint64(29))
+            state = (state + np.uint64(0x9E3779B97F4A7C15)) * np.uint64(0x94D049BB133111EB)
+            state = state ^ (state >> np.uint64(32))
+    return np.asarray((state >> np.uint64(11)).astype(np.float64) / 2.0**53)
 
 
 def pavement(width: float) -> float:
@@ -75,7 +91,7 @@ CAMERAS = (
     Camera("2007", 0.36, 2.9, 0.75, 1.16, 0.86, (1.00, 1.00, 1.05), 3.0, 0.28, 1.6, 0.9),
     Camera("2009", 0.44, 2.75, 0.6, 1.12, 1.00, (1.02, 1.00, 0.96), 2.2, 0.20, 1.2, 0.7),
     Camera("2014", 0.54, 2.55, 0.4, 1.00, 0.94, (0.98, 1.00, 1.03), 1.4, 0.12, 0.8, 0.5),
-    Camera("2018", 0.667, 2.45, 0.0, 1.06, 1.10, (1.00, 1.00, 1.00), 0.8, 0.06, 0.5, 0.3),
+    Camera("2018", 0.6, 2.45, 0.0, 1.06, 1.10, (1.00, 1.00, 1.00), 0.8, 0.06, 0.5, 0.3),
 )
 
 
@@ -278,8 +294,8 @@ class Buildings:
                 f[[F_EAVES, F_ROOF, F_GROUND, F_FLOOR, F_BAY, F_RELIEF]] = [
                     d[k] for k in ("eaves", "roof", "ground", "floor", "bay", "relief")
                 ]
-                for column, k in ((F_WALL, "wall"), (F_TRIM, "trim"), (F_FRAME, "frame"), (F_TOP, "top")):
-                    f[column : column + 3] = d[k]
+                for column, part in ((F_WALL, "wall"), (F_TRIM, "trim"), (F_FRAME, "frame"), (F_TOP, "top")):
+                    f[column : column + 3] = d[part]
                 i[:] = [
                     d["floors"], d["tile_ground"], d["tile_door"], d["tile_first"], d["tile_main"], d["tile_accent"],
                     d["tile_top"], d["material"], _bits(d["accents"]), _bits(d["doors"]), 0,
@@ -303,15 +319,18 @@ class Buildings:
             floats[due, F_WALL : F_WALL + 3] = self.paints[due, k]
         ints[:, I_SCAFFOLD] = (month >= self.scaffold[:, 0]) & (month < self.scaffold[:, 1])
         era = ((month + self.shop_phase) / (12 * self.shop_years)).astype(np.int64)
-        for b in range(n):
-            rng = np.random.default_rng([self.seed, 24, b, int(era[b])])
-            floats[b, F_SHOP : F_SHOP + 3] = np.clip(
-                _SIGNS[rng.integers(0, 12)] * 0.5 + 0.1 + rng.random(3) * 0.2, 0, 1
-            )
-            floats[b, F_SIGN : F_SIGN + 3] = _SIGNS[rng.integers(0, 12)]
-            if ints[b, I_SHOP]:
-                ints[b, I_GROUND] = textures.SHOPS[int(rng.integers(0, len(textures.SHOPS)))]
-                ints[b, I_SIGNROW] = int(rng.integers(0, 4))
-            floats[b, F_BLIND] = rng.random()
-            floats[b, F_LIT] = rng.random()
+
+        def dice(k: int) -> Floats:
+            return hash_unit(self.seed, 24, rows, era, k)
+
+        tint = np.column_stack([dice(k) for k in (1, 2, 3)])
+        floats[:, F_SHOP : F_SHOP + 3] = np.clip(
+            SIGNS[(dice(0) * len(SIGNS)).astype(int)] * 0.5 + 0.1 + tint * 0.2, 0, 1
+        )
+        floats[:, F_SIGN : F_SIGN + 3] = SIGNS[(dice(4) * len(SIGNS)).astype(int)]
+        floats[:, F_BLIND], floats[:, F_LIT] = dice(5), dice(6)
+        shop = ints[:, I_SHOP] == 1
+        fronts = np.array(textures.SHOPS)[(dice(7) * len(textures.SHOPS)).astype(int)]
+        ints[shop, I_GROUND] = fronts[shop]
+        ints[shop, I_SIGNROW] = (dice(8)[shop] * 4).astype(int)
         return floats.astype(np.float32), ints

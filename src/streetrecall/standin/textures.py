@@ -100,7 +100,7 @@ class _Tile:
     def window(
         self, x0: float, y0: float, x1: float, y1: float, columns: int, transom: float, bars: int, surround: float
     ) -> None:
-        """An opening with surround, sash, ``columns`` lights, a transom at that share of the height and glazing bars."""
+        """An opening: surround, sash, ``columns`` lights, glazing bars and a transom at that share of the height."""
         if surround > 0:
             self.box(TRIM, x0 - surround, y0 - surround * 1.1, x1 + surround, y1 + surround * 0.5)
         self.dim(0.72, x0 - surround, y1 + surround * 0.5, x1 + surround, y1 + surround * 0.5 + 0.03)
@@ -283,14 +283,12 @@ def _dormer(rng: np.random.Generator) -> _Tile:
 
 
 def _draw_tiles() -> Bytes:
-    out = []
-    makers = (
-        [(_classic, CLASSIC), (_modern, MODERN), (_balcony, BALCONIES), (_shop, SHOPS)]
-        + [(_basement, BASEMENTS), (_door, DOORS), (_dormer, DORMERS)]
-    )  # fmt: skip
-    for maker, numbers in makers:
-        for number in numbers:
-            out.append(pyramid(maker(np.random.default_rng([101, number])).bytes()))
+    makers = {
+        _classic: CLASSIC, _modern: MODERN, _balcony: BALCONIES, _shop: SHOPS, _basement: BASEMENTS, _door: DOORS,
+        _dormer: DORMERS,
+    }  # fmt: skip
+    numbered = [(maker, number) for maker, numbers in makers.items() for number in numbers]
+    out = [pyramid(maker(np.random.default_rng([101, number])).bytes()) for maker, number in numbered]
     out.append(pyramid(_Tile().bytes()))
     return np.concatenate(out)
 
@@ -322,14 +320,14 @@ def _draw_materials() -> Bytes:
     out.append(1 + 0.02 * fine + 0.07 * cloud)  # plaster
     out.append(1 + 0.03 * fine + 0.24 * (_smooth_noise(rng, n, 3, 5) - 0.5))  # stained
     brick = np.ones((n, n))
-    course, length = 16, 64  # texels: 8 x 32 cm at 2 texels a centimetre... of a 1.28 m square
+    course, length = 16, 64  # texels: 8 x 32 cm, two texels a centimetre
     for r in range(n // course):
         shift = (r % 2) * length // 2
         for c in range(n // length):
             a = (c * length + shift) % n
-            brick[r * course : (r + 1) * course, np.arange(a, a + length) % n] = rng.normal(1.0, 0.13)
-        brick[r * course : r * course + 3] = 1.22
-        brick[r * course : (r + 1) * course, np.arange(shift, n + shift, length) % n] = 1.2
+            brick[r * course : (r + 1) * course, np.arange(a, a + length) % n] = rng.normal(1.0, 0.08)
+        brick[r * course : r * course + 3] = 1.14
+        brick[r * course : (r + 1) * course, np.arange(shift, n + shift, length) % n] = 1.14
     out.append(brick + 0.04 * fine)
     ashlar = np.ones((n, n))
     for r in range(4):

@@ -164,7 +164,7 @@
       const x = canvas.width / 2 + f * Math.tan(off);
       const y = canvas.height * HORIZON + f * Math.tan((pitch * Math.PI) / 180) + (f * 2.5) / distance / Math.cos(off);
       pen.setTransform(1, 0, -0.25 * Math.sin(off), 0.42, x, y);
-      pen.font = "600 " + Math.round((f * 1.3) / distance * 2) + "px system-ui, sans-serif";
+      pen.font = "600 " + Math.round((f * 1.5) / distance) + "px system-ui, sans-serif";
       pen.textAlign = "center";
       pen.fillStyle = "rgb(255 255 255 / 0.72)";
       pen.fillText(about.street, 0, 0);

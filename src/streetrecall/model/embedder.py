@@ -1,0 +1,125 @@
+"""A trained embedder on disk: ``config.json`` says how to build it, ``embedder.weights.h5`` what it learnt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from streetrecall.errors import UserError
+from streetrecall.model import runtime  # noqa: F401  first: it quietens TensorFlow's import
+from streetrecall.params import Head
+
+CONFIG, WEIGHTS = "config.json", "embedder.weights.h5"
+VERSION = 1
+
+
+@dataclass
+class Embedder:
+    """Pictures to descriptors; see `load`."""
+
+    network: Any  # network.Network
+    backbone: str
+    image_size: int
+    head: Head
+    batch_size: int = 64
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        import tensorflow as tf
+
+        whole = self.network.whole
+        self._run = tf.function(lambda pixels: whole(pixels, training=False))
+
+    @property
+    def dimensions(self) -> int:
+        return self.head.dimensions
+
+    def describe(self, jpegs: Sequence[bytes]) -> NDArray[np.float32]:
+        """Descriptors of unit norm, (n, d) float32, of JPEG pictures of any size (best 224 x 224 as `crop` makes them).
+
+        Raises:
+            UserError: a picture cannot be decoded; says which.
+        """
+        parts = list(self.describe_all(jpegs))
+        return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), np.float32)
+
+    def describe_all(self, jpegs: Iterable[bytes]) -> Iterator[NDArray[np.float32]]:
+        """As `describe`, batch after batch, for more pictures than fit into memory."""
+        import tensorflow as tf
+
+        from streetrecall.model import features
+
+        done = 0
+        data = features.batches(jpegs, self.image_size, self.batch_size, self.threads)
+        try:
+            for pixels, real in data:
+                count = int(real)
+                yield self._run(pixels).numpy()[:count].astype(np.float32)
+                done += count
+        except tf.errors.InvalidArgumentError as error:
+            raise UserError(
+                f"one of the pictures {done} to {done + self.batch_size - 1} (counted from 0) is no JPEG: "
+                f"{error.message.splitlines()[0]}"
+            ) from error
+
+
+def save(embedder: Embedder, folder: str | Path) -> None:
+    """Write ``config.json`` and the weights below ``folder``: the same embedder gives the same bytes."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "version": VERSION,
+        "backbone": embedder.backbone,
+        "image_size": embedder.image_size,
+        "dimensions": embedder.dimensions,
+        "head": embedder.head.model_dump(),
+    }
+    partial = folder / ".partial.weights.h5"
+    embedder.network.whole.save_weights(partial)
+    partial.replace(folder / WEIGHTS)
+    text = json.dumps(facts, indent=2, sort_keys=True) + "\n"
+    config = folder / f".{CONFIG}"
+    config.write_text(text, encoding="utf-8")
+    config.replace(folder / CONFIG)
+
+
+def load(folder: str | Path, batch_size: int = 64, threads: int = 2) -> Embedder:
+    """The embedder that `save` wrote. Needs no network and no pretrained weights.
+
+    Raises:
+        UserError: a file is missing, damaged or of another version.
+    """
+    from streetrecall.model import network
+
+    folder = Path(folder)
+    try:
+        facts = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if facts["version"] != VERSION:
+            raise UserError(f"{folder / CONFIG}: version {facts['version']}, this program reads {VERSION}; train again")
+        head = TypeAdapter(Head).validate_python(facts["head"])
+        built = network.build(facts["backbone"], "none", facts["image_size"], head)
+        built.whole.load_weights(folder / WEIGHTS)
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename or folder}: there is no such file; the stage train writes it") from error
+    except (KeyError, ValueError, OSError, ValidationError) as error:
+        raise UserError(f"{folder}: not an embedder of this project: {error}; run the stage train again") from error
+    return Embedder(built, facts["backbone"], facts["image_size"], head, batch_size, threads)
+
+
+def batched(items: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    """Lists of at most ``size`` items.
+
+    >>> [len(part) for part in batched([b"a", b"b", b"c"], 2)]
+    [2, 1]
+    """
+    source = iter(items)
+    while part := list(islice(source, size)):
+        yield part

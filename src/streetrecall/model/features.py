@@ -1,0 +1,145 @@
+"""Pictures to pixels, and pixels to the maps of a backbone's frozen part, computed once and kept.
+
+The cache lies outside DVC's outputs (below the store's folder) and is keyed by all that its values depend on: weights,
+layers, code, TensorFlow's version, threads, picture size and the pictures' hashes in order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from streetrecall.errors import UserError
+from streetrecall.shards import ShardReader
+
+CHUNK = 512  # pictures a file
+BATCH = 32
+
+
+def decode(data: Any, size: int) -> Any:
+    """A JPEG as (size, size, 3) float32 of 0-255, resized if it has another size. A TensorFlow op."""
+    image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+    image = tf.cast(image, tf.float32)
+    shape = tf.shape(image)
+    fits = tf.logical_and(shape[0] == size, shape[1] == size)
+    image = tf.cond(fits, lambda: image, lambda: tf.image.resize(image, (size, size), antialias=True))
+    return tf.ensure_shape(image, (size, size, 3))
+
+
+def read_pictures(crops: Path, images: pd.DataFrame) -> Iterator[bytes]:
+    """The JPEGs of ``images`` (IMAGES rows), in order."""
+    with ShardReader(crops) as reader:
+        for shard, offset, size in zip(images["shard"], images["offset"], images["size"], strict=True):
+            yield reader.read(shard, int(offset), int(size))
+
+
+def batches(jpegs: Iterator[bytes] | Sequence[bytes], size: int, batch: int, threads: int) -> tf.data.Dataset:
+    """Decoded pictures in batches of exactly ``batch`` (the last one filled up with black), and how many are real."""
+    data = tf.data.Dataset.from_generator(
+        lambda: iter(jpegs), output_signature=tf.TensorSpec(shape=(), dtype=tf.string)
+    )
+    data = data.map(lambda jpeg: decode(jpeg, size), num_parallel_calls=threads, deterministic=True)
+    data = data.batch(batch).map(
+        lambda x: (tf.pad(x, [[0, batch - tf.shape(x)[0]], [0, 0], [0, 0], [0, 0]]), tf.shape(x)[0])
+    )
+    return data.map(lambda x, n: (tf.ensure_shape(x, (batch, size, size, 3)), n)).prefetch(2)
+
+
+def weights_digest(model: keras.Model) -> str:
+    """SHA-256 of a model's weights, in order."""
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        digest.update(f"{weight.path}{weight.shape}".encode())
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
+    return digest.hexdigest()
+
+
+def key_of(frozen: keras.Model, size: int, images: pd.DataFrame, threads: int) -> str:
+    """What the maps depend on, as one hash."""
+    facts = {
+        "weights": weights_digest(frozen),
+        "graph": [layer.get_config().get("name") for layer in frozen.layers],
+        "outputs": [f"{tensor.name}{tuple(tensor.shape)}" for tensor in frozen.outputs],
+        "size": size,
+        "batch": BATCH,
+        "threads": threads,
+        "code": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
+        "tensorflow": tf.__version__,
+        "policy": keras.config.dtype_policy().name,
+        "pictures": hashlib.sha256("".join(images["sha256"]).encode()).hexdigest(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def compute(
+    frozen: keras.Model, crops: Path, images: pd.DataFrame, size: int, threads: int, folder: Path
+) -> list[NDArray[np.float16]]:
+    """Outputs of ``frozen`` for each picture, as float16 arrays (rows, height, width, channels), one per output.
+
+    Kept below ``folder`` in files of 512 pictures, so that a killed run goes on where it was; the folders of other
+    models or pictures are removed, the newest one is all that is kept.
+    """
+    key = key_of(frozen, size, images, threads)
+    home = folder / key
+    home.mkdir(parents=True, exist_ok=True)
+    for other in folder.iterdir():
+        if other.is_dir() and other != home:
+            shutil.rmtree(other, ignore_errors=True)
+    outputs = [
+        np.empty((len(images), *(int(n) for n in tensor.shape[1:])), np.float16) for tensor in frozen.outputs
+    ]
+    run = tf.function(lambda x: frozen(x, training=False))
+    starts = range(0, len(images), CHUNK)
+    missing = [s for s in starts if not _read_chunk(home, s, outputs)]
+    with tqdm(total=sum(min(CHUNK, len(images) - s) for s in missing), unit="image", desc="maps") as bar:
+        for start in missing:
+            rows = images.iloc[start : start + CHUNK]
+            at = start
+            for pixels, real in batches(list(read_pictures(crops, rows)), size, BATCH, threads):
+                count = int(real)
+                maps = run(pixels)
+                for output, value in zip(outputs, maps if isinstance(maps, (list, tuple)) else [maps], strict=True):
+                    output[at : at + count] = value.numpy()[:count]
+                at += count
+                bar.update(count)
+            _write_chunk(home, start, [output[start:at] for output in outputs])
+    for output in outputs:
+        if not np.isfinite(output).all():
+            raise UserError("the backbone's maps hold values that are not finite: its weights are damaged")
+    return outputs
+
+
+def _chunk_path(home: Path, start: int, number: int) -> Path:
+    return home / f"{start:08d}-{number}.npy"
+
+
+def _read_chunk(home: Path, start: int, outputs: list[NDArray[np.float16]]) -> bool:
+    for number, output in enumerate(outputs):
+        try:
+            part = np.load(_chunk_path(home, start, number))
+        except (FileNotFoundError, ValueError, EOFError):
+            return False
+        if part.shape != output[start : start + CHUNK].shape:
+            return False
+        output[start : start + CHUNK] = part
+    return True
+
+
+def _write_chunk(home: Path, start: int, parts: list[NDArray[np.float16]]) -> None:
+    for number, part in enumerate(parts):
+        path = _chunk_path(home, start, number)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.save(file, part)
+        partial.replace(path)

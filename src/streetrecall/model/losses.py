@@ -1,0 +1,105 @@
+"""Losses over a batch of descriptors of unit norm, by cosine similarity: pure functions of TensorFlow tensors.
+
+All take ``similarity`` (n, n), ``positive`` (n, n) and ``negative`` (n, n) masks without a diagonal; a pair in neither
+mask is not judged (the same place by another heading, or a place too near by). All return the mean over anchors, as a
+scalar, and the share of judged pairs that the loss acted on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import tensorflow as tf
+
+from streetrecall.params import Loss
+
+Pairs = tuple[Any, Any]
+
+
+def masks(label: Any, place: Any, xy: Any, guard_m: float) -> tuple[Any, Any]:
+    """Which pairs of a batch are positive and which negative.
+
+    Args:
+        label: (n,) one number for each (place, heading slot).
+        place: (n,) the place.
+        xy: (n, 2) position in metres.
+        guard_m: places nearer than this show the same street: their pairs are not judged.
+
+    >>> same, other = masks(tf.constant([0, 0, 1, 5]), tf.constant([0, 0, 0, 1]),
+    ...                     tf.constant([[0., 0.], [0., 0.], [0., 0.], [200., 0.]]), 100.0)
+    >>> same.numpy().astype(int).tolist()[0], other.numpy().astype(int).tolist()[0]
+    ([0, 1, 0, 0], [0, 0, 0, 1])
+    """
+    n = tf.shape(label)[0]
+    itself = tf.eye(n, dtype=tf.bool)
+    positive = tf.logical_and(label[:, None] == label[None, :], ~itself)
+    apart = tf.reduce_sum(tf.square(xy[:, None, :] - xy[None, :, :]), -1) > guard_m**2
+    negative = tf.logical_and(place[:, None] != place[None, :], apart)
+    return positive, negative
+
+
+def multi_similarity(
+    similarity: Any, positive: Any, negative: Any, *, alpha: float, beta: float, base: float, epsilon: float
+) -> Pairs:
+    """Multi-similarity loss with its miner (Wang et al. 2019, "Multi-similarity loss with general pair weighting").
+
+    A negative pair counts if it is more similar than the anchor's least similar positive less ``epsilon``; a positive
+    one if it is less similar than the anchor's most similar negative plus ``epsilon``. Over what counts, an anchor's
+    loss is ``log(1 + sum exp(-alpha (s - base))) / alpha + log(1 + sum exp(beta (s - base))) / beta``.
+    """
+    least_positive = tf.reduce_min(tf.where(positive, similarity, 2.0), axis=1, keepdims=True)
+    most_negative = tf.reduce_max(tf.where(negative, similarity, -2.0), axis=1, keepdims=True)
+    chosen_negative = negative & (similarity > least_positive - epsilon)
+    chosen_positive = positive & (similarity < most_negative + epsilon)
+    low = tf.float32.min / 4
+    pull = tf.where(chosen_positive, -alpha * (similarity - base), low)
+    push = tf.where(chosen_negative, beta * (similarity - base), low)
+    anchor = _log1p_sum_exp(pull) / alpha + _log1p_sum_exp(push) / beta
+    return tf.reduce_mean(anchor), _share(chosen_positive | chosen_negative, positive | negative)
+
+
+def contrastive(similarity: Any, positive: Any, negative: Any, *, margin: float) -> Pairs:
+    """Contrastive loss (Hadsell, Chopra and LeCun 2006) on cosine similarity.
+
+    Positives pay ``1 - s``; negatives pay ``s - margin`` where that is above zero; the mean over judged pairs.
+    """
+    pays = tf.where(positive, 1.0 - similarity, 0.0) + tf.where(negative, tf.nn.relu(similarity - margin), 0.0)
+    judged = positive | negative
+    pairs = tf.maximum(tf.reduce_sum(tf.cast(judged, tf.float32)), 1.0)
+    active = (positive & (similarity < 1.0)) | (negative & (similarity > margin))
+    return tf.reduce_sum(pays) / pairs, _share(active, judged)
+
+
+def triplet(similarity: Any, positive: Any, negative: Any, *, margin: float) -> Pairs:
+    """Batch-hard triplet loss (Hermans, Beyer and Leibe 2017, "In defense of the triplet loss") on cosine similarity.
+
+    Each anchor pays ``most similar negative - least similar positive + margin`` where that is above zero; the mean
+    over anchors that have both.
+    """
+    least_positive = tf.reduce_min(tf.where(positive, similarity, 2.0), axis=1)
+    most_negative = tf.reduce_max(tf.where(negative, similarity, -2.0), axis=1)
+    both = tf.reduce_any(positive, 1) & tf.reduce_any(negative, 1)
+    pays = tf.where(both, tf.nn.relu(most_negative - least_positive + margin), 0.0)
+    anchors = tf.maximum(tf.reduce_sum(tf.cast(both, tf.float32)), 1.0)
+    return tf.reduce_sum(pays) / anchors, _share(both & (pays > 0.0), both)
+
+
+def build(params: Loss) -> Callable[[Any, Any, Any], Pairs]:
+    """The loss that ``train.loss`` describes."""
+    if params.name == "multi_similarity":
+        return partial(
+            multi_similarity, alpha=params.alpha, beta=params.beta, base=params.base, epsilon=params.epsilon
+        )
+    return partial({"triplet": triplet, "contrastive": contrastive}[params.name], margin=params.margin)
+
+
+def _log1p_sum_exp(x: Any) -> Any:
+    """``log(1 + sum_j exp(x_ij))`` of each row, without overflow."""
+    return tf.reduce_logsumexp(tf.pad(x, [[0, 0], [1, 0]]), axis=1)
+
+
+def _share(part: Any, whole: Any) -> Any:
+    count = tf.reduce_sum(tf.cast(whole, tf.float32))
+    return tf.reduce_sum(tf.cast(part, tf.float32)) / tf.maximum(count, 1.0)

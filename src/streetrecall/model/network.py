@@ -1,0 +1,106 @@
+"""The embedder as a network: pixels, backbone, maps, branches, projection, a descriptor of unit norm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from streetrecall.errors import UserError
+from streetrecall.model import backbone as backbones
+from streetrecall.model.layers import VLAD, GeM
+from streetrecall.params import AverageBranch, Branch, GemBranch, GridBranch, Head, VladBranch
+
+IMAGE, HEAD = "image", "head"
+
+
+@dataclass(frozen=True)
+class Network:
+    """The parts of an embedder, and the whole. ``branches`` turns maps into one long vector, ``projection`` that
+    into the descriptor."""
+
+    backbone: backbones.Backbone
+    maps: list[str]
+    branches: keras.Model
+    projection: keras.Model
+    whole: keras.Model
+
+    def frozen(self, cut: str) -> keras.Model:
+        """From pixels to the layer ``cut``; to all maps if that is ``head``."""
+        image = keras.Input(self.backbone.network.input.shape[1:], name="pixels")
+        tensors = [self.backbone.tensor(name) for name in (self.maps if cut == HEAD else [cut])]
+        part = keras.Model(self.backbone.network.input, tensors)
+        return keras.Model(image, _listed(part(self.backbone.pixels(image))))
+
+    def tail(self, cut: str) -> keras.Model:
+        """From what `frozen` gives for the same ``cut`` to the descriptor; it shares its weights with the whole."""
+        if cut == HEAD:
+            tensors = [keras.Input(self.backbone.tensor(name).shape[1:]) for name in self.maps]
+            return keras.Model(tensors, self.projection(self.branches(tensors)))
+        start = keras.Input(self.backbone.tensor(cut).shape[1:])
+        try:
+            part = keras.Model(self.backbone.tensor(cut), [self.backbone.tensor(name) for name in self.maps])
+        except ValueError as error:
+            raise UserError(
+                f"the layer '{cut}' is no place to begin training: the maps {', '.join(self.maps)} must all come after "
+                "it and depend on it alone"
+            ) from error
+        return keras.Model(start, self.projection(self.branches(_listed(part(start)))))
+
+
+def build(backbone: str, weights: str, image_size: int, head: Head) -> Network:
+    """The embedder that ``train.backbone`` and ``train.head`` describe; projection and centres are yet to be set."""
+    base = backbones.build(backbone, weights, image_size)
+    maps = list(dict.fromkeys(branch.map for branch in head.branches))
+    tensors = [base.tensor(name) for name in maps]
+    inputs = [keras.Input(tensor.shape[1:], name=f"map{i}") for i, tensor in enumerate(tensors)]
+    parts = [
+        _branch(branch, inputs[maps.index(branch.map)], number, head.normalise)
+        for number, branch in enumerate(head.branches)
+    ]
+    joined = keras.layers.Concatenate(name="joined", dtype="float32")(parts) if len(parts) > 1 else parts[0]
+    branches = keras.Model(inputs, joined, name="branches")
+    long = keras.Input(joined.shape[1:], name="long")
+    short = keras.layers.Dense(
+        head.dimensions, name="projection", kernel_initializer="glorot_uniform", dtype="float32"
+    )(long)
+    unit = keras.layers.UnitNormalization(axis=-1, name="unit", dtype="float32")(short)
+    projection = keras.Model(long, unit, name="descriptor")
+    image = keras.Input((image_size, image_size, 3), name="image")
+    features = keras.Model(base.network.input, tensors, name="maps")
+    whole = keras.Model(image, projection(branches(_listed(features(base.pixels(image))))), name="embedder")
+    return Network(base, maps, branches, projection, whole)
+
+
+def _branch(branch: Branch, tensor: Any, number: int, normalise: str) -> Any:
+    name = f"branch{number}"
+    unit = keras.layers.UnitNormalization
+    if isinstance(branch, VladBranch | GridBranch):
+        if branch.channels > tensor.shape[-1]:
+            raise UserError(
+                f"train.head.branches[{number}].channels is {branch.channels}, and the map '{branch.map}' has "
+                f"{tensor.shape[-1]} channels"
+            )
+        local = keras.layers.Dense(branch.channels, name=f"{name}_local")(tensor)
+        local = unit(axis=-1, name=f"{name}_unit")(local)
+        if isinstance(branch, VladBranch):
+            pooled = VLAD(branch.clusters, name=f"{name}_vlad")(local)
+        else:
+            pooled = keras.layers.Flatten(name=f"{name}_flat")(local)
+            pooled = keras.layers.Rescaling(1.0 / (local.shape[1] * local.shape[2]) ** 0.5, name=f"{name}_mean")(pooled)
+    else:
+        if normalise == "before":
+            tensor = unit(axis=-1, name=f"{name}_before")(tensor)
+        if isinstance(branch, GemBranch):
+            pooled = GeM(branch.p, name=f"{name}_gem")(tensor)
+        else:
+            assert isinstance(branch, AverageBranch)
+            pooled = keras.layers.GlobalAveragePooling2D(name=f"{name}_average")(tensor)
+        if normalise == "after":
+            pooled = unit(axis=-1, name=f"{name}_after")(pooled)
+    return keras.layers.Rescaling(branch.weight, name=f"{name}_weight", dtype="float32")(pooled)
+
+
+def _listed(tensors: Any) -> list[Any]:
+    return list(tensors) if isinstance(tensors, list | tuple) else [tensors]

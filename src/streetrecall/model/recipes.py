@@ -1,0 +1,31 @@
+"""``train.recipe``: whole settings under one name."""
+
+from __future__ import annotations
+
+from streetrecall.params import GemBranch, Phase, Train
+
+
+def effective(train: Train) -> Train:
+    """The settings that ``train.recipe`` stands for.
+
+    ``original`` is what the first users of the collection tried: ResNet50 with its first 40 layers frozen, maps
+    brought to unit norm before GeM, trained from pixels; everything else is taken from the parameters.
+    """
+    if train.recipe == "streetrecall":
+        return train
+    head = train.head.model_copy(
+        update={
+            "normalise": "before",
+            "branches": [GemBranch(pool="gem", map="last", p=3.0, weight=1.0)],
+            "projection": "random",
+        }
+    )
+    longest = max(train.phases, key=lambda phase: phase.epochs)
+    phase = Phase(
+        trains_after="image",
+        epochs=longest.epochs,
+        steps=longest.steps,
+        learning_rate=longest.learning_rate,
+        patience=longest.patience,
+    )
+    return train.model_copy(update={"backbone": "resnet50", "frozen_layers": 40, "head": head, "phases": [phase]})

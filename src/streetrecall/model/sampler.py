@@ -1,0 +1,136 @@
+"""P x K batches: P (place, heading slot) groups, of each K pictures of different dates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from streetrecall.errors import UserError
+from streetrecall.params import Batch
+
+Ints = NDArray[np.int64]
+
+
+def month_number(months: pd.Series) -> Ints:
+    """Months since year 0 of ``YYYY-MM``; -1 for an unknown month.
+
+    >>> month_number(pd.Series(["2009-07", ""])).tolist()
+    [24114, -1]
+    """
+    known = months.str.fullmatch(r"\d{4}-\d{2}")
+    year = months.where(known, "0000-00").str[:4].astype("int64")
+    month = months.where(known, "0000-00").str[5:].astype("int64")
+    return np.where(known, year * 12 + month - 1, -1).astype(np.int64)
+
+
+@dataclass
+class Sampler:
+    """Batches of row numbers of ``images`` (train, not quarantined; columns place, slot, month, x, y).
+
+    - A batch holds ``places`` groups of different places, so that each picture has negatives; a place gives one
+      heading slot to a batch.
+    - A group gives ``images`` pictures. Its first is drawn evenly; each further one with chance proportional to
+      ``1 + gap_weight x years`` between it and the first, without repeats as long as there are pictures left and, as
+      far as there are enough, of different months. A group with fewer pictures than ``images`` repeats some of its own
+      (they are positives of similarity 1, on which the miner does not act). A group with a single picture, or a single
+      month, teaches nothing about change: it is left out.
+    - ``hard_share`` of a batch are drawn as neighbours: each such group is the one that the model confuses most with an
+      earlier group of that batch (see `confusions`); those within ``guard_m`` of each other are never judged as
+      negatives by `losses.masks`, and are not drawn as confusions either.
+    - Where there are fewer places than ``places``, a batch holds all of them.
+    - An epoch's batches depend on ``seed``, the epoch's number and the confusions alone, so that a resumed run draws
+      what an undisturbed one draws.
+
+    Raises:
+        UserError: fewer than two places with two dates of one heading.
+    """
+
+    images: pd.DataFrame
+    batch: Batch
+    seed: int
+    group: Ints = field(init=False)  # (rows,) group of each row, -1 if left out
+    groups: list[Ints] = field(init=False)  # rows of each group
+    group_place: Ints = field(init=False)
+    confusions: Ints = field(init=False)  # (groups, n) the groups that each is confused with, -1 where fewer
+
+    def __post_init__(self) -> None:
+        self.month = month_number(self.images["month"])
+        self.groups, places = [], []
+        self.group = np.full(len(self.images), -1, np.int64)
+        position = pd.Series(np.arange(len(self.images)))
+        place, slot = self.images["place"].to_numpy(), self.images["slot"].to_numpy()
+        for (where, _), rows in position.groupby([place, slot], sort=True):
+            members = rows.to_numpy(np.int64)
+            if len(np.unique(self.month[members])) > 1:
+                self.group[members] = len(self.groups)
+                self.groups.append(members)
+                places.append(where)
+        self.group_place = np.asarray(places, np.int64)
+        self.place_groups = {p: np.flatnonzero(self.group_place == p) for p in np.unique(self.group_place)}
+        if len(self.place_groups) < 2:
+            raise UserError(
+                f"the training split has {len(self.place_groups)} places with two dates of one heading, and training "
+                "needs two at least; collect more, or give a level of order.levels to the split train"
+            )
+        self.xy = self.images[["x", "y"]].to_numpy(float)[[g[0] for g in self.groups]]
+        self.confusions = np.full((len(self.groups), 1), -1, np.int64)
+
+    @property
+    def batch_size(self) -> int:
+        return min(self.batch.places, len(self.place_groups)) * self.batch.images
+
+    def epoch(self, number: int, steps: int) -> Ints:
+        """Rows of each batch of an epoch, (steps, batch size); each ``batch.images`` in a row are one group's."""
+        rng = np.random.default_rng((self.seed, number))
+        return np.stack([self._batch(rng) for _ in range(steps)])
+
+    def _batch(self, rng: np.random.Generator) -> Ints:
+        wanted = min(self.batch.places, len(self.place_groups))
+        hard = int(wanted * self.batch.hard_share)
+        places = rng.permutation(self.group_place[np.unique(self.group_place, return_index=True)[1]])
+        chosen: list[int] = []
+        taken: set[int] = set()
+        for place in places:
+            if len(chosen) >= wanted - hard:
+                break
+            chosen.append(int(rng.choice(self.place_groups[place])))
+            taken.add(int(place))
+        for turn in range(hard):
+            near = self.confusions[chosen[turn % len(chosen)]]
+            free = [g for g in near if g >= 0 and int(self.group_place[g]) not in taken]
+            if free:
+                chosen.append(int(free[0]))
+            else:
+                place = next(p for p in places if int(p) not in taken)
+                chosen.append(int(rng.choice(self.place_groups[place])))
+            taken.add(int(self.group_place[chosen[-1]]))
+        return np.concatenate([self._pictures(rng, self.groups[g]) for g in chosen])
+
+    def _pictures(self, rng: np.random.Generator, rows: Ints) -> Ints:
+        picked = [int(rng.choice(rows))]
+        years = np.abs(self.month[rows] - self.month[picked[0]]) / 12.0
+        weight = 1.0 + self.batch.gap_weight * years
+        while len(picked) < self.batch.images:
+            new_month = ~np.isin(self.month[rows], self.month[picked])
+            unused = ~np.isin(rows, picked)
+            allowed = new_month if new_month.any() else unused if unused.any() else np.ones(len(rows), bool)
+            chance = np.where(allowed, weight, 0.0)
+            picked.append(int(rng.choice(rows, p=chance / chance.sum())))
+        return np.asarray(picked, np.int64)
+
+    def update(self, descriptors: NDArray[np.float32], keep: int = 10) -> None:
+        """Find each group's confusions: the groups of other places, outside the guard, with the most similar means.
+
+        Args:
+            descriptors: (rows, d) of unit norm, of all rows of ``images``.
+        """
+        means = np.stack([descriptors[g].mean(axis=0) for g in self.groups])
+        similarity = means @ means.T
+        apart = np.hypot(*(self.xy[:, None] - self.xy[None]).transpose(2, 0, 1)) > self.batch.guard_m
+        allowed = apart & (self.group_place[:, None] != self.group_place[None])
+        similarity[~allowed] = -np.inf
+        best = np.argsort(-similarity, axis=1, kind="stable")[:, :keep]
+        self.confusions = np.where(np.take_along_axis(allowed, best, 1), best, -1).astype(np.int64)

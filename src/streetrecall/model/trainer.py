@@ -1,0 +1,385 @@
+"""Training in phases: the maps of what is frozen are computed once, the rest is learnt on them.
+
+`Trainer.run` reads as the training goes: start the head from the data, then for each phase epochs of batches, each
+epoch closed by a look at the validation places and a checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from streetrecall.errors import UserError
+from streetrecall.model import checkpoint, features, initialise, losses, network
+from streetrecall.model.augment import augment
+from streetrecall.model.sampler import Sampler
+from streetrecall.model.validation import Validation, spread
+from streetrecall.params import Phase, Train
+from streetrecall.retrieval.rows import descriptor_rows
+from streetrecall.shards import ShardReader
+
+VALIDATION_BATCH = 128
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+@dataclass
+class Progress:
+    """Where a run stands. ``rows`` are the curve's; ``best`` the weights of the best epoch so far."""
+
+    phase: int = 0
+    epoch: int = 0  # epochs of this phase that are done; 0: only its start has been looked at
+    score: float = -1.0
+    best_phase: int = 0
+    best_epoch: int = 0
+    since_best: int = 0
+    started: bool = False
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Result:
+    """A trained network and how it came about."""
+
+    network: network.Network
+    progress: Progress
+    sampler: Sampler
+    validation_queries: int
+    waiting: float  # share of the training time spent waiting for data
+
+
+class Trainer:
+    """Trains an embedder on ``images`` (IMAGES rows, quarantined ones included, which it leaves out) of ``crops``."""
+
+    def __init__(self, params: Train, crops: Path, images: pd.DataFrame, store: Path) -> None:
+        self.params, self.crops, self.store = params, crops, store
+        taking_part = images["split"].isin(["train", "validation"]) & (images["quarantine"] == "")
+        self.images = images[taking_part].sort_values("image_id", ignore_index=True)
+        self.training = np.flatnonzero(self.images["split"] == "train")
+        self.sampler = Sampler(self.images.iloc[self.training].reset_index(drop=True), params.batch, params.seed)
+        self.validation = Validation(descriptor_rows(self.images))
+        self.validating = np.flatnonzero(self.images["split"] == "validation")
+        self.label = initialise.labels(self.images["place"], self.images["slot"])
+        self.place = self.images["place"].to_numpy(np.int64)
+        self.xy = self.images[["x", "y"]].to_numpy(np.float64)
+        self.xy = (self.xy - self.xy.mean(axis=0)).astype(np.float32)
+        self.network = network.build(params.backbone, params.weights, params.image_size, params.head)
+        for layer in self.network.backbone.network.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False  # batches of like views have no honest statistics
+        self.loss = losses.build(params.loss)
+        self.progress = Progress()
+        self.best: list[NDArray[Any]] = []
+        self.waited = self.worked = 0.0
+        self.state_path = store / "training" / self.key() / "state.npz"
+
+    def key(self) -> str:
+        """What the result depends on, as one hash: parameters, pictures, weights, code."""
+        code = sorted(p for p in Path(__file__).parent.glob("*.py"))
+        facts = {
+            "params": self.params.model_dump(),
+            "pictures": hashlib.sha256(
+                self.images[["image_id", "place", "slot", "month", "split", "sha256", "x", "y"]].to_csv().encode()
+            ).hexdigest(),
+            "code": [hashlib.sha256(p.read_bytes()).hexdigest() for p in code],
+            "tensorflow": tf.__version__,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+    def run(self) -> Result:
+        """Train, or go on with a run of the same inputs that was killed.
+
+        Raises:
+            UserError: the descriptors collapsed, or the loss is no longer finite.
+        """
+        optimizer_state = self._resume()
+        if not self.progress.started:
+            self._start_head()
+            self.progress.started = True
+            self._save(None)
+        for number in range(self.progress.phase, len(self.params.phases)):
+            self._phase(number, self.params.phases[number], optimizer_state)
+            optimizer_state = None
+        self._assign(self.best)
+        waiting = self.waited / max(self.waited + self.worked, 1e-9)
+        return Result(self.network, self.progress, self.sampler, len(self.validation.queries), waiting)
+
+    def forget(self) -> None:
+        """Remove the checkpoint: the result is safely elsewhere."""
+        shutil.rmtree(self.state_path.parent, ignore_errors=True)
+
+    # the start
+
+    def _start_head(self) -> None:
+        head = self.params.head
+        closed_form = head.projection != "random" or any(b.pool in ("vlad", "grid") for b in head.branches)
+        if not closed_form:
+            return
+        maps = self._maps(network.HEAD)
+        initialise.start_branches(self.network, head, maps, self.training, self.params.seed)
+        if head.projection != "random":
+            vectors = self._run_rows(self.network.branches, maps, self.training)
+            initialise.start_projection(self.network, head, vectors, self.label[self.training], self.params.seed)
+
+    def _maps(self, cut: str) -> list[NDArray[np.float16]]:
+        name = hashlib.sha256(cut.encode()).hexdigest()[:8]
+        frozen = self.network.frozen(cut)
+        size, threads = self.params.image_size, self.params.threads
+        return features.compute(frozen, self.crops, self.images, size, threads, self.store / "maps" / name)
+
+    def _run_rows(self, model: keras.Model, maps: list[NDArray[np.float16]], rows: Ints) -> Floats:
+        """Outputs of ``model`` for the cached maps of ``rows``."""
+        run = tf.function(lambda *inputs: model(list(inputs), training=False))
+        parts = []
+        for start in range(0, len(rows), VALIDATION_BATCH):
+            batch = rows[start : start + VALIDATION_BATCH]
+            full = np.resize(batch, VALIDATION_BATCH)  # one shape, one graph
+            parts.append(run(*[tf.constant(m[full], tf.float32) for m in maps]).numpy()[: len(batch)])
+        return np.concatenate(parts)
+
+    # a phase
+
+    def _phase(self, number: int, phase: Phase, optimizer_state: list[NDArray[Any]] | None) -> None:
+        source = _Pixels(self, number) if phase.trains_after == network.IMAGE else _Maps(self, phase.trains_after)
+        self._set_trainable(phase)
+        steps = phase.steps or max(len(self.training) // self.sampler.batch_size, 1)
+        total = max(steps * phase.epochs, 1)
+        warmup = min(self.params.warmup_steps, total // 2)
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else phase.learning_rate,
+            max(total - warmup, 1),
+            warmup_target=phase.learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
+        optimizer: Any = keras.optimizers.AdamW(schedule, weight_decay=self.params.weight_decay)
+        if self.params.precision == "mixed_float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer.build(source.model.trainable_variables)
+        if optimizer_state is not None:
+            for variable, value in zip(optimizer.variables, optimizer_state, strict=True):
+                variable.assign(value)
+        else:
+            self.progress.phase, self.progress.epoch, self.progress.since_best = number, 0, 0
+            first = self.sampler.epoch(_epoch_seed(number, 0), min(steps, 8))
+            self._look(source, phase, 0.0, self._mean_loss(source, first))
+            self._save(optimizer)
+        step = self._step(source.model, optimizer)
+        with tqdm(total=total, initial=self.progress.epoch * steps, unit="step", desc=f"phase {number + 1}") as bar:
+            while self.progress.epoch < phase.epochs and self.progress.since_best < phase.patience:
+                self.progress.epoch += 1
+                rows = self.sampler.epoch(_epoch_seed(number, self.progress.epoch), steps)
+                loss, active = self._epoch(source, rows, step, bar)
+                rate = float(schedule(optimizer.iterations))
+                self._look(source, phase, rate, (loss, active))
+                bar.set_postfix(
+                    loss=f"{loss:.3f}",
+                    recall=f"{self.progress.rows[-1]['validation_recall']:.4f}",
+                    best=f"{self.progress.score:.4f}",
+                )
+                self._save(optimizer)
+        self._assign(self.best)
+
+    def _set_trainable(self, phase: Phase) -> None:
+        backbone = self.network.backbone.network
+        for position, layer in enumerate(backbone.layers):
+            if isinstance(layer, keras.layers.BatchNormalization):
+                continue
+            frozen = phase.trains_after == network.IMAGE and position < self.params.frozen_layers
+            layer.trainable = not frozen
+
+    def _step(self, model: keras.Model, optimizer: Any) -> Any:
+        scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+
+        @tf.function
+        def step(inputs: Any, label: Any, place: Any, xy: Any) -> Any:
+            with tf.GradientTape() as tape:
+                loss, active = self._judge(model(inputs, training=True), label, place, xy)
+                objective = optimizer.scale_loss(loss) if scaled else loss
+            gradients = tape.gradient(objective, model.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+            return loss, active
+
+        return step
+
+    def _judge(self, descriptors: Any, label: Any, place: Any, xy: Any) -> Any:
+        similarity = tf.matmul(descriptors, descriptors, transpose_b=True)
+        positive, negative = losses.masks(label, place, xy, self.params.batch.guard_m)
+        return self.loss(similarity, positive, negative)
+
+    def _batches(self, source: _Maps | _Pixels, rows: Ints) -> tf.data.Dataset:
+        """Batches of an epoch; ``rows`` number the training pictures."""
+        return source.dataset(self.training[rows])
+
+    def _facts(self, rows: Any) -> tuple[Any, Any, Any]:
+        index = rows.numpy()
+        return tf.constant(self.label[index]), tf.constant(self.place[index]), tf.constant(self.xy[index])
+
+    def _epoch(self, source: _Maps | _Pixels, rows: Ints, step: Any, bar: tqdm) -> tuple[float, float]:
+        sums, count = np.zeros(2), 0
+        began = time.perf_counter()
+        for inputs, index in self._batches(source, rows):
+            arrived = time.perf_counter()
+            loss, active = step(inputs, *self._facts(index))
+            sums += float(loss), float(active)
+            count += 1
+            if not np.isfinite(sums[0]):
+                raise UserError(
+                    f"phase {self.progress.phase + 1}, epoch {self.progress.epoch}: the loss is no longer finite; lower "
+                    "the learning rate of this phase (train.phases) or train.loss.beta"
+                )
+            bar.update(1)
+            self.waited += arrived - began
+            began = time.perf_counter()
+            self.worked += began - arrived
+        return float(sums[0] / count), float(sums[1] / count)
+
+    def _mean_loss(self, source: _Maps | _Pixels, rows: Ints) -> tuple[float, float]:
+        model = source.model
+        run = tf.function(lambda inputs: model(inputs, training=False))
+        values = [
+            self._judge(run(inputs), *self._facts(index)) for inputs, index in self._batches(source, rows)
+        ]
+        return float(np.mean([float(v[0]) for v in values])), float(np.mean([float(v[1]) for v in values]))
+
+    # after an epoch
+
+    def _look(self, source: _Maps | _Pixels, phase: Phase, rate: float, measured: tuple[float, float]) -> None:
+        """Validate, find the confusions for the next epoch, keep the best, and stop a run that has collapsed."""
+        descriptors = source.describe()
+        progress = self.progress
+        recall = self.validation.recall(descriptors)
+        spreading = spread(descriptors[self.validating])
+        progress.rows.append(
+            {
+                "phase": progress.phase + 1,
+                "epoch": progress.epoch,
+                "loss": round(measured[0], 6),
+                "active_pairs": round(measured[1], 6),
+                "learning_rate": float(f"{rate:.6g}"),
+                "validation_recall": round(recall["mean"], 6),
+                **{f"validation_recall_{name}": round(value, 6) for name, value in recall.items() if name != "mean"},
+                "spread": round(spreading, 6),
+            }
+        )
+        if spreading < self.params.min_spread or not np.isfinite(spreading):
+            raise UserError(
+                f"phase {progress.phase + 1}, epoch {progress.epoch}: the descriptors have collapsed: their spread (1 - "
+                f"mean similarity) is {spreading:.4f}, below train.min_spread {self.params.min_spread}. Lower the "
+                "phase's learning rate (train.phases), or start train.head.projection from lda or pca"
+            )
+        if recall["mean"] > progress.score:
+            progress.score, progress.since_best = recall["mean"], 0
+            progress.best_phase, progress.best_epoch = progress.phase + 1, progress.epoch
+            self.best = [np.array(v) for v in self._values()]
+        elif progress.epoch:
+            progress.since_best += 1
+        self.sampler.update(descriptors[self.training])
+
+    def _values(self) -> list[NDArray[Any]]:
+        return [keras.ops.convert_to_numpy(v) for v in self.network.whole.weights]
+
+    def _assign(self, values: list[NDArray[Any]]) -> None:
+        for variable, value in zip(self.network.whole.weights, values, strict=True):
+            variable.assign(value)
+
+    def _save(self, optimizer: Any) -> None:
+        arrays = {f"weight{i}": v for i, v in enumerate(self._values())}
+        arrays |= {f"best{i}": v for i, v in enumerate(self.best)}
+        state = [] if optimizer is None else [keras.ops.convert_to_numpy(v) for v in optimizer.variables]
+        arrays |= {f"optimizer{i}": v for i, v in enumerate(state)}
+        arrays["confusions"] = self.sampler.confusions
+        checkpoint.save(self.state_path, vars(self.progress) | {"optimizer": optimizer is not None}, arrays)
+
+    def _resume(self) -> list[NDArray[Any]] | None:
+        found = checkpoint.load(self.state_path)
+        if found is None:
+            return None
+        facts, arrays = found
+        with_optimizer = facts.pop("optimizer")
+        self.progress = Progress(**facts)
+        self._assign(_numbered(arrays, "weight"))
+        self.best = _numbered(arrays, "best")
+        self.sampler.confusions = arrays["confusions"]
+        print(f"going on after phase {self.progress.phase + 1}, epoch {self.progress.epoch} of a run that was stopped")
+        return _numbered(arrays, "optimizer") if with_optimizer else None
+
+
+class _Maps:
+    """Batches of maps that are computed once and held in memory, and the part of the network that follows them."""
+
+    def __init__(self, trainer: Trainer, cut: str) -> None:
+        self.trainer = trainer
+        self.maps = trainer._maps(cut)
+        self.model = trainer.network.tail(cut)
+
+    def dataset(self, rows: Ints) -> tf.data.Dataset:
+        shapes = [m.shape[1:] for m in self.maps]
+
+        def gather(index: Any) -> Any:
+            parts = tf.numpy_function(lambda i: [m[i] for m in self.maps], [index], [tf.float16] * len(shapes))
+            parts = [
+                tf.cast(tf.ensure_shape(part, (rows.shape[1], *shape)), tf.float32)
+                for part, shape in zip(parts, shapes, strict=True)
+            ]
+            return tuple(parts), index
+
+        return tf.data.Dataset.from_tensor_slices(rows).map(gather, num_parallel_calls=1).prefetch(2)
+
+    def describe(self) -> Floats:
+        return self.trainer._run_rows(self.model, self.maps, np.arange(len(self.trainer.images)))
+
+
+class _Pixels:
+    """Batches of augmented pictures, read from the shards, and the whole network."""
+
+    def __init__(self, trainer: Trainer, phase: int) -> None:
+        self.trainer, self.phase = trainer, phase
+        self.model = trainer.network.whole
+        self.run = tf.function(lambda pixels: self.model(pixels, training=False))
+        images = trainer.images
+        self.where = list(zip(images["shard"], images["offset"].astype(int), images["size"].astype(int), strict=True))
+
+    def dataset(self, rows: Ints) -> tf.data.Dataset:
+        params, size = self.trainer.params, self.trainer.params.image_size
+        reader = ShardReader(self.trainer.crops)
+        seeds = tf.random.experimental.stateless_split(
+            (params.seed * 1000 + self.phase, self.trainer.progress.epoch), rows.size
+        )
+
+        def fetch(row: Any) -> bytes:
+            return reader.read(*self.where[int(row)])
+
+        def picture(row: Any, seed: Any) -> Any:
+            data = tf.ensure_shape(tf.numpy_function(fetch, [row], tf.string), ())
+            return augment(features.decode(data, size), seed, params.augment), row
+
+        data = tf.data.Dataset.from_tensor_slices((rows.ravel(), seeds))
+        data = data.map(picture, num_parallel_calls=params.threads, deterministic=True)
+        return data.batch(rows.shape[1], drop_remainder=True).prefetch(2)
+
+    def describe(self) -> Floats:
+        trainer = self.trainer
+        jpegs = features.read_pictures(trainer.crops, trainer.images)
+        data = features.batches(jpegs, trainer.params.image_size, features.BATCH, trainer.params.threads)
+        return np.concatenate([self.run(x).numpy()[: int(n)] for x, n in data]).astype(np.float32)
+
+
+def _numbered(arrays: dict[str, NDArray[Any]], name: str) -> list[NDArray[Any]]:
+    count = sum(key.startswith(name) for key in arrays)
+    return [arrays[f"{name}{i}"] for i in range(count)]
+
+
+def _epoch_seed(phase: int, epoch: int) -> int:
+    return phase * 100_000 + epoch

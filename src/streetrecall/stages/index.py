@@ -1,0 +1,118 @@
+"""Stage index: describe all pictures that are not quarantined, and index those of the gallery."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streetrecall import tables
+from streetrecall.errors import UserError
+from streetrecall.params import Index as Settings
+from streetrecall.params import load
+from streetrecall.retrieval import index as indexes
+from streetrecall.retrieval import search
+from streetrecall.retrieval.rows import GALLERY, QUERY, descriptor_rows
+
+RECALL_AT = 10
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--crops", type=Path, required=True, help="folder of images.parquet and its shards")
+    parser.add_argument("--model", type=Path, required=True, help="folder that the stage train wrote")
+    parser.add_argument("--index", type=Path, required=True, help="folder to write")
+    parser.add_argument("--metrics", type=Path, required=True, help="facts of the index, JSON to write")
+
+
+def main(args: argparse.Namespace) -> None:
+    params = load(args.params)
+    run(params.index, params.train.threads, args.crops, args.model, args.index, args.metrics)
+
+
+def run(settings: Settings, threads: int, crops: Path, model: Path, index: Path, metrics: Path) -> None:
+    """Describe and index.
+
+    Raises:
+        UserError: no picture to describe, a picture that is no JPEG, or an embedder that cannot be read.
+    """
+    images = tables.read(tables.IMAGES, crops / "images.parquet")
+    rows = descriptor_rows(images)
+    if rows.empty:
+        raise UserError(f"{crops / 'images.parquet'}: every picture is quarantined, there is none to describe")
+    used = images.set_index("image_id").loc[rows["image_id"]].reset_index()
+    descriptors = _describe(settings, threads, crops, model, used)
+    gallery = np.flatnonzero(rows["role"] == GALLERY)
+    if not len(gallery):
+        raise UserError(f"{crops / 'images.parquet'}: no view has a second date, so there is no gallery to index")
+
+    index.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(index / indexes.SCANN, ignore_errors=True)
+    built = indexes.build(descriptors[gallery], gallery, settings, threads)
+    partial = index / ".partial.npy"
+    np.save(partial, descriptors)
+    partial.replace(index / indexes.DESCRIPTORS)
+    tables.write(tables.DESCRIPTORS, rows, index / indexes.ROWS)
+    indexes.save(built, index, settings)
+
+    queries = descriptors[np.flatnonzero(rows["role"] == QUERY)]
+    facts = {
+        "described": len(rows),
+        "gallery": len(gallery),
+        "queries": len(queries),
+        "quarantined": int((images["quarantine"] != "").sum()),
+        "dimensions": int(descriptors.shape[1]),
+        "kind": built.kind,
+        f"recall@{RECALL_AT}_against_exact": round(_recall(built, queries, descriptors[gallery]), 4),
+    }
+    metrics.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = metrics.with_suffix(".partial")
+    unfinished.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    unfinished.replace(metrics)
+
+
+def _describe(settings: Settings, threads: int, crops: Path, model: Path, used) -> NDArray[np.float16]:  # type: ignore[no-untyped-def]
+    from tqdm import tqdm
+
+    from streetrecall.model import runtime
+
+    runtime.configure(threads, 0)
+    from streetrecall.model import embedder, features
+
+    loaded = embedder.load(model, settings.batch_size, threads)
+    descriptors = np.empty((len(used), loaded.dimensions), np.float16)
+    done, began = 0, time.perf_counter()
+    with tqdm(total=len(used), unit="image", desc="describe") as bar:
+        try:
+            for part in loaded.describe_all(features.read_pictures(crops, used)):
+                descriptors[done : done + len(part)] = part
+                done += len(part)
+                bar.update(len(part))
+        except UserError as error:
+            first = used.iloc[done]
+            raise UserError(
+                f"{crops / first['shard']}: {error}; that begins with image_id {first['image_id']}; run the stage crop again"
+            ) from error
+    print(f"{len(used)} pictures described, {len(used) / max(time.perf_counter() - began, 1e-9):.0f} a second")
+    if not np.isfinite(descriptors).all():
+        raise UserError(f"{model}: the embedder gives descriptors that are not finite; run the stage train again")
+    return descriptors
+
+
+def _recall(built: indexes.Index, queries: NDArray, gallery: NDArray) -> float:
+    """Share of the exact ten nearest that the index gives back; pictures as near as the tenth count as it."""
+    truth = search.exact(queries, gallery, RECALL_AT)[1]
+    found, _ = built.search(queries, RECALL_AT)
+    hits = 0
+    for start in range(0, len(queries), 512):
+        chosen = np.maximum(found[start : start + 512], 0)
+        exact = np.einsum(
+            "qd,qkd->qk", queries[start : start + 512].astype(np.float32), gallery[chosen].astype(np.float32)
+        )
+        enough = exact >= truth[start : start + 512, -1:] - 1e-5
+        hits += int((enough & (found[start : start + 512] >= 0)).sum())
+    return hits / truth.size

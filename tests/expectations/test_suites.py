@@ -1,0 +1,774 @@
+"""A table with one thing wrong makes exactly the expectation fail that is there for it; a right one makes none fail."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+from PIL import Image
+
+from streetrecall import geo
+from streetrecall.expectations.custom import near_hashes, nearest_of_others, nearest_other
+
+from .conftest import NEEDS, City, picture
+
+Report = Callable[[City, str], dict[str, Any]]
+Breaks = Callable[[City], None]
+CASES: dict[str, tuple[str, Breaks, tuple[str, str, str]]] = {}
+
+
+def breaks(gate: str, table: str, expectation: str, column: str) -> Callable[[Breaks], Breaks]:
+    """Registers a way to break a city, and the one expectation that must notice."""
+
+    def register(function: Breaks) -> Breaks:
+        CASES[f"{gate}{function.__name__}"] = gate, function, (table, expectation, column)
+        return function
+
+    return register
+
+
+@pytest.mark.parametrize("gate", NEEDS)
+def test_a_right_city_passes(gate: str, city: City, report: Report) -> None:
+    found = report(city, gate)
+    assert found["success"] and found["failed"] == 0
+    assert [r["sentence"] for r in found["results"] if not r["success"]] == []
+
+
+def test_every_expectation_has_a_case_that_breaks_it(city: City, report: Report) -> None:
+    """Levels of the places share one: their order by distance is the same expectation over different rows."""
+    covered = {(gate, *noticed) for gate, _, noticed in CASES.values()}
+    for gate in NEEDS:
+        for result in report(city, gate)["results"]:
+            assert (gate, result["table"], result["expectation"], result["column"]) in covered, result["sentence"]
+
+
+@pytest.mark.parametrize(("gate", "breaking", "expected"), CASES.values(), ids=CASES)
+def test_exactly_one_expectation_notices(
+    gate: str, breaking: Breaks, expected: tuple[str, str, str], city: City, report: Report
+) -> None:
+    breaking(city)
+    found = report(city, gate)
+    failed = [r for r in found["results"] if not r["success"]]
+    assert [(r["table"], r["expectation"], r["column"]) for r in failed] == [expected]
+    assert "error" not in failed[0], "it failed for being wrong, not for being right"
+    assert not found["success"]
+    if failed[0].get("unexpected_count"):
+        assert failed[0]["first_ids"], "a person is told which rows"
+
+
+# grid ----------------------------------------------------------------------------------------------------------------
+
+
+@breaks("grid", "grid", "expect_table_row_count_to_be_between", "")
+def _a_few_points(city: City) -> None:
+    city.frames["grid"] = city["grid"].head(80)
+
+
+@breaks("grid", "grid", "expect_column_values_to_be_unique", "point_id")
+def _an_id_twice(city: City) -> None:
+    city["grid"].loc[1, "point_id"] = 0
+
+
+@breaks("grid", "grid", "expect_compound_columns_to_be_unique", "lat, lon")
+def _a_point_twice(city: City) -> None:
+    again = city["grid"].head(1).assign(point_id=10**6)
+    city.frames["grid"] = pd.concat([city["grid"], again], ignore_index=True)
+
+
+@breaks("grid", "grid", "expect_column_values_to_be_in_set", "crs")
+def _another_crs(city: City) -> None:
+    city.geo_metadata["columns"]["geometry"]["crs"] = {"id": {"authority": "EPSG", "code": 3006}}
+
+
+@breaks("grid", "grid", "expect_column_pair_values_to_be_equal", "lat, geometry_lat")
+def _a_geometry_further_north(city: City) -> None:
+    row = city["grid"].loc[7]
+    city["grid"].loc[7, "geometry"] = shapely.to_wkb(shapely.Point(row["lon"], row["lat"] + 1e-6))
+
+
+@breaks("grid", "grid", "expect_column_pair_values_to_be_equal", "lon, geometry_lon")
+def _a_geometry_further_east(city: City) -> None:
+    row = city["grid"].loc[7]
+    city["grid"].loc[7, "geometry"] = shapely.to_wkb(shapely.Point(row["lon"] + 1e-6, row["lat"]))
+
+
+@breaks("grid", "grid", "expect_column_values_to_be_in_set", "inside")
+def _a_smaller_polygon(city: City) -> None:
+    city.polygon = [(east, min(north, 185.0)) for east, north in city.polygon]
+
+
+@breaks("grid", "grid", "expect_nearest_neighbour_to_be_between", "x, y")
+def _a_narrower_grid(city: City) -> None:
+    grid = city["grid"]
+    for column in ("lat", "lon"):
+        grid[column] = grid[column].mean() + 0.9 * (grid[column] - grid[column].mean())
+    grid["geometry"] = shapely.to_wkb(shapely.points(grid["lon"], grid["lat"]))
+
+
+# panoramas -----------------------------------------------------------------------------------------------------------
+
+
+@breaks("panoramas", "panoramas", "expect_table_row_count_to_be_between", "")
+def _a_few_panoramas(city: City) -> None:
+    city.frames["panoramas"] = city["panoramas"].head(5)
+
+
+@breaks("panoramas", "panoramas", "expect_column_values_to_be_unique", "pano_id")
+def _a_panorama_twice(city: City) -> None:
+    city["panoramas"].loc[1, "pano_id"] = city["panoramas"].loc[0, "pano_id"]
+
+
+@breaks("panoramas", "panoramas", "expect_column_value_lengths_to_be_between", "pano_id")
+def _a_panorama_without_an_id(city: City) -> None:
+    city["panoramas"].loc[0, "pano_id"] = ""
+
+
+@breaks("panoramas", "panoramas", "expect_column_values_to_match_regex", "month")
+def _a_thirteenth_month(city: City) -> None:
+    city["panoramas"].loc[3, "month"] = "2022-13"
+
+
+@breaks("panoramas", "panoramas", "expect_column_values_to_be_months_between", "month")
+def _a_month_before_there_was_any(city: City) -> None:
+    city["panoramas"].loc[3, "month"] = "1999-05"
+
+
+@breaks("panoramas", "panoramas", "expect_column_values_to_not_be_in_set", "month")
+def _many_unknown_months(city: City) -> None:
+    city["panoramas"].loc[:3, "month"] = ""
+
+
+@breaks("panoramas", "panoramas", "expect_column_values_to_not_be_null", "grid_lat")
+def _a_point_of_another_grid(city: City) -> None:
+    city["panoramas"].loc[0, "point_id"] = 10**6
+
+
+@breaks("panoramas", "panoramas", "expect_distance_to_agree_with_positions", "lat, lon, grid_lat, grid_lon, offset_m")
+def _a_wrong_offset(city: City) -> None:
+    city["panoramas"].loc[0, "offset_m"] += 2
+
+
+def _found_from(city: City, rows: Any, metres: float) -> None:
+    """Let panoramas be found from a grid point that far off (as near as the grid has one)."""
+    panoramas, grid = city["panoramas"], city["grid"]
+    for row in panoramas.index[rows]:
+        distance = geo.distance_m(grid["lat"], grid["lon"], panoramas.loc[row, "lat"], panoramas.loc[row, "lon"])
+        point = int(np.argmin(np.abs(distance - metres)))
+        panoramas.loc[row, "point_id"], panoramas.loc[row, "offset_m"] = grid.loc[point, "point_id"], distance[point]
+    missing = city["no_coverage"]
+    city.frames["no_coverage"] = missing[~missing["point_id"].isin(panoramas["point_id"])]
+
+
+@breaks("panoramas", "panoramas", "expect_column_median_to_be_between", "offset_m")
+def _a_shifted_grid(city: City) -> None:
+    _found_from(city, slice(None), 40)
+
+
+@breaks("panoramas", "panoramas", "expect_column_values_to_be_between", "offset_m")
+def _some_distant_panoramas(city: City) -> None:
+    _found_from(city, slice(0, 5), 100)
+
+
+@breaks("panoramas", "panoramas", "expect_column_max_to_be_between", "offset_m")
+def _a_far_panorama(city: City) -> None:
+    _found_from(city, slice(0, 1), 290)
+
+
+@breaks("panoramas", "panoramas", "expect_column_values_to_be_between", "grid_distance_m")
+def _a_panorama_outside_the_city(city: City) -> None:
+    lat, lon = city.degrees(400, 0)
+    city["panoramas"].loc[0, ["lat", "lon"]] = lat, lon
+    _found_from(city, slice(0, 1), 155)
+
+
+@breaks("panoramas", "panoramas", "expect_column_value_lengths_to_be_between", "licence")
+def _no_licence(city: City) -> None:
+    city["panoramas"].loc[0, "licence"] = ""
+
+
+@breaks("panoramas", "panoramas", "expect_column_value_lengths_to_be_between", "attribution")
+def _no_attribution(city: City) -> None:
+    city["panoramas"].loc[0, "attribution"] = ""
+
+
+@breaks("panoramas", "panoramas", "expect_column_unique_value_count_to_be_between", "provider")
+def _two_providers(city: City) -> None:
+    city["panoramas"].loc[0, "provider"] = "archive"
+
+
+@breaks("panoramas", "no_coverage", "expect_column_values_to_be_unique", "point_id")
+def _a_gap_twice(city: City) -> None:
+    city["no_coverage"].iloc[1] = city["no_coverage"].iloc[0]
+
+
+@breaks("panoramas", "no_coverage", "expect_column_values_to_be_in_set", "on_grid")
+def _a_gap_of_another_grid(city: City) -> None:
+    city["no_coverage"].iloc[0, 0] = 10**6
+
+
+@breaks("panoramas", "no_coverage", "expect_column_values_to_be_in_set", "found_too")
+def _both_found_and_not(city: City) -> None:
+    city["no_coverage"].iloc[0, 0] = city["panoramas"].loc[0, "point_id"]
+
+
+@breaks("panoramas", "grid", "expect_column_share_of_other_values_to_be_at_most", "coverage")
+def _hardly_any_coverage(city: City) -> None:
+    grid = city["grid"]
+    without = grid[~grid["point_id"].isin(city["panoramas"]["point_id"])]
+    city.frames["no_coverage"] = without[["point_id", "lat", "lon"]].head(1300).assign(status="ZERO_RESULTS")
+
+
+# locations -----------------------------------------------------------------------------------------------------------
+
+
+@breaks("locations", "locations", "expect_table_row_count_to_be_between", "")
+def _a_few_places(city: City) -> None:
+    city.frames["locations"] = city["locations"].groupby("split").head(1)
+
+
+@breaks("locations", "locations", "expect_column_values_to_be_unique", "place")
+def _a_number_twice(city: City) -> None:
+    city["locations"].loc[1, "place"] = 0
+
+
+@breaks("locations", "locations", "expect_column_values_to_be_unique", "pano_id")
+def _a_panorama_picked_twice(city: City) -> None:
+    city["locations"].loc[1, "pano_id"] = city["locations"].loc[0, "pano_id"]
+
+
+@breaks("locations", "locations", "expect_column_pair_values_to_be_equal", "lat, panorama_lat")
+def _a_place_beside_its_panorama(city: City) -> None:
+    city["locations"].loc[0, "lat"] += 1e-8
+
+
+@breaks("locations", "locations", "expect_column_pair_values_to_be_equal", "lon, panorama_lon")
+def _a_place_east_of_its_panorama(city: City) -> None:
+    city["locations"].loc[0, "lon"] += 1e-8
+
+
+@breaks("locations", "locations", "expect_positions_to_agree", "lat, lon, x, y")
+def _metres_of_elsewhere(city: City) -> None:
+    city["locations"].loc[0, "x"] += 0.5
+
+
+@breaks(
+    "locations",
+    "locations",
+    "expect_distance_to_agree_with_positions",
+    "lat, lon, start_lat, start_lon, start_distance_m",
+)
+def _a_wrong_distance(city: City) -> None:
+    city["locations"].loc[len(city["locations"]) - 1, "start_distance_m"] += 0.5
+
+
+def _one_more_place(city: City, east: float, north: float) -> None:
+    """A place of the last level, and its panorama, so many metres from the first place of the test split."""
+    places, level = city["locations"], len(city.params.order.levels) - 1
+    near = places[places["split"] == "test"].iloc[0]
+    (lat,), (lon,) = geo.unproject([near["x"] + east], [near["y"] + north], city.params.city.crs)
+    new = places.tail(1).assign(place=900, pano_id="new", lat=lat, lon=lon, level=level, split="validation")
+    new["radius_m"] = city.params.order.levels[level].radius_m
+    new["x"], new["y"] = geo.project(new["lat"], new["lon"], city.params.city.crs)
+    new["start_distance_m"] = geo.distance_m(lat, lon, *city.params.order.start)
+    city.frames["locations"] = pd.concat([places, new], ignore_index=True)
+    panorama = city["panoramas"].tail(1).assign(pano_id="new", lat=lat, lon=lon)
+    city.frames["panoramas"] = pd.concat([city["panoramas"], panorama], ignore_index=True)
+
+
+@breaks("locations", "locations", "expect_picks_to_keep_their_radius", "x, y, radius_m")
+def _a_pick_within_anothers_radius(city: City) -> None:
+    _one_more_place(city, 32, 0)
+
+
+@breaks("locations", "locations", "expect_groups_to_be_apart", "x, y, split")
+def _splits_too_near(city: City) -> None:
+    levels = [level.model_dump() for level in city.params.order.levels]
+    city.set("order.levels", [*levels[:-1], {**levels[-1], "radius_m": 10.0}])
+    _one_more_place(city, 20, 0)
+
+
+@breaks("locations", "locations", "expect_column_values_to_be_increasing", "level")
+def _levels_mixed(city: City) -> None:
+    order = list(city["locations"].index)
+    city.frames["locations"] = city["locations"].loc[order[-1:] + order[:-1]]
+    first = city["locations"].index[0]
+    city["locations"].loc[first, "start_distance_m"] = city["locations"].loc[first, "start_distance_m"]
+    rest = city["locations"]["level"] != 3
+    city.frames["locations"] = city["locations"][rest | (city["locations"].index == first)]
+
+
+@breaks("locations", "locations", "expect_column_values_to_be_increasing", "start_distance_m")
+def _a_level_from_far_to_near(city: City) -> None:
+    order = list(city["locations"].index)
+    city.frames["locations"] = city["locations"].loc[[*order[1::-1], *order[2:]]]
+
+
+@breaks("locations", "locations", "expect_column_pair_values_to_be_one_of", "level, split")
+def _a_split_of_another_level(city: City) -> None:
+    city["locations"].loc[0, "split"] = "test"
+
+
+@breaks("locations", "locations", "expect_column_pair_values_to_be_one_of", "level, radius_m")
+def _a_radius_of_another_level(city: City) -> None:
+    city["locations"].loc[len(city["locations"]) - 1, "radius_m"] = 35.0
+
+
+@breaks("locations", "locations", "expect_column_distinct_values_to_contain_set", "split")
+def _an_empty_split(city: City) -> None:
+    city.frames["locations"] = city["locations"][city["locations"]["split"] != "validation"]
+
+
+# captures ------------------------------------------------------------------------------------------------------------
+
+
+@breaks("captures", "captures", "expect_table_row_count_to_be_between", "")
+def _a_few_captures(city: City) -> None:
+    city.keep([0, 1])
+    city.frames["locations"] = city["locations"].head(2)
+
+
+@breaks("captures", "captures", "expect_compound_columns_to_be_unique", "place, slot, month, pano_id")
+def _a_capture_twice(city: City) -> None:
+    city.frames["captures"] = pd.concat([city["captures"], city["captures"].head(1)], ignore_index=True)
+
+
+@breaks("captures", "captures", "expect_column_values_to_not_be_null", "place_split")
+def _an_unknown_place(city: City) -> None:
+    city["captures"].loc[city["captures"]["place"] == 0, "place"] = 999
+
+
+@breaks("captures", "captures", "expect_column_pair_values_to_be_equal", "split, place_split")
+def _another_split(city: City) -> None:
+    city["captures"].loc[0, "split"] = "test"
+
+
+@breaks("captures", "captures", "expect_column_values_to_be_between", "place_distance_m")
+def _a_capture_elsewhere(city: City) -> None:
+    city["captures"].loc[0, "lat"] += 0.001
+
+
+def _without_picture(city: City, rows: Any, status: str, reason: str) -> None:
+    city["captures"].loc[rows, ["status", "reason", "shard", "sha256"]] = status, reason, "", ""
+    city["captures"].loc[rows, "offset"] = -1
+
+
+@breaks("captures", "captures", "expect_column_values_to_be_in_set", "status")
+def _an_unknown_status(city: City) -> None:
+    _without_picture(city, 0, "odd", "who knows")
+
+
+@breaks("captures", "captures", "expect_column_value_lengths_to_be_between", "reason")
+def _no_reason(city: City) -> None:
+    _without_picture(city, 0, "gone", "")
+
+
+@breaks("captures", "captures", "expect_column_values_to_be_in_set", "offset")
+def _bytes_of_nothing(city: City) -> None:
+    _without_picture(city, 0, "gone", "closed")
+    city["captures"].loc[0, "offset"] = 512
+
+
+@breaks("captures", "captures", "expect_groups_to_be_complete", "place, date_index, slot")
+def _turns_that_nobody_accounts_for(city: City) -> None:
+    city.keep(list(range(27)), extra=lambda rows: (rows["slot"] < 3) | (rows["place"] > 2))
+
+
+@breaks("captures", "captures", "expect_column_share_of_other_values_to_be_at_most", "status")
+def _many_lost(city: City) -> None:
+    _without_picture(city, slice(0, 29), "failed", "time-out")
+
+
+@breaks("captures", "captures", "expect_column_share_of_other_values_to_be_at_most", "status")
+def _many_blank(city: City) -> None:
+    city["captures"].loc[:19, ["status", "reason"]] = "blank", "near-black"
+
+
+def _cut_short(city: City, table: str) -> None:
+    """The shard holds the first half of a picture, and the table says so."""
+    city.pictures[0] = city.pictures[0][: len(city.pictures[0]) // 2]
+    city.relay()
+
+
+@breaks("captures", "captures", "expect_column_values_to_be_null", "read_error")
+def _half_a_picture(city: City) -> None:
+    _cut_short(city, "captures")
+
+
+@breaks("captures", "captures", "expect_column_pair_values_to_be_equal", "sha256, read_sha256")
+def _another_picture(city: City) -> None:
+    city["captures"].loc[0, "sha256"] = "0" * 64
+
+
+@breaks("captures", "captures", "expect_column_pair_values_to_be_one_of", "read_width, read_height")
+def _a_frame_of_another_size(city: City) -> None:
+    city.pictures[0] = picture(np.random.default_rng(1), size=100)
+    city.relay()
+
+
+@breaks("captures", "captures", "expect_column_value_lengths_to_be_between", "licence")
+def _a_capture_without_licence(city: City) -> None:
+    city["captures"].loc[0, "licence"] = ""
+
+
+@breaks("captures", "captures", "expect_column_value_lengths_to_be_between", "attribution")
+def _a_capture_without_attribution(city: City) -> None:
+    city["captures"].loc[0, "attribution"] = ""
+
+
+@breaks("captures", "locations", "expect_column_share_of_other_values_to_be_at_most", "collected")
+def _places_without_captures(city: City) -> None:
+    city.keep(list(range(3, 27)))
+
+
+# crops ---------------------------------------------------------------------------------------------------------------
+
+
+@breaks("crops", "images", "expect_table_row_count_to_be_between", "")
+def _a_few_images(city: City) -> None:
+    city.set("checks.crops.min_rows", 100)
+    city.keep([0, 1, 13, 20])
+
+
+@breaks("crops", "images", "expect_column_values_to_be_unique", "image_id")
+def _an_image_id_twice(city: City) -> None:
+    city["images"].loc[1, "image_id"] = 0
+
+
+@breaks("crops", "images", "expect_column_values_to_be_null", "read_error")
+def _half_an_image(city: City) -> None:
+    _cut_short(city, "images")
+
+
+@breaks("crops", "images", "expect_column_pair_values_to_be_equal", "sha256, read_sha256")
+def _another_image(city: City) -> None:
+    city["images"].loc[0, "sha256"] = "0" * 64
+
+
+@breaks("crops", "images", "expect_column_pair_values_to_be_one_of", "read_width, read_height")
+def _an_image_of_another_size(city: City) -> None:
+    city.pictures[0] = picture(np.random.default_rng(1), size=100)
+    city.relay()
+
+
+@breaks("crops", "images", "expect_column_values_to_be_in_set", "read_format")
+def _a_png(city: City) -> None:
+    out = io.BytesIO()
+    Image.open(io.BytesIO(city.pictures[0])).save(out, "PNG")
+    city.pictures[0] = out.getvalue()
+    city.relay()
+
+
+@breaks("crops", "images", "expect_column_values_to_be_between", "luminance_std")
+def _a_grey_image(city: City) -> None:
+    city["images"].loc[0, "luminance_std"] = 0.5
+
+
+@breaks("crops", "images", "expect_column_values_to_be_between", "luminance_mean")
+def _a_black_image(city: City) -> None:
+    city["images"].loc[0, "luminance_mean"] = 2.0
+
+
+@breaks("crops", "images", "expect_column_a_values_not_to_be_shared_across_column_b", "sha256, place")
+def _one_file_at_two_places(city: City) -> None:
+    city.pictures[100] = city.pictures[0]
+    city.relay()
+
+
+@breaks("crops", "images", "expect_column_a_hashes_to_be_apart_across_column_b", "phash, place")
+def _look_alikes(city: City) -> None:
+    twins = city["images"].index[[0, 100, 150, 200]]
+    city["images"].loc[twins, "phash"] = [
+        "00000000000000f0",
+        "00000000000000f1",
+        "00000000000000f2",
+        "00000000000000f8",
+    ]
+
+
+def _move(city: City, rows: pd.Series, east: float, north: float) -> None:
+    images = city["images"]
+    (lat,), (lon,) = geo.unproject(
+        [images.loc[rows, "x"].iloc[0] + east], [images.loc[rows, "y"].iloc[0] + north], city.params.city.crs
+    )
+    (x,), (y,) = geo.project([lat], [lon], city.params.city.crs)
+    images.loc[rows, ["lat", "lon", "x", "y"]] = lat, lon, x, y
+
+
+def _rename(city: City, row: int, pano_id: str) -> None:
+    for name in ("images", "captures"):
+        city[name].loc[row, "pano_id"] = pano_id
+
+
+@breaks("crops", "images", "expect_column_a_values_not_to_be_shared_across_column_b", "place, split")
+def _a_place_of_two_splits(city: City) -> None:
+    images = city["images"]
+    west = images[images["split"] == "train"].sort_values(["x", "date_index"]).index[0]
+    images.loc[west, "split"] = "test"
+    _rename(city, west, "elsewhere")
+    _move(city, images.index == west, -45, 0)
+
+
+@breaks("crops", "images", "expect_column_a_values_not_to_be_shared_across_column_b", "pano_id, split")
+def _a_panorama_of_two_splits(city: City) -> None:
+    images = city["images"]
+    _rename(city, images[images["split"] == "test"].index[0], images[images["split"] == "train"]["pano_id"].iloc[0])
+
+
+@breaks("crops", "images", "expect_groups_to_be_apart", "x, y, split")
+def _pictures_of_splits_too_near(city: City) -> None:
+    images = city["images"]
+    train, test = (images[images["split"] == split].iloc[0] for split in ("train", "test"))
+    _move(city, images["place"] == test["place"], train["x"] + 20 - test["x"], train["y"] - test["y"])
+
+
+@breaks("crops", "images", "expect_positions_to_agree", "lat, lon, x, y")
+def _image_metres_of_elsewhere(city: City) -> None:
+    city["images"].loc[0, "x"] += 1
+
+
+@breaks("crops", "images", "expect_column_values_to_be_in_set", "quarantine")
+def _an_unknown_reason(city: City) -> None:
+    city["images"].loc[0, "quarantine"] = "ugly"
+
+
+@breaks("crops", "images", "expect_column_share_of_other_values_to_be_at_most", "quarantine")
+def _many_in_quarantine(city: City) -> None:
+    rows = (city["images"]["slot"] == 0) & (city["images"]["date_index"] == 1)
+    city["images"].loc[rows, "quarantine"] = "blank"
+
+
+@breaks("crops", "images", "expect_column_value_lengths_to_be_between", "licence")
+def _an_image_without_licence(city: City) -> None:
+    city["images"].loc[0, "licence"] = ""
+
+
+@breaks("crops", "images", "expect_column_value_lengths_to_be_between", "attribution")
+def _an_image_without_attribution(city: City) -> None:
+    city["images"].loc[0, "attribution"] = ""
+
+
+@breaks("crops", "captures", "expect_column_values_to_be_in_set", "images")
+def _an_image_dropped(city: City) -> None:
+    city.frames["images"] = city["images"].drop(index=3)
+
+
+@breaks("crops", "places", "expect_column_distinct_values_to_contain_set", "split")
+def _no_images_of_a_split(city: City) -> None:
+    city.keep(list(range(27)), extra=lambda rows: rows["split"] != "validation")
+
+
+@breaks("crops", "places", "expect_column_values_to_be_in_set", "headings")
+def _places_with_three_sides(city: City) -> None:
+    city.keep(list(range(27)), extra=lambda rows: (rows["slot"] < 3) | (rows["place"] > 3))
+
+
+@breaks("crops", "places", "expect_column_values_to_be_between", "dates")
+def _places_with_one_date(city: City) -> None:
+    city.keep(list(range(27)), extra=lambda rows: (rows["date_index"] == 0) | (rows["place"] > 3))
+
+
+@breaks("crops", "places", "expect_column_sum_to_be_between", "trainable")
+def _one_place_to_train_on(city: City) -> None:
+    city.keep([0, *range(12, 27)])
+
+
+# descriptors ---------------------------------------------------------------------------------------------------------
+
+
+def _per_system(expectation: str, column: str, table: str = "{}") -> Callable[[Callable[[City, str], None]], None]:
+    """The floor and the index are held to the same; ``table`` is the batch's name."""
+
+    def register(function: Callable[[City, str], None]) -> None:
+        for name in ("floor", "index"):
+
+            def broken(city: City, name: str = name) -> None:
+                function(city, name)
+
+            broken.__name__ = f"{function.__name__}_of_the_{name}"
+            breaks("descriptors", table.format(name), expectation, column)(broken)
+
+    return register
+
+
+@_per_system("expect_table_row_count_to_equal", "")
+def _a_missing_row(city: City, name: str) -> None:
+    city.frames[name] = city[name].iloc[:-1]
+    city.vectors[name] = city.vectors[name][:-1]
+
+
+@_per_system("expect_column_pair_values_to_be_equal", "image_id, wanted_image_id")
+def _two_rows_swapped(city: City, name: str) -> None:
+    first, second = city[name].index[city[name]["role"] == "gallery"][:2]
+    ids = city[name]["image_id"].copy()
+    city[name].loc[[first, second], "image_id"] = [ids[second], ids[first]]
+
+
+@_per_system("expect_column_pair_values_to_be_equal", "role, wanted_role")
+def _an_older_query(city: City, name: str) -> None:
+    city[name].loc[city[name].index[city[name]["role"] == "gallery"][0], "role"] = "query"
+
+
+@_per_system("expect_column_values_to_not_be_null", "non_finite")
+def _a_missing_vector(city: City, name: str) -> None:
+    city.vectors[name] = city.vectors[name][:-1]
+
+
+@_per_system("expect_column_values_to_be_in_set", "non_finite")
+def _an_infinite_number(city: City, name: str) -> None:
+    city.vectors[name][0, 0] = np.inf
+
+
+@_per_system("expect_column_values_to_be_between", "norm")
+def _a_long_vector(city: City, name: str) -> None:
+    city.vectors[name][0] *= 1.5
+
+
+@_per_system("expect_column_stdev_to_be_between", "cosine", "{}_pairs")
+def _all_equally_unlike(city: City, name: str) -> None:
+    city.vectors[name] = np.eye(len(city[name]), dtype=np.float16)
+
+
+@_per_system("expect_column_mean_to_be_between", "cosine", "{}_pairs")
+def _nearly_parallel(city: City, name: str) -> None:
+    count = len(city[name])
+    drawn = np.random.default_rng(3).uniform(0, 0.3, (count, 1)) * np.eye(count)
+    vectors = np.hstack([np.ones((count, 1)), drawn])
+    city.vectors[name] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+
+
+# predictions ---------------------------------------------------------------------------------------------------------
+
+
+def _some_answers(city: City, right: bool, protocol: str = "city") -> pd.Index:
+    """Answers within, or beyond, 25 m."""
+    rows = city["queries"]
+    return rows.index[(rows["protocol"] == protocol) & ((rows["error_m"] < 25) == right)]
+
+
+@breaks("predictions", "queries", "expect_table_row_count_to_be_between", "")
+def _a_few_answers(city: City) -> None:
+    city.frames["queries"] = city["queries"].groupby(["image_id"]).head(4).head(4)
+    city.frames["index"] = city["index"][
+        city["index"]["image_id"].isin([*city["queries"]["image_id"], *city["queries"]["answer_id"]])
+    ]
+
+
+@breaks("predictions", "queries", "expect_compound_columns_to_be_unique", "system, scope, protocol, image_id")
+def _an_answer_twice(city: City) -> None:
+    row = _some_answers(city, right=True)[0]
+    city.frames["queries"] = pd.concat([city["queries"], city["queries"].loc[[row]]], ignore_index=True)
+
+
+@breaks("predictions", "queries", "expect_column_distinct_values_to_equal_set", "system")
+def _a_third_system(city: City) -> None:
+    city["queries"].loc[_some_answers(city, right=True)[0], "system"] = "oracle"
+
+
+@breaks("predictions", "queries", "expect_column_pair_values_to_be_equal", "lat, query_lat")
+def _a_query_north_of_itself(city: City) -> None:
+    city["queries"].loc[0, "lat"] += 1e-9
+
+
+@breaks("predictions", "queries", "expect_column_pair_values_to_be_equal", "lon, query_lon")
+def _a_query_east_of_itself(city: City) -> None:
+    city["queries"].loc[0, "lon"] += 1e-9
+
+
+@breaks("predictions", "queries", "expect_column_values_to_be_in_set", "answered")
+def _unanswered_queries(city: City) -> None:
+    rows = city["queries"].index[:40]
+    ranks = [f"rank_{r}m" for r in (25, 50, 100)]
+    city["queries"].loc[rows, ["answer_id", "answer_place"]] = -1
+    city["queries"].loc[rows, ranks] = 0
+    city["queries"].loc[rows, ["error_m", "similarity"]] = np.nan
+
+
+@breaks("predictions", "queries", "expect_column_values_to_not_be_null", "answer_lat")
+def _an_answer_from_nowhere(city: City) -> None:
+    city["queries"].loc[0, "answer_id"] = 10**6
+
+
+@breaks("predictions", "queries", "expect_column_values_to_not_be_null", "error_m")
+def _an_error_that_is_no_number(city: City) -> None:
+    city["queries"].loc[0, "error_m"] = np.nan
+
+
+@breaks("predictions", "queries", "expect_column_values_to_not_be_null", "similarity")
+def _a_similarity_that_is_no_number(city: City) -> None:
+    city["queries"].loc[0, "similarity"] = np.nan
+
+
+@breaks("predictions", "queries", "expect_column_values_to_be_between", "similarity")
+def _more_than_alike(city: City) -> None:
+    city["queries"].loc[0, "similarity"] = 3.0
+
+
+@breaks(
+    "predictions",
+    "queries",
+    "expect_distance_to_agree_with_positions",
+    "lat, lon, answer_lat, answer_lon, error_m",
+)
+def _a_flattering_error(city: City) -> None:
+    city["queries"].loc[_some_answers(city, right=True)[0], "error_m"] += 5
+
+
+@breaks("predictions", "queries", "expect_column_pair_values_to_be_equal", "first_is_right, error_within_25m")
+def _right_but_not_counted(city: City) -> None:
+    city["queries"].loc[_some_answers(city, right=True)[0], ["rank_25m", "rank_50m", "rank_100m"]] = 2
+
+
+@breaks("predictions", "queries", "expect_column_pair_values_a_to_be_greater_than_b", "first_at_25m, first_at_50m")
+def _found_near_before_far(city: City) -> None:
+    city["queries"].loc[_some_answers(city, right=False)[0], ["rank_25m", "rank_50m", "rank_100m"]] = 3, 5, 3
+
+
+@breaks("predictions", "queries", "expect_column_pair_values_a_to_be_greater_than_b", "first_at_50m, first_at_100m")
+def _found_at_50_before_100(city: City) -> None:
+    city["queries"].loc[_some_answers(city, right=False)[0], ["rank_25m", "rank_50m", "rank_100m"]] = 0, 3, 5
+
+
+@breaks("predictions", "index", "expect_column_values_to_be_in_set", "answers_of_model")
+def _a_query_the_model_never_saw(city: City) -> None:
+    rows = city["queries"]
+    city.frames["queries"] = rows.drop(index=rows.index[(rows["system"] == "model") & (rows["protocol"] != "city")][0])
+
+
+@breaks("predictions", "index", "expect_column_values_to_be_in_set", "answers_of_floor")
+def _a_query_the_floor_never_saw(city: City) -> None:
+    rows = city["queries"]
+    city.frames["queries"] = rows.drop(index=rows.index[(rows["system"] == "floor") & (rows["protocol"] != "city")][0])
+
+
+def test_nearest_places_are_those_of_a_naive_loop(pristine: City) -> None:
+    """The k-d tree against all distances."""
+    places = pristine["locations"]
+    xy, split = places[["x", "y"]].to_numpy(), places["split"].to_numpy()
+    distance = np.hypot(*(xy[:, None] - xy[None]).transpose(2, 0, 1))
+    np.fill_diagonal(distance, np.inf)
+    np.testing.assert_allclose(nearest_other(xy), distance.min(axis=1))
+    other = np.where(split[:, None] != split[None], distance, np.inf)
+    np.testing.assert_allclose(nearest_of_others(xy, split), other.min(axis=1))
+
+
+@pytest.mark.parametrize("max_bits", [0, 1, 2, 5, 9, 63])
+def test_near_hashes_are_those_of_a_naive_loop(max_bits: int) -> None:
+    """Hashes with planted neighbours, some beyond the limit, some of the same place."""
+    rng = np.random.default_rng(max_bits)
+    seeds = rng.integers(0, 2**64, 60, dtype=np.uint64)
+    hashes = [int(h) for h in seeds]
+    for h in seeds[:40]:
+        flipped = rng.choice(64, size=rng.integers(0, max_bits + 3) % 65, replace=False)
+        hashes.append(int(h) ^ sum(1 << int(bit) for bit in flipped))
+    place = rng.integers(0, 4, len(hashes))
+    near = [
+        any(place[i] != place[j] and (a ^ b).bit_count() <= max_bits for j, b in enumerate(hashes))
+        for i, a in enumerate(hashes)
+    ]
+    assert near_hashes(np.array(hashes, np.uint64), place, max_bits).tolist() == near
+    assert sum(near) > 0

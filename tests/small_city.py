@@ -1,0 +1,135 @@
+"""A city of a few places as the stage `evaluate` finds it on disk, with descriptors of known quality."""
+
+from __future__ import annotations
+
+import io
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from streetrecall import geo, shards, tables
+from streetrecall.params import Params
+from streetrecall.stages import evaluate
+
+MONTHS = ("2022-05", "2019-09", "2014-07", "2010-03")
+
+
+@dataclass(frozen=True)
+class SmallCity:
+    folder: Path
+
+    @property
+    def index(self) -> Path:
+        return self.folder / "models/index"
+
+    @property
+    def floor(self) -> Path:
+        return self.folder / "models/floor"
+
+    @property
+    def crops(self) -> Path:
+        return self.folder / "data/crops"
+
+    def rows(self) -> pd.DataFrame:
+        return tables.read(tables.DESCRIPTORS, self.index / "rows.parquet")
+
+    def evaluate(self, params: Params, out: Path | None = None) -> dict:
+        out = out or self.folder
+        return evaluate.run(
+            params,
+            self.index,
+            self.floor,
+            self.crops / "images.parquet",
+            out / "data/results",
+            out / "metrics/evaluate.json",
+            out / "metrics/headline.json",
+            out / "metrics/plots",
+        )
+
+
+def build(folder: Path, places: int = 24, noise: tuple[float, float] = (0.9, 1.6), seed: int = 0) -> SmallCity:
+    """``places`` places 150 m apart, a third of each split, with pictures and descriptors of the two noise levels."""
+    city = SmallCity(folder)
+    rng = np.random.default_rng(seed)
+    lines = []
+    for place in range(places):
+        split = ("test", "train", "validation")[place % 3]
+        for slot in range(4):
+            lines += [(split, place, slot, i, month) for i, month in enumerate(MONTHS)]
+    rows = pd.DataFrame(lines, columns=["split", "place", "slot", "date_index", "month"])
+    rows = rows.sort_values(["split", "place", "slot", "date_index"], ignore_index=True)
+    rows["image_id"] = np.arange(len(rows))
+    rows["subset"] = rows["split"] + np.where(rows["place"] % 6 < 3, "_v1", "_v2")
+    rows["x"] = 674_000.0 + 150 * (rows["place"] % 6)
+    rows["y"] = 6_580_000.0 + 150 * (rows["place"] // 6)
+    rows["lat"], rows["lon"] = geo.unproject(rows["x"], rows["y"], "EPSG:3006")
+    rows["role"] = np.where(rows["date_index"] == 0, "query", "gallery")
+
+    pictures = []
+    for line in rows.to_dict("records"):
+        colour = tuple(int(c) for c in np.random.default_rng([line["place"], line["slot"]]).integers(40, 220, 3))
+        buffer = io.BytesIO()
+        Image.new("RGB", (224, 224), colour).save(buffer, "jpeg")
+        pictures.append((f"{line['image_id']:06d}.jpg", buffer.getvalue()))
+    members = shards.write_shard(city.crops / "shared/all.tar", pictures)
+    images = rows.assign(
+        heading_deg=rows["slot"] * 90.0 + 10,
+        shard="shared/all.tar",
+        offset=[m.offset for m in members],
+        size=[m.size for m in members],
+        luminance_mean=100.0,
+        luminance_std=30.0,
+        width=224,
+        height=224,
+        provider="simulated",
+        attribution="drawn for a test",
+        **dict.fromkeys(("pano_id", "sha256", "phash", "quarantine", "licence", "source"), ""),
+    )
+    tables.write(tables.IMAGES, images, city.crops / "images.parquet")
+    centres = rng.normal(size=(places * 4, 32))
+    for target, level in ((city.index, noise[0]), (city.floor, noise[1])):
+        descriptors = centres[rows["place"] * 4 + rows["slot"]] + level * rng.normal(size=(len(rows), 32))
+        descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+        write_descriptors(target, rows, descriptors)
+    return city
+
+
+def write_descriptors(folder: Path, rows: pd.DataFrame, descriptors: np.ndarray) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    tables.write(tables.DESCRIPTORS, rows, folder / "rows.parquet")
+    np.save(folder / "descriptors.npy", descriptors.astype(np.float16))
+
+
+class ExactIndex:
+    """Stands for the approximate index: exact search over the gallery rows, worst first for `spoiled` queries."""
+
+    spoiled = 0
+
+    def __init__(self, folder: Path) -> None:
+        rows = tables.read(tables.DESCRIPTORS, folder / "rows.parquet")
+        descriptors = np.load(folder / "descriptors.npy").astype(np.float32)
+        self.gallery = descriptors[(rows["role"] == "gallery").to_numpy()]
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        similarities = np.asarray(queries, np.float32) @ self.gallery.T
+        best = np.argsort(-similarities, axis=1, kind="stable")
+        best[: self.spoiled] = best[: self.spoiled, ::-1]
+        best = best[:, :k]
+        values = np.take_along_axis(similarities, best, axis=1)
+        return best, -np.sort(-values, axis=1)
+
+
+def use_exact_index(monkeypatch: pytest.MonkeyPatch, spoiled: int = 0) -> None:
+    """Put an exact index where the stage looks for the real one: these tests are of the measure, not of ScaNN."""
+    import streetrecall.retrieval
+
+    stand_in = types.ModuleType("streetrecall.retrieval.index")
+    stand_in.load = type("Index", (ExactIndex,), {"spoiled": spoiled})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "streetrecall.retrieval.index", stand_in)
+    monkeypatch.setattr(streetrecall.retrieval, "index", stand_in, raising=False)

@@ -1,0 +1,262 @@
+import filecmp
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_city import MONTHS, SmallCity, build, use_exact_index, write_descriptors
+
+from streetrecall import tables
+from streetrecall.errors import UserError
+from streetrecall.params import Params
+
+CURVES = {
+    *("error_cdf", "radius_coverage", "recall_at_k", "recall_by_dates", "recall_by_gallery", "recall_by_gap"),
+    *("recall_by_heading", "recall_by_season", "risk_coverage"),
+}
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory: pytest.TempPathFactory) -> SmallCity:
+    return build(tmp_path_factory.mktemp("city"))
+
+
+@pytest.fixture(autouse=True)
+def _index(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_exact_index(monkeypatch)
+
+
+def naive_recall_at_1(city: SmallCity, folder: Path, split: str, gallery_splits: set[str], months: set[str]) -> float:
+    rows, d = city.rows(), np.load(folder / "descriptors.npy").astype(float)
+    found = []
+    for i, q in rows.iterrows():
+        if q["split"] != split or q["role"] != "query":
+            continue
+        best = max(
+            (
+                (d[i] @ d[j], -j, math.hypot(q["x"] - g["x"], q["y"] - g["y"]))
+                for j, g in rows.iterrows()
+                if g["role"] == "gallery" and g["split"] in gallery_splits and g["month"] in months
+            ),
+        )
+        found.append(best[2] <= 25)
+    return sum(found) / len(found)
+
+
+def numbers(node, path=""):
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from numbers(value, f"{path}.{key}")
+    else:
+        yield path, node
+
+
+def test_recall_is_that_of_a_loop_over_all_pairs(city, params, tmp_path):
+    found = city.evaluate(params, tmp_path)
+    older = set(MONTHS[1:])
+    for system, folder in (("model", city.index), ("floor", city.floor)):
+        for protocol, splits, months in (
+            ("newest_vs_older", {"test"}, older),
+            ("newest_vs_oldest", {"test"}, {MONTHS[-1]}),
+            ("newest_vs_before_2015", {"test"}, {"2014-07", "2010-03"}),
+            ("city", {"train", "validation", "test"}, older),
+        ):
+            expected = naive_recall_at_1(city, folder, "test", splits, months)
+            assert found[system]["test"][protocol]["recall_at_1_25m"] == pytest.approx(expected, abs=1e-4)
+    assert found["model"]["test"]["newest_vs_older"]["queries"] == 32
+    assert found["model"]["test"]["newest_vs_older"]["gallery"] == 96
+    assert found["model"]["test"]["city"]["gallery"] == 288
+    assert found["model"]["test"]["leave_one_date_out"]["queries"] == 128
+    assert found["model"]["test_v1"]["newest_vs_older"]["places"] == 4
+
+
+def test_a_better_descriptor_scores_better_and_every_share_lies_in_its_interval(city, params, tmp_path):
+    found = city.evaluate(params, tmp_path)
+    model, floor = (found[s]["test"]["newest_vs_older"] for s in ("model", "floor"))
+    assert model["recall_at_1_25m"] > floor["recall_at_1_25m"]
+    assert model["recall_at_1_25m"] <= model["recall_at_5_25m"] <= model["recall_at_20_25m"]
+    assert model["recall_at_1_place_heading"] <= model["recall_at_1_25m"] <= model["recall_at_1_100m"]
+    values = dict(numbers(found))
+    checked = 0
+    for path, value in values.items():
+        if f"{path}_ci_low" in values:
+            assert values[f"{path}_ci_low"] <= value <= values[f"{path}_ci_high"], path
+            checked += 1
+    assert checked > 100
+
+
+def test_two_runs_write_the_same_bytes_and_no_number_is_none(city, params, tmp_path):
+    for run in ("a", "b"):
+        city.evaluate(params, tmp_path / run)
+    files = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()]
+    assert len(files) == 3 + 2 + len(CURVES) + 1
+    assert filecmp.cmpfiles(tmp_path / "a", tmp_path / "b", files, shallow=False)[0] == files
+    for name in ("evaluate", "headline"):
+        content = json.loads((tmp_path / f"a/metrics/{name}.json").read_text())
+        values = dict(numbers(content))
+        assert all(math.isfinite(v) for v in values.values())
+        assert all(round(v, 4) == v for v in values.values())
+        assert list(content) == sorted(content)
+
+
+def test_the_tables_agree_with_the_metrics(city, params, tmp_path):
+    found = city.evaluate(params, tmp_path)
+    queries = tables.read(tables.PREDICTIONS, tmp_path / "data/results/queries.parquet")
+    chosen = queries.query("system == 'model' and scope == 'test' and protocol == 'city' and right_images > 0")
+    assert found["model"]["test"]["city"]["recall_at_1_25m"] == pytest.approx(
+        (chosen["rank_25m"] == 1).mean(), abs=1e-4
+    )
+    assert ((chosen["error_m"] <= 25) == (chosen["rank_25m"] == 1)).all()
+    positions = tables.read(tables.POSITIONS, tmp_path / "data/results/positions.parquet")
+    tested = positions.query("system == 'model' and split == 'test'")
+    held = (tested["error_m"] <= tested["radius_m"]).mean()
+    assert found["model"]["test"]["location"]["coverage"] == pytest.approx(held, abs=1e-4)
+    shown = tables.read(tables.NEIGHBOURS, tmp_path / "data/results/neighbours.parquet")
+    first = shown[(shown["rank"] == 1) & (shown["scope"] == "test") & (shown["protocol"] == "city")]
+    assert first.set_index("image_id")["neighbour_id"].to_dict() == chosen.set_index("image_id")["answer_id"].to_dict()
+
+
+def test_curves_are_complete_and_end_where_the_metrics_are(city, params, tmp_path):
+    found = city.evaluate(params, tmp_path)
+    curves = {p.stem: pd.read_csv(p) for p in (tmp_path / "metrics/plots").glob("*.csv")}
+    assert set(curves) == CURVES
+    for table in curves.values():
+        assert set(table["system"]) == {"model", "floor"}
+    for system in ("model", "floor"):
+        sizes = curves["recall_by_gallery"].query("system == @system")
+        whole = found[system]["test"]["city"]["recall_at_1_25m"]
+        assert sizes["recall"].iloc[-1] == pytest.approx(whole, abs=1e-3)
+        assert sizes["recall"].is_monotonic_decreasing
+        k = curves["recall_at_k"].query("system == @system and protocol == 'newest_vs_older'").set_index("k")["recall"]
+        assert k[1] == found[system]["test"]["newest_vs_older"]["recall_at_1_25m"]
+    assert sorted(set(curves["recall_by_gap"]["years"])) == [2, 7, 12]
+    assert list(curves["recall_by_heading"]["heading"].unique()) == ["east", "north", "south", "west"]
+
+
+def test_an_index_that_loses_neighbours_is_found_out(city, params, tmp_path, monkeypatch):
+    assert city.evaluate(params, tmp_path)["index"]["test"] == {
+        **{
+            "gallery": 288,
+            "queries": 32,
+            "recall_at_10": 1.0,
+            "recall_at_10_25m_lost": 0.0,
+            "recall_at_1_25m_lost": 0.0,
+        },
+        **{f"recall_at_{k}_25m": pytest.approx(v) for k, v in exact_city_recall(tmp_path).items()},
+    }
+    use_exact_index(monkeypatch, spoiled=8)
+    lossy = city.evaluate(params, tmp_path)["index"]["test"]
+    assert lossy["recall_at_10"] == 0.75
+    assert lossy["recall_at_1_25m_lost"] > 0
+
+
+def exact_city_recall(out: Path) -> dict[int, float]:
+    section = json.loads((out / "metrics/evaluate.json").read_text())["model"]["test"]["city"]
+    return {k: section[f"recall_at_{k}_25m"] for k in (1, 10)}
+
+
+def test_pictures_of_the_querys_own_month_never_answer(tmp_path, params):
+    city = build(tmp_path, places=6)
+    rows, d = city.rows(), np.load(city.index / "descriptors.npy").astype(float)
+    twin = (rows["place"] == 0) & (rows["slot"] == 0) & (rows["month"] == MONTHS[1])
+    rows.loc[twin, "month"] = MONTHS[0]
+    query = rows.index[(rows["place"] == 0) & (rows["slot"] == 0) & (rows["role"] == "query")][0]
+    d[twin.to_numpy()] = d[query]
+    for folder in (city.index, city.floor):
+        write_descriptors(folder, rows, d)
+    city.evaluate(params)
+    answers = tables.read(tables.PREDICTIONS, tmp_path / "data/results/queries.parquet")
+    assert rows.loc[twin, "image_id"].iloc[0] not in set(answers["answer_id"][answers["image_id"] == query])
+
+
+@pytest.mark.parametrize("places", [3, 1])
+def test_a_hamlet_is_measured_too(tmp_path, params, places):
+    city = build(tmp_path, places=places)
+    found = city.evaluate(params)
+    test = found["model"]["test"]["newest_vs_older"]
+    assert test["queries"] == 4
+    assert test["recall_at_1_25m"] == 1.0  # one place of the split: nothing else to answer with
+    assert "recall_at_1_25m_ci_low" not in test
+    held = found["model"]["validation"]["newest_vs_older"]
+    assert held["queries"] == (4 if places == 3 else 0)
+    if places == 1:
+        assert "recall_at_1_25m" not in held
+    assert "coverage" not in found["model"]["test"]["location"]  # four queries promise no 90%
+
+
+def test_places_seen_once_have_no_answer_and_take_no_part(tmp_path, params):
+    city = build(tmp_path, places=12)
+    rows = city.rows()
+    keep = ~((rows["place"] == 0) & (rows["role"] == "gallery")).to_numpy()
+    for folder in (city.index, city.floor):
+        write_descriptors(folder, rows[keep], np.load(folder / "descriptors.npy")[keep])
+    test = city.evaluate(params)["model"]["test"]["newest_vs_older"]
+    assert (test["queries"], test["queries_without_right_image"], test["places"]) == (12, 4, 3)
+
+
+def test_all_wrong_is_nought_with_an_upper_limit(tmp_path, params):
+    city = build(tmp_path, places=24)
+    rows = city.rows()
+    d = np.random.default_rng(0).normal(size=(len(rows), 32)) * 0.05
+    d[(rows["role"] == "query").to_numpy(), 0] = 1
+    d[(rows["role"] == "gallery").to_numpy(), 1] = 1
+    d[((rows["role"] == "gallery") & (rows["split"] == "train")).to_numpy(), 0] = 1
+    d /= np.linalg.norm(d, axis=1, keepdims=True)
+    write_descriptors(city.index, rows, d)
+    test = city.evaluate(params)["model"]["test"]["city"]
+    assert test["recall_at_1_25m"] == 0
+    assert test["recall_at_1_25m_ci_low"] == 0
+    assert test["recall_at_1_25m_ci_high"] == pytest.approx(1 - 0.025 ** (1 / 8), abs=1e-4)
+    assert test["error_wrong_median_m"] == test["error_median_m"]
+
+
+class TestBadInput:
+    @pytest.fixture
+    def own(self, tmp_path: Path) -> SmallCity:
+        return build(tmp_path, places=3)
+
+    def descriptors(self, city: SmallCity) -> np.ndarray:
+        return np.load(city.index / "descriptors.npy").astype(np.float32)
+
+    def refuse(self, city: SmallCity, params: Params, text: str) -> None:
+        with pytest.raises(UserError, match=text):
+            city.evaluate(params)
+        assert not (city.folder / "metrics").exists()
+
+    def test_missing_descriptors(self, own, params):
+        (own.floor / "descriptors.npy").unlink()
+        self.refuse(own, params, r"floor/descriptors\.npy: there is no such file")
+
+    def test_other_number_of_rows(self, own, params):
+        np.save(own.index / "descriptors.npy", self.descriptors(own)[:-1])
+        self.refuse(own, params, "47, 32.*48 rows")
+
+    def test_a_value_that_is_no_number(self, own, params):
+        d = self.descriptors(own)
+        d[5, 3] = np.nan
+        np.save(own.index / "descriptors.npy", d)
+        self.refuse(own, params, "image 5 holds a value that is no number")
+
+    def test_not_of_unit_length(self, own, params):
+        d = self.descriptors(own)
+        d[7] *= 2
+        np.save(own.index / "descriptors.npy", d)
+        self.refuse(own, params, r"image 7 has length 2\.0")
+
+    def test_model_and_floor_of_different_pictures(self, own, params):
+        rows, d = own.rows(), np.load(own.floor / "descriptors.npy")
+        write_descriptors(own.floor, rows[1:], d[1:])
+        self.refuse(own, params, "describe different pictures")
+
+    def test_a_month_that_is_none(self, own, params):
+        rows, d = own.rows(), self.descriptors(own)
+        rows.loc[2, "month"] = "May 2022"
+        write_descriptors(own.index, rows, d)
+        self.refuse(own, params, "May 2022")
+
+    def test_pictures_that_the_table_of_pictures_lacks(self, own, params):
+        images = tables.read(tables.IMAGES, own.crops / "images.parquet")
+        tables.write(tables.IMAGES, images[images["image_id"] != 9], own.crops / "images.parquet")
+        self.refuse(own, params, "image_id 9")

@@ -1,0 +1,126 @@
+"""The whole pipeline in a copy of this folder: on a small simulated city, and on a little of the archive."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from streetrecall.override import override
+
+from .conftest import ROOT, Project
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(3000)]
+
+# A part of the default city, some 260 by 220 m.
+SMALL_CITY = [[18.0665, 59.3240], [18.0710, 59.3240], [18.0710, 59.3260], [18.0665, 59.3260], [18.0665, 59.3240]]
+QUICK = {
+    "evaluate.bootstrap_draws": 200,
+    "train.phases": [{"trains_after": "head", "epochs": 2, "steps": 10, "learning_rate": 0.0001, "patience": 2}],
+}
+PLACES = 25  # of each of the archive's folders
+
+
+@pytest.fixture
+def copy(tmp_path: Path, team_env: dict[str, str]) -> Project:
+    """This folder as git would take it, committed, with an empty cache and an empty store."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    root = tmp_path / "streetrecall"
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, root / name)
+    project = Project(root, team_env | {"STREETRECALL_STORE": str(tmp_path / "store"), "PYTHONPATH": str(root / "src")})
+    project.git("init", "-q")
+    project.commit("Start")
+    return project
+
+
+def repro(project: Project, *command: str) -> tuple[str, float]:
+    """Run the pipeline; its words, and seconds."""
+    begun = time.monotonic()
+    done = subprocess.run(
+        command or ("dvc", "repro"), cwd=project.root, env=project.env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout, time.monotonic() - begun
+
+
+def running(text: str) -> list[str]:
+    return re.findall(r"^Running stage '([a-z_]+)'", text, re.M)
+
+
+def assert_measured(project: Project) -> None:
+    metrics = json.loads((project.root / "metrics/evaluate.json").read_text(encoding="utf-8"))
+    measured = metrics["model"]["test"]["newest_vs_older"]
+    assert 0 <= measured["recall_at_1_25m"] <= measured["recall_at_20_25m"] <= 1
+    assert measured["queries"] > 0
+    gates = sorted((project.root / "metrics/validation").glob("*.json"))
+    assert len(gates) >= 6
+    assert all(json.loads(path.read_text(encoding="utf-8"))["success"] for path in gates)
+    assert "25 m" in project.run("streetrecall", "summary").stdout
+
+
+def test_a_small_city_from_grid_to_report(copy: Project) -> None:
+    polygon = {"type": "Polygon", "coordinates": [SMALL_CITY]}
+    (copy.root / "data/cities/small.geojson").write_text(json.dumps(polygon), encoding="utf-8")
+    override(copy.root / "params.yaml", QUICK | {"city.name": "small"})
+    copy.commit("A small city")
+    said, seconds = repro(copy)
+    print(f"the whole pipeline on a small city: {seconds:.0f} s")
+    assert {"grid", "metadata", "order", "scrape", "crop", "train", "index", "evaluate"} <= set(running(said))
+    assert_measured(copy)
+
+    said, seconds = repro(copy)
+    print(f"again, with nothing to do: {seconds:.1f} s")
+    assert "Data and pipelines are up to date." in said
+    assert running(said) == []
+    assert seconds < 15
+
+    copy.run("streetrecall", "stale")
+    copy.commit("Run it")
+    copy.run("streetrecall", "report", "HEAD", "--output", "report.md", "--plots", "drawn")
+    assert "**Passes.**" in (copy.root / "report.md").read_text(encoding="utf-8")
+    assert list((copy.root / "drawn").glob("*.svg"))
+
+    module = copy.root / "src/streetrecall/stages/crop.py"
+    module.write_text(module.read_text(encoding="utf-8") + "# a remark\n", encoding="utf-8")
+    said, _ = repro(copy)
+    assert running(said) == ["crop"], "what crop wrote did not change, so nothing after it runs"
+
+
+@pytest.mark.archive
+def test_a_little_of_the_archive_by_one_command(copy: Project, archive: Path, tmp_path: Path) -> None:
+    little = tmp_path / "little"
+    for folder in archive.iterdir():
+        if folder.name != "data" and folder.is_dir():
+            (little / folder.name).parent.mkdir(parents=True, exist_ok=True)
+            (little / folder.name).symlink_to(folder)
+    for collection in (archive / "data/images").iterdir():
+        places = sorted(path for path in collection.iterdir() if path.is_dir())[:PLACES]
+        (little / "data/images" / collection.name).mkdir(parents=True)
+        for place in places:
+            (little / "data/images" / collection.name / place.name).symlink_to(place)
+    override(copy.root / "params.yaml", QUICK)
+    copy.env["STREETRECALL_ARCHIVE"] = str(little)
+    said, seconds = repro(copy, "sh", "scripts/repro.sh")
+    print(f"the whole pipeline on {PLACES} places of each folder: {seconds:.0f} s")
+    assert "train" in running(said)
+    assert_measured(copy)
+    assert not list((copy.root / "data/crops/shared").rglob("*.tar"))
+    assert list((copy.root / "data/crops/local").rglob("*.tar"))
+    shared = tmp_path / "remote"
+    copy.dvc("remote", "add", "--local", "here", str(shared))
+    copy.dvc("push", "-r", "here")
+    largest = max((path.stat().st_size for path in (copy.root / "data/crops/local").rglob("*.tar")), default=0)
+    assert largest not in {path.stat().st_size for path in shared.rglob("*") if path.is_file()}
