@@ -39,12 +39,13 @@ from streetrecall.errors import UserError
 from streetrecall.params import Params
 from streetrecall.providers import reaper
 from streetrecall.providers.base import Capture, View
-from streetrecall.providers.http import LOOPBACK, REFUSAL, Client, retry_after
+from streetrecall.providers.http import REFUSAL, Client, retry_after
 
 log = logging.getLogger(__name__)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 STARTS = 3  # a browser that does not start so many times in a row ends the run
+LONGEST_FOLDER = 24  # characters, of the folder for temporary files
 GRACE_S = 5.0  # beyond the page's own limit, before a browser counts as hung
 
 # Nothing but the viewer page is to be fetched, and a page that nobody looks at is to run at full speed.
@@ -75,7 +76,7 @@ FLAGS = (
     "--metrics-recording-only",
     "--disable-frame-rate-limit",
     "--disable-features=AutofillServerCommunication,CertificateTransparencyComponentUpdater,MediaRouter,"
-    "OptimizationHints,OptimizationGuideModelDownloading,Translate",
+    "NetworkTimeServiceQuerying,OptimizationHints,OptimizationGuideModelDownloading,Translate",
 )
 
 # Shows a view unless the page is at it already (a page is loaded with its first view), and waits for its word.
@@ -123,21 +124,29 @@ def find_browser() -> str | None:
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
-def arguments(profile: str, viewer: str, proxy: str | None) -> list[str]:
-    """Chromium's command line for a viewer page at the URL ``viewer``, through ``proxy`` if there is one."""
+def arguments(profile: str, viewer: str, proxy: str | None, isolated: bool) -> list[str]:
+    """Chromium's command line for a viewer page at the URL ``viewer``, through ``proxy`` if there is one.
+
+    ``isolated``: the page is on loopback and needs no other host, so none is asked or even looked up, whatever
+    Chromium and its packagers would like to know.
+    """
     flags = [*FLAGS, f"--user-data-dir={profile}"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         flags.append("--no-sandbox")  # as root Chromium starts in no other way
-    host = urlsplit(viewer).hostname
+    reached = [urlsplit(viewer).hostname]
     if proxy is not None:
         parts = urlsplit(proxy)
         if parts.username:
             raise UserError(
                 "STREETRECALL_PROXIES: Chromium takes no proxy with a password; use one that knows this machine"
             )
-        flags += [f"--proxy-server={proxy}", "--proxy-bypass-list=<-loopback>"]
-    elif host in LOOPBACK:
-        flags += ["--no-proxy-server", f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {host}"]
+        reached.append(parts.hostname)
+        # The later rule wins: loopback goes through the proxy; all else is asked directly, and so not found.
+        flags += [f"--proxy-server={proxy}", f"--proxy-bypass-list={'*;' if isolated else ''}<-loopback>"]
+    elif isolated:
+        flags.append("--no-proxy-server")
+    if isolated:
+        flags.append("--host-resolver-rules=MAP * ~NOTFOUND, " + ", ".join(f"EXCLUDE {host}" for host in reached))
     return flags
 
 
@@ -148,7 +157,7 @@ class Browser:
         TroubleWithBrowserError: it does not start.
     """
 
-    def __init__(self, params: Params, folder: Path, viewer: str, proxy: str | None) -> None:
+    def __init__(self, params: Params, folder: Path, viewer: str, proxy: str | None, isolated: bool) -> None:
         self._params, self._folder, self._viewer, self.proxy = params, folder, viewer, proxy
         self._at_page = False
         self.captures = 0
@@ -161,14 +170,15 @@ class Browser:
         path = find_browser()
         if path is not None:
             options.binary_location = path
-        for flag in arguments(str(folder / "profile"), viewer, proxy):
+        for flag in arguments(str(folder / "profile"), viewer, proxy, isolated):
             options.add_argument(flag)
-        # Its own home, so that not even crash reports reach the user's; the log's path marks the driver's process.
+        # Its own home, so that nothing of it stays behind, not even crash reports. The log's path marks the driver.
         environment = {
             **os.environ,
             "HOME": str(folder),
             "XDG_CONFIG_HOME": str(folder),
             "XDG_CACHE_HOME": str(folder),
+            "TMPDIR": str(folder),
             "SE_AVOID_STATS": "true",
         }
         driver = shutil.which("chromedriver")
@@ -269,17 +279,22 @@ class _Worker:
 
 
 class Browsers:
-    """Takes pictures by ``network.browsers`` browsers; they stay open between calls of `capture`."""
+    """Takes pictures by ``network.browsers`` browsers; they stay open between calls of `capture`.
 
-    def __init__(self, params: Params, viewer: str, client: Client) -> None:
+    ``isolated``: see `arguments`.
+    """
+
+    def __init__(self, params: Params, viewer: str, client: Client, isolated: bool) -> None:
         if find_browser() is None and shutil.which("chromedriver") is not None:
             raise UserError(
                 "there is a chromedriver but no Chromium or Chrome on PATH: install it (Debian: apt-get install "
                 "chromium chromium-driver), or name it in STREETRECALL_CHROMIUM"
             )
-        self._params, self._viewer, self._client = params, viewer, client
+        self._params, self._viewer, self._client, self._isolated = params, viewer, client, isolated
         self._host = urlsplit(viewer).netloc
-        self._folder = Path(tempfile.mkdtemp(prefix="streetrecall-browser-"))
+        # Chromium puts a socket below its temporary folder, and a socket's path may have 103 characters at most.
+        short = None if len(tempfile.gettempdir()) <= LONGEST_FOLDER else "/tmp"
+        self._folder = Path(tempfile.mkdtemp(prefix="streetrecall-browser-", dir=short))
         self._reaper = subprocess.Popen(
             [sys.executable, "-I", reaper.__file__, str(self._folder)], stdin=subprocess.PIPE, start_new_session=True
         )
@@ -430,7 +445,7 @@ class Browsers:
                 self._started += 1
                 folder = self._folder / str(self._started)
             try:
-                return Browser(self._params, folder, self._viewer, self._client.proxies.current)
+                return Browser(self._params, folder, self._viewer, self._client.proxies.current, self._isolated)
             except TroubleWithBrowserError as trouble:
                 problem = str(trouble)
         raise UserError(
