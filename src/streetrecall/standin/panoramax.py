@@ -254,9 +254,9 @@ def _parse(values: dict[str, Any]) -> tuple[dict[str, Any], int]:
     try:
         limit = int(values.get("limit", 10))
     except (TypeError, ValueError) as error:
-        raise _BadRequestError("limit parameter should be a valid, positive integer (between 1 and 10000)") from error
+        raise _BadRequestError("Parameter limit must be either empty or a number between 1 and 10000") from error
     if not 1 <= limit <= MAX_LIMIT:
-        raise _BadRequestError("limit parameter should be a valid, positive integer (between 1 and 10000)")
+        raise _BadRequestError("Parameter limit must be either empty or a number between 1 and 10000")
     if values.get("bbox") and values.get("intersects"):
         raise _BadRequestError("Parameters bbox and intersects can't be given together")
     if values.get("bbox"):
@@ -408,7 +408,7 @@ def router(city: City) -> APIRouter:
         if name not in catalogue.collections:
             return failure(_BadRequestError("Collection doesn't exist", status=404))
         if not 1 <= limit <= MAX_LIMIT:
-            return failure(_BadRequestError("limit parameter should be an integer between 1 and 10000"))
+            return failure(_BadRequestError("Parameter limit must be either empty or a number between 1 and 10000"))
         b, rows = base(request), catalogue.collections[name]
         url = f"{b}/collections/{name}/items"
         shown = rows[startAfterRank : startAfterRank + limit]
