@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from streetrecall.shards import ShardReader
 
 CHUNK = 512  # pictures a file
 BATCH = 32
+KEPT = 3  # sets of maps
 
 
 def decode(data: Any, size: int) -> Any:
@@ -60,17 +62,19 @@ def weights_digest(model: keras.Model) -> str:
     """SHA-256 of a model's weights, in order."""
     digest = hashlib.sha256()
     for weight in model.weights:
-        digest.update(f"{weight.path}{weight.shape}".encode())
+        digest.update(str(tuple(weight.shape)).encode())
         digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
     return digest.hexdigest()
 
 
-def key_of(frozen: keras.Model, size: int, images: pd.DataFrame, threads: int) -> str:
+def key_of(
+    frozen: keras.Model, backbone: str, maps: list[str], size: int, images: pd.DataFrame, threads: int
+) -> str:
     """What the maps depend on, as one hash."""
     facts = {
         "weights": weights_digest(frozen),
-        "graph": [layer.get_config().get("name") for layer in frozen.layers],
-        "outputs": [f"{tensor.name}{tuple(tensor.shape)}" for tensor in frozen.outputs],
+        "backbone": backbone,
+        "maps": maps,
         "size": size,
         "batch": BATCH,
         "threads": threads,
@@ -83,19 +87,30 @@ def key_of(frozen: keras.Model, size: int, images: pd.DataFrame, threads: int) -
 
 
 def compute(
-    frozen: keras.Model, crops: Path, images: pd.DataFrame, size: int, threads: int, folder: Path
+    frozen: keras.Model,
+    backbone: str,
+    maps: list[str],
+    crops: Path,
+    images: pd.DataFrame,
+    size: int,
+    threads: int,
+    folder: Path,
 ) -> list[NDArray[np.float16]]:
     """Outputs of ``frozen`` for each picture, as float16 arrays (rows, height, width, channels), one per output.
 
-    Kept below ``folder`` in files of 512 pictures, so that a killed run goes on where it was; the folders of other
-    models or pictures are removed, the newest one is all that is kept.
+    Args:
+        frozen: from pixels to maps.
+        backbone: its name.
+        maps: the names of its outputs.
+
+    Kept below ``folder`` in files of 512 pictures, so that a killed run goes on where it was. Of other models or
+    pictures the sets used last are kept, so that a few experiments side by side do not undo each other's work.
     """
-    key = key_of(frozen, size, images, threads)
-    home = folder / key
+    home = folder / key_of(frozen, backbone, maps, size, images, threads)
     home.mkdir(parents=True, exist_ok=True)
-    for other in folder.iterdir():
-        if other.is_dir() and other != home:
-            shutil.rmtree(other, ignore_errors=True)
+    os.utime(home)
+    for old in sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime)[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
     outputs = [
         np.empty((len(images), *(int(n) for n in tensor.shape[1:])), np.float16) for tensor in frozen.outputs
     ]
@@ -108,8 +123,8 @@ def compute(
             at = start
             for pixels, real in batches(list(read_pictures(crops, rows)), size, BATCH, threads):
                 count = int(real)
-                maps = run(pixels)
-                for output, value in zip(outputs, maps if isinstance(maps, (list, tuple)) else [maps], strict=True):
+                values = run(pixels)
+                for output, value in zip(outputs, values, strict=True):
                     output[at : at + count] = value.numpy()[:count]
                 at += count
                 bar.update(count)

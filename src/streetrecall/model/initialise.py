@@ -125,8 +125,7 @@ def _components(centred: Floats, count: int, rng: np.random.Generator) -> tuple[
     count = min(count, n - 1, d)
     basis = centred @ rng.standard_normal((d, min(count + 100, n, d))).astype(np.float32)
     basis, _ = np.linalg.qr(basis)
-    for _ in range(2):
-        basis, _ = np.linalg.qr(centred @ (centred.T @ basis))
+    basis, _ = np.linalg.qr(centred @ (centred.T @ basis))
     small = basis.T @ centred
     squares, turned = np.linalg.eigh((small @ small.T).astype(np.float64))
     squares, turned = squares[::-1][:count], turned[:, ::-1][:, :count]

@@ -26,10 +26,14 @@ class Network:
     projection: keras.Model
     whole: keras.Model
 
+    def cuts(self, cut: str) -> list[str]:
+        """Names of the layers whose output `frozen` gives."""
+        return self.maps if cut == HEAD else [cut]
+
     def frozen(self, cut: str) -> keras.Model:
         """From pixels to the layer ``cut``; to all maps if that is ``head``."""
         image = keras.Input(self.backbone.network.input.shape[1:], name="pixels")
-        tensors = [self.backbone.tensor(name) for name in (self.maps if cut == HEAD else [cut])]
+        tensors = [self.backbone.tensor(name) for name in self.cuts(cut)]
         part = keras.Model(self.backbone.network.input, tensors)
         return keras.Model(image, _listed(part(self.backbone.pixels(image))))
 

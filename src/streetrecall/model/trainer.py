@@ -82,6 +82,7 @@ class Trainer:
         self.loss = losses.build(params.loss)
         self.progress = Progress()
         self.best: list[NDArray[Any]] = []
+        self.held: tuple[str, list[NDArray[np.float16]]] | None = None
         self.waited = self.worked = 0.0
         self.state_path = store / "training" / self.key() / "state.npz"
 
@@ -134,10 +135,21 @@ class Trainer:
             initialise.start_projection(self.network, head, vectors, self.label[self.training], self.params.seed)
 
     def _maps(self, cut: str) -> list[NDArray[np.float16]]:
-        name = hashlib.sha256(cut.encode()).hexdigest()[:8]
-        frozen = self.network.frozen(cut)
-        size, threads = self.params.image_size, self.params.threads
-        return features.compute(frozen, self.crops, self.images, size, threads, self.store / "maps" / name)
+        """Maps of all pictures at ``cut``, computed, read from the cache or still at hand."""
+        if self.held is None or self.held[0] != cut:
+            self.held = None  # before the next are made: one set at a time fits into memory
+            maps = features.compute(
+                self.network.frozen(cut),
+                self.params.backbone,
+                self.network.cuts(cut),
+                self.crops,
+                self.images,
+                self.params.image_size,
+                self.params.threads,
+                self.store / "maps",
+            )
+            self.held = (cut, maps)
+        return self.held[1]
 
     def _run_rows(self, model: keras.Model, maps: list[NDArray[np.float16]], rows: Ints) -> Floats:
         """Outputs of ``model`` for the cached maps of ``rows``."""

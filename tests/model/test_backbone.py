@@ -1,0 +1,94 @@
+"""The backbone carries the published weights unchanged: against PyTorch where it is installed, and always by a sum."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+
+from streetrecall.errors import UserError  # noqa: E402
+from streetrecall.model import backbone, torch_pickle  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def lite() -> backbone.Backbone:
+    return backbone.build("efficientnet_lite0", "imagenet", 224)
+
+
+@pytest.mark.slow
+def test_pooled_features_equal_those_of_pytorch(lite: backbone.Backbone) -> None:
+    torch = pytest.importorskip("torch", reason="the port is proven against PyTorch, which is not installed")
+    state = {
+        k: torch.from_numpy(v.copy()) for k, v in torch_pickle.load(backbone.lite_weights_path(lite.name)).items()
+    }
+
+    def convolve(x, name, stride=1, groups=1):  # type: ignore[no-untyped-def]
+        weight = state[f"{name}.weight"]
+        kernel = weight.shape[-1]
+        need = max((-(-x.shape[-1] // stride) - 1) * stride + kernel - x.shape[-1], 0)  # TensorFlow's "same"
+        x = torch.nn.functional.pad(x, [need // 2, need - need // 2] * 2)
+        return torch.nn.functional.conv2d(x, weight, None, stride, 0, 1, groups)
+
+    def norm(x, name):  # type: ignore[no-untyped-def]
+        parts = [state[f"{name}.{p}"] for p in ("running_mean", "running_var", "weight", "bias")]
+        return torch.nn.functional.batch_norm(x, *parts, training=False, eps=1e-3)
+
+    def relu6(x):  # type: ignore[no-untyped-def]
+        return x.clamp(0, 6)
+
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3)).astype(np.float32)
+    x = torch.from_numpy(((pixels - 127) / 128).transpose(0, 3, 1, 2).copy())
+    x = relu6(norm(convolve(x, "_conv_stem", 2), "_bn0"))
+    strides = [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1]
+    for number, stride in enumerate(strides):
+        name, before = f"_blocks.{number}", x
+        if f"{name}._expand_conv.weight" in state:
+            x = relu6(norm(convolve(x, f"{name}._expand_conv"), f"{name}._bn0"))
+        x = relu6(norm(convolve(x, f"{name}._depthwise_conv", stride, x.shape[1]), f"{name}._bn1"))
+        x = norm(convolve(x, f"{name}._project_conv"), f"{name}._bn2")
+        if x.shape == before.shape:
+            x = x + before
+    expected = relu6(norm(convolve(x, "_conv_head"), "_bn1")).mean((2, 3)).numpy()
+    got = lite.network(lite.pixels(pixels), training=False).numpy().mean((1, 2))
+    assert np.abs(got - expected).max() < 1e-4
+
+
+def test_the_network_recognises_a_cat(lite: backbone.Backbone) -> None:
+    """With the classifier of the same file on top, scikit-image's photo of a cat is an ImageNet cat."""
+    data = pytest.importorskip("skimage.data")
+    from skimage.transform import resize
+
+    picture = resize(data.chelsea()[:, 75:375], (224, 224), anti_aliasing=True)[None].astype(np.float32) * 255
+    state = torch_pickle.load(backbone.lite_weights_path(lite.name))
+    pooled = lite.network(lite.pixels(picture), training=False).numpy().mean((1, 2))
+    scores = pooled @ state["_fc.weight"].T + state["_fc.bias"]
+    assert scores.argmax() in (281, 282, 285)  # tabby, tiger cat, Egyptian cat
+
+
+def test_mistakes_are_explained(lite: backbone.Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="efficientnet_lite0"):
+        backbone.build("efficientnet", "none", 224)
+    with pytest.raises(UserError, match="multiple of 32"):
+        backbone.build("efficientnet_lite0", "none", 225)
+    with pytest.raises(UserError, match="block5c_add"):
+        lite.tensor("block5c")
+    monkeypatch.setitem(backbone.LITE_PACKAGES, "efficientnet_lite0", "no_such_package_of_weights")
+    with pytest.raises(UserError, match="pip install no-such-package-of-weights"):
+        backbone.build("efficientnet_lite0", "imagenet", 224)
+    with pytest.raises(UserError, match="damaged|not the weights|no such file"):
+        backbone.load_lite_weights(lite.network, backbone.Path("nowhere.pth"))
+
+
+def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr(backbone.keras.applications, "ResNet50", offline)
+    with pytest.raises(UserError, match=r"train.weights to none.*efficientnet_lite0"):
+        backbone.build("resnet50", "imagenet", 64)
+
+
+def test_a_backbone_of_keras_hands_out_maps() -> None:
+    built = backbone.build("mobilenet_v3_large", "none", 64)
+    assert built.tensor(backbone.LAST).shape[1:3] == (2, 2)

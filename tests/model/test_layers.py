@@ -1,0 +1,67 @@
+"""Each layer computes its formula and survives being written and read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+
+from streetrecall.model.layers import VLAD, GeM, Standardise  # noqa: E402
+
+MAPS = np.random.default_rng(0).standard_normal((3, 4, 5, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "layer", [GeM(2.5), VLAD(7), Standardise([1.0, 2.0, 3.0], 4.0, True)], ids=lambda each: type(each).__name__
+)
+def test_layers_serialise(layer: keras.Layer, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    maps = np.abs(MAPS[..., :3]) if isinstance(layer, Standardise) else MAPS
+    model = keras.Sequential([keras.Input(maps.shape[1:]), layer])
+    for weight in model.weights:
+        weight.assign(np.abs(np.random.default_rng(1).standard_normal(weight.shape)) + 1)
+    model.save(tmp_path / "layer.keras")
+    again = keras.saving.load_model(tmp_path / "layer.keras")
+    assert np.array_equal(model(maps), again(maps))
+    assert model.output_shape[1:] == tuple(model(maps).shape[1:])
+    assert again.layers[0].get_config() == layer.get_config()
+
+
+def test_gem_is_the_average_at_one_and_nears_the_maximum() -> None:
+    positive = np.abs(MAPS)
+    assert np.allclose(GeM(1.0)(positive), positive.mean((1, 2)), rtol=1e-5)
+    assert np.allclose(GeM(60.0)(positive), positive.max((1, 2)), rtol=0.08)
+    with pytest.raises(ValueError, match="at least 1"):
+        GeM(0.5)
+
+
+def test_gem_learns_its_exponent() -> None:
+    import tensorflow as tf
+
+    layer = GeM(3.0)
+    with tf.GradientTape() as tape:
+        value = tf.reduce_sum(layer(np.abs(MAPS)))
+    assert float(tape.gradient(value, layer.p)) > 0
+
+
+def test_vlad_equals_its_definition() -> None:
+    rng = np.random.default_rng(2)
+    centres = rng.standard_normal((5, 6)).astype(np.float32)
+    layer = VLAD(5)
+    layer.build(MAPS.shape)
+    layer.start(centres, 1e4)  # so sharp that each position has one centre
+    expected = []
+    for tokens in MAPS.reshape(3, 20, 6):
+        sums = np.zeros((5, 6))
+        for token in tokens:
+            nearest = ((token - centres) ** 2).sum(1).argmin()
+            sums[nearest] += token - centres[nearest]
+        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+        flat = (sums / np.where(lengths > 0, lengths, 1)).ravel()
+        expected.append(flat / np.linalg.norm(flat))
+    assert np.allclose(layer(MAPS), expected, atol=1e-4)
+
+
+def test_standardise_reverses_channels() -> None:
+    pixels = np.array([[[[10.0, 20.0, 30.0]]]], np.float32)
+    assert np.allclose(Standardise([1, 2, 3], 2.0, True)(pixels), [[[[14.5, 9.0, 3.5]]]])

@@ -1,0 +1,111 @@
+"""What a batch promises: groups of other places, other dates, hard neighbours, and the same batches for a seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streetrecall.errors import UserError
+from streetrecall.model.sampler import Sampler
+from streetrecall.params import Batch
+
+MONTHS = ["2009-07", "2011-07", "2014-05", "2017-07", "2019-06", "2022-06"]
+
+
+def collection(dates: list[list[int]], spacing: float = 200.0) -> pd.DataFrame:
+    """Place i has, in each of its slots j, ``dates[i][j]`` pictures."""
+    rows = [
+        {"place": 10 * i, "slot": j, "month": MONTHS[k % len(MONTHS)], "x": i * spacing, "y": 0.0}
+        for i, slots in enumerate(dates)
+        for j, count in enumerate(slots)
+        for k in range(count)
+    ]
+    return pd.DataFrame(rows)
+
+
+def settings_of(**change: float) -> Batch:
+    values = {"places": 4, "images": 3, "guard_m": 100.0, "gap_weight": 0.5, "hard_share": 0.0} | change
+    return Batch.model_validate(values)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 7), min_size=1, max_size=4), min_size=2, max_size=9),
+    st.integers(2, 6),
+    st.integers(2, 5),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.integers(0, 1000),
+)
+def test_a_batch_holds_groups_of_different_places_and_dates(
+    dates: list[list[int]], places: int, images: int, hard: float, seed: int
+) -> None:
+    table = collection(dates)
+    batch = settings_of(places=places, images=images, hard_share=hard)
+    usable = [i for i, slots in enumerate(dates) if any(count > 1 for count in slots)]
+    if len(usable) < 2:
+        with pytest.raises(UserError, match="two"):
+            Sampler(table, batch, seed)
+        return
+    sampler = Sampler(table, batch, seed)
+    rng = np.random.default_rng(seed)
+    descriptors = rng.standard_normal((len(table), 5)).astype(np.float32)
+    sampler.update(descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True))
+    drawn = sampler.epoch(1, 3)
+    assert drawn.shape == (3, min(places, len(usable)) * images)
+    assert np.array_equal(drawn, Sampler_with(sampler, table, batch, seed).epoch(1, 3))
+    for row in drawn:
+        groups = row.reshape(-1, images)
+        assert len({table["place"][g[0]] for g in groups}) == len(groups)
+        for g in groups:
+            assert table.iloc[g][["place", "slot"]].drop_duplicates().shape == (1, 2)
+            there = table[(table["place"] == table["place"][g[0]]) & (table["slot"] == table["slot"][g[0]])]
+            assert table["month"].iloc[g].nunique() == min(images, there["month"].nunique())
+            assert len(set(g)) == min(images, len(there))
+
+
+def Sampler_with(old: Sampler, table: pd.DataFrame, batch: Batch, seed: int) -> Sampler:  # noqa: N802
+    new = Sampler(table, batch, seed)
+    new.confusions = old.confusions
+    return new
+
+
+def test_epochs_differ_and_seeds_differ() -> None:
+    table = collection([[6, 6]] * 8)
+    sampler = Sampler(table, settings_of(), 1)
+    assert not np.array_equal(sampler.epoch(1, 4), sampler.epoch(2, 4))
+    assert not np.array_equal(sampler.epoch(1, 4), Sampler(table, settings_of(), 2).epoch(1, 4))
+
+
+def test_confusions_are_alike_and_never_within_the_guard() -> None:
+    table = collection([[3]] * 6, spacing=60.0)
+    sampler = Sampler(table, settings_of(guard_m=100.0), 1)
+    along = np.linspace(0, 1, 6).repeat(3)
+    descriptors = np.stack([np.cos(along), np.sin(along)], 1).astype(np.float32)
+    sampler.update(descriptors)
+    assert sampler.confusions[0].tolist()[:4] == [2, 3, 4, 5]
+    assert sampler.confusions[2].tolist()[:3] in ([0, 4, 5], [4, 0, 5])
+
+
+def test_hard_groups_are_those_confused_with_the_first() -> None:
+    table = collection([[4]] * 40)
+    sampler = Sampler(table, settings_of(places=2, hard_share=0.5), 1)
+    pairs = np.arange(40).reshape(-1, 2)
+    angle = np.repeat(np.arange(20), 8) * 0.07 + np.tile(np.repeat([0, 0.001], 4), 20)
+    sampler.update(np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32))
+    for row in sampler.epoch(1, 30):
+        groups = sampler.group[row.reshape(2, -1)[:, 0]]
+        assert sorted(groups.tolist()) in pairs.tolist()
+
+
+def test_longer_gaps_are_drawn_more_often() -> None:
+    table = collection([[6]] * 4)
+    gaps = {}
+    for weight in (0.0, 10.0):
+        sampler = Sampler(table, settings_of(images=2, gap_weight=weight), 1)
+        rows = sampler.epoch(1, 400).reshape(-1, 2)
+        years = table["month"].str[:4].astype(int).to_numpy()
+        gaps[weight] = np.abs(years[rows[:, 0]] - years[rows[:, 1]]).mean()
+    assert gaps[10.0] > gaps[0.0] + 0.5

@@ -1,0 +1,124 @@
+"""The index gives back what exact search would, before and after a trip to disk, with ScaNN or without."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from streetrecall import tables
+from streetrecall.errors import UserError
+from streetrecall.params import Index, Params
+from streetrecall.retrieval import index as indexes
+from streetrecall.retrieval import search
+
+GALLERY, QUERIES = 1500, 60
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[np.ndarray, pd.DataFrame]:
+    """Descriptors in clusters, as pictures of places are, and their rows."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((100, 32))
+    values = centres[rng.integers(0, 100, GALLERY + QUERIES)] + 0.4 * rng.standard_normal((GALLERY + QUERIES, 32))
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    rows = pd.DataFrame({"image_id": np.arange(len(values)), "place": 0, "slot": 0, "month": "2020-01"})
+    rows = rows.assign(split="test", subset="test_v1", lat=0.0, lon=0.0, x=0.0, y=0.0)
+    rows["role"] = np.where(np.arange(len(values)) % 26 == 0, "query", "gallery")
+    return values.astype(np.float16), rows
+
+
+def settings(params: Params, kind: str) -> Index:
+    return params.index.model_copy(update={"kind": kind, "leaves": 40, "leaves_to_search": 30})
+
+
+def store(folder: Path, values: np.ndarray, rows: pd.DataFrame, chosen: Index) -> indexes.Index:
+    gallery = np.flatnonzero(rows["role"] == "gallery")
+    built = indexes.build(values[gallery], gallery, chosen, threads=1)
+    folder.mkdir()
+    np.save(folder / indexes.DESCRIPTORS, values)
+    tables.write(tables.DESCRIPTORS, rows, folder / indexes.ROWS)
+    indexes.save(built, folder, chosen)
+    return built
+
+
+@pytest.mark.parametrize("kind", ["exact", "ah", "tree"])
+def test_it_finds_the_nearest_and_reloads_elsewhere_with_the_same_answers(
+    kind: str, params: Params, data: tuple[np.ndarray, pd.DataFrame], tmp_path: Path
+) -> None:
+    values, rows = data
+    chosen = settings(params, kind)
+    built = store(tmp_path / "first", values, rows, chosen)
+    queries = values[rows["role"] == "query"].astype(np.float32)
+    found, similar = built.search(queries, 10)
+    truth, _ = search.exact(queries, values[built.rows], 10)
+    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, truth, strict=True)])
+    assert recall >= 0.99
+    exact = np.einsum("qd,qkd->qk", queries, values[built.rows].astype(np.float32)[found])
+    assert np.allclose(similar, exact, atol=1e-3)
+    shutil.move(tmp_path / "first", tmp_path / "second")
+    again = indexes.load(tmp_path / "second")
+    assert again.kind == built.kind
+    assert np.array_equal(again.rows, built.rows)
+    for old, new in zip((found, similar), again.search(queries, 10), strict=True):
+        assert np.array_equal(old, new)
+
+
+@pytest.mark.parametrize("kind", ["exact", "ah"])
+def test_two_builds_write_the_same_bytes(
+    kind: str, params: Params, data: tuple[np.ndarray, pd.DataFrame], tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        store(tmp_path / name, *data, settings(params, kind))
+    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(tmp_path / "b") for p in (tmp_path / "b").rglob("*") if p.is_file())
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+
+
+def test_more_neighbours_than_pictures_are_padded_alike(params: Params) -> None:
+    values = np.eye(4, dtype=np.float16)
+    found, similar = indexes.build(values, np.arange(4), params.index, 1).search(values[:1], 10)
+    assert found.shape == similar.shape == (1, 4)
+
+
+def test_the_kind_follows_the_gallery(params: Params) -> None:
+    auto = params.index.model_copy(update={"kind": "auto"})
+    assert [indexes.choose(auto, n) for n in (100, 20_000, 20_001, 100_000, 100_001)] == [
+        "exact", "exact", "ah", "ah", "tree",
+    ]  # fmt: skip
+    assert indexes.choose(auto.model_copy(update={"kind": "tree"}), 10) == "exact"
+
+
+def test_without_scann_exact_search_takes_its_place(
+    params: Params,
+    data: tuple[np.ndarray, pd.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    values, rows = data
+    with_scann = store(tmp_path / "index", values, rows, settings(params, "ah"))
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with caplog.at_level(logging.INFO):
+        without = indexes.load(tmp_path / "index")
+    assert "exact search takes its place" in caplog.text
+    queries = values[rows["role"] == "query"]
+    assert (without.search(queries, 1)[0] == with_scann.search(queries, 1)[0]).mean() > 0.98
+
+
+def test_damage_is_named(params: Params, data: tuple[np.ndarray, pd.DataFrame], tmp_path: Path) -> None:
+    store(tmp_path / "index", *data, settings(params, "exact"))
+    (tmp_path / "index" / indexes.DESCRIPTORS).unlink()
+    with pytest.raises(UserError, match="descriptors.npy"):
+        indexes.load(tmp_path / "index")
+    (tmp_path / "index" / indexes.FACTS).write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        indexes.load(tmp_path / "index")
+    with pytest.raises(UserError, match="no such file"):
+        indexes.load(tmp_path / "none")
