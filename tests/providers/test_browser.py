@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,6 +163,16 @@ def test_a_killed_browser_costs_no_more_than_one_try(quick: Params, place: Path)
     assert kills == 2
     assert len(failed) <= kills
     assert all(c.temporary for c in failed)
+
+
+def test_an_interrupted_run_leaves_no_browser_and_starts_none(quick: Params) -> None:
+    with serving(TinyService(dates=3)) as service:
+        provider = tiny_provider(quick, service.base)
+        captures = provider.capture(list(provider.views(places("a", "b", "c"))))
+        next(captures)
+        provider.close()  # as `finally` does while the generator is still referred to
+        assert not any(thread.name.startswith("browser-") for thread in threading.enumerate())
+        captures.close()  # type: ignore[attr-defined]
 
 
 def test_browsers_are_replaced_after_so_many_pictures(quick: Params, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ from streetrecall.errors import UserError
 from streetrecall.params import Params
 from streetrecall.providers import reaper
 from streetrecall.providers.base import Capture, View
-from streetrecall.providers.http import REFUSAL, Client, retry_after
+from streetrecall.providers.http import REFUSAL, Client, Stopped, retry_after
 
 log = logging.getLogger(__name__)
 
@@ -301,10 +301,12 @@ class Browsers:
         self._workers = [_Worker() for _ in range(params.network.browsers)]
         self._started = 0
         self._count_lock = threading.Lock()
-        self.replaced = 0
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
 
     def close(self) -> None:
         """End all browsers; returns when none of their processes is left."""
+        self._end()
         if self._reaper.stdin is not None and not self._reaper.stdin.closed:
             self._reaper.stdin.close()
         self._reaper.wait()
@@ -331,12 +333,11 @@ class Browsers:
             together = list(group)
             count += len(together)
             todo.put(together)
-        stop = threading.Event()
-        threads = [
-            threading.Thread(target=self._work, args=(worker, todo, done, stop), name=f"browser-{i}", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._work, args=(worker, todo, done), name=f"browser-{i}", daemon=True)
             for i, worker in enumerate(self._workers)
         ]
-        for thread in threads:
+        for thread in self._threads:
             thread.start()
         try:
             looked = time.monotonic()
@@ -354,15 +355,19 @@ class Browsers:
                 count -= 1
                 yield result
         finally:
-            stop.set()
             if count:
-                self._client.stop()
-                for worker in self._workers:
-                    with worker.lock:
-                        if worker.browser is not None:
-                            worker.browser.kill()
-            for thread in threads:
+                self._end()
+            for thread in self._threads:
                 thread.join()
+
+    def _end(self) -> None:
+        """Stop the threads, whatever they are at; there is no going on after this."""
+        self._stop.set()
+        self._client.stop()
+        while any(thread.is_alive() for thread in self._threads):
+            reaper.kill(f"{self._folder}/")
+            for thread in self._threads:
+                thread.join(0.1)
 
     def _end_hung(self) -> None:
         for worker in self._workers:
@@ -381,16 +386,15 @@ class Browsers:
         worker: _Worker,
         todo: queue.SimpleQueue[list[View]],
         done: queue.SimpleQueue[Capture | BaseException],
-        stop: threading.Event,
     ) -> None:
         try:
-            while not stop.is_set():
+            while not self._stop.is_set():
                 try:
                     views = todo.get_nowait()
                 except queue.Empty:
                     return
                 for view in views:
-                    if stop.is_set():
+                    if self._stop.is_set():
                         return
                     self._client.pace(self._host)
                     done.put(self._judged(self._take(worker, view)))
@@ -411,7 +415,6 @@ class Browsers:
             capture = browser.take(view)
         except TroubleWithBrowserError as trouble:
             capture = Capture(view, "failed", f"browser: {trouble}", b"", temporary=True)
-            self.replaced += 1
             self._replace(worker)
         finally:
             with worker.lock:
@@ -441,6 +444,8 @@ class Browsers:
     def _start(self) -> Browser:
         problem = ""
         for _ in range(STARTS):
+            if self._stop.is_set():
+                raise Stopped("the run has ended")
             with self._count_lock:
                 self._started += 1
                 folder = self._folder / str(self._started)
