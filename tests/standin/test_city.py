@@ -179,3 +179,12 @@ def test_the_city_lies_where_its_polygon_does(city: City, city_params: Params) -
     lat, lon = city.latlon
     assert ring[:, 0].min() - 0.002 < lon.min() and lon.max() < ring[:, 0].max() + 0.002
     assert ring[:, 1].min() - 0.001 < lat.min() and lat.max() < ring[:, 1].max() + 0.001
+
+
+def test_nothing_stands_in_the_water(city: City) -> None:
+    water = shapely.unary_union(
+        [shapely.Polygon(inner).buffer(-0.5) for inner, kind in city.block_shapes if kind == WATER]
+    )
+    assert water.area > 1000
+    for things in (city.car_bays, city.people_bays, city.lamps, city.trees):
+        assert not shapely.contains_xy(water, things[:, 0], things[:, 1]).any()

@@ -279,6 +279,7 @@ class City:
 
         self.streets: list[Street] = []
         self.street_at: dict[tuple[str, int, int], int] = {}
+        self.swallowed: set[int] = set()  # stretches that lie within a park or water
         for axis, count_i, count_j in (("u", n, m - 1), ("v", n - 1, m)):
             for i in range(count_i):
                 for j in range(count_j):
@@ -288,6 +289,8 @@ class City:
                     open_ground = sum(k in (PARK, WATER) for k in sides)
                     driven = open_ground < 2 and rng.random() > self.params.undriven_share
                     index = len(self.streets)
+                    if open_ground == 2:
+                        self.swallowed.add(index)
                     self.street_at[axis, i, j] = index
                     self.streets.append(
                         Street(
@@ -433,6 +436,8 @@ class City:
                     big = rng.uniform(0.6, 1.25) * (1.25 if kind == PARK else 1.0)
                     trees.append((x, y, 3.2 * big, 9.5 * big, float(rng.integers(0, styles.TREE_KINDS)), rng.random()))
         for street in self.streets:
+            if street.index in self.swallowed:
+                continue
             length, width = street.length, street.width
             d = np.array([street.x1 - street.x0, street.y1 - street.y0]) / max(length, 1e-6)
             side = np.array([-d[1], d[0]])

@@ -370,7 +370,7 @@ def _branches(
     if length < 7:
         return
     for _ in range(3 if length > 18 else 2):
-        _branches(alpha, *end, angle + rng.normal(0, 0.5), length * rng.uniform(0.62, 0.82), width * 0.62, rng)
+        _branches(alpha, *end, angle + rng.normal(0, 0.5), length * rng.uniform(0.62, 0.82), width * 0.55, rng)
 
 
 def _draw_crowns() -> Bytes:
@@ -409,7 +409,9 @@ def _draw_crowns() -> Bytes:
         leafy.append(np.dstack([alpha, shade]))
         alpha = np.zeros((n, n), np.uint8)
         for _ in range(5):
-            _branches(alpha, n / 2 + rng.normal(0, 4), n - 1, rng.normal(0, 0.42), n * rng.uniform(0.2, 0.27), 5.0, rng)
+            _branches(
+                alpha, n / 2 + rng.normal(0, 4), n - 1, rng.normal(0, 0.36), n * rng.uniform(0.17, 0.23), 5.0, rng
+            )
         bare.append(np.dstack([alpha, np.full((n, n), 100, np.uint8)]))
     return np.concatenate([pyramid(p) for p in leafy + bare])
 
