@@ -19,9 +19,7 @@ def lite() -> backbone.Backbone:
 @pytest.mark.slow
 def test_pooled_features_equal_those_of_pytorch(lite: backbone.Backbone) -> None:
     torch = pytest.importorskip("torch", reason="the port is proven against PyTorch, which is not installed")
-    state = {
-        k: torch.from_numpy(v.copy()) for k, v in torch_pickle.load(backbone.lite_weights_path(lite.name)).items()
-    }
+    state = {k: torch.from_numpy(v.copy()) for k, v in torch_pickle.load(backbone.lite_weights_path(lite.name)).items()}
 
     def convolve(x, name, stride=1, groups=1):  # type: ignore[no-untyped-def]
         weight = state[f"{name}.weight"]
@@ -76,7 +74,7 @@ def test_mistakes_are_explained(lite: backbone.Backbone, monkeypatch: pytest.Mon
     monkeypatch.setitem(backbone.LITE_PACKAGES, "efficientnet_lite0", "no_such_package_of_weights")
     with pytest.raises(UserError, match="pip install no-such-package-of-weights"):
         backbone.build("efficientnet_lite0", "imagenet", 224)
-    with pytest.raises(UserError, match="damaged|not the weights|no such file"):
+    with pytest.raises(UserError, match="no such file"):
         backbone.load_lite_weights(lite.network, backbone.Path("nowhere.pth"))
 
 

@@ -123,7 +123,7 @@ def test_gradients_equal_finite_differences(name: str) -> None:
 
 def test_extreme_similarities_do_not_overflow() -> None:
     s = tf.constant([[1.0, -1.0, 1.0], [-1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
-    positive = tf.constant([[0, 1, 0], [1, 0, 0], [0, 0, 0]], tf.bool)
-    negative = tf.constant([[0, 0, 1], [0, 0, 1], [1, 1, 0]], tf.bool)
+    positive = tf.constant([[0, 1, 0], [1, 0, 0], [0, 0, 0]]) > 0
+    negative = tf.constant([[0, 0, 1], [0, 0, 1], [1, 1, 0]]) > 0
     value, _ = losses.multi_similarity(s, positive, negative, alpha=80.0, beta=500.0, base=0.5, epsilon=0.1)
     assert np.isfinite(float(value))

@@ -23,7 +23,7 @@ def collection(dates: list[list[int]], spacing: float = 200.0) -> pd.DataFrame:
         for j, count in enumerate(slots)
         for k in range(count)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["place", "slot", "month", "x", "y"]).astype({"month": "str"})
 
 
 def settings_of(**change: float) -> Batch:
@@ -31,7 +31,7 @@ def settings_of(**change: float) -> Batch:
     return Batch.model_validate(values)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 7), min_size=1, max_size=4), min_size=2, max_size=9),
     st.integers(2, 6),

@@ -115,7 +115,7 @@ def test_without_scann_exact_search_takes_its_place(
 def test_damage_is_named(params: Params, data: tuple[np.ndarray, pd.DataFrame], tmp_path: Path) -> None:
     store(tmp_path / "index", *data, settings(params, "exact"))
     (tmp_path / "index" / indexes.DESCRIPTORS).unlink()
-    with pytest.raises(UserError, match="descriptors.npy"):
+    with pytest.raises(UserError, match=r"descriptors\.npy"):
         indexes.load(tmp_path / "index")
     (tmp_path / "index" / indexes.FACTS).write_text("{")
     with pytest.raises(UserError, match="damaged"):

@@ -26,7 +26,7 @@ def test_it_equals_a_full_sort_ties_in_gallery_order(q: int, g: int, k: int, mas
     scores = queries @ gallery.astype(np.float32).T
     for i in range(q):
         allowed = np.flatnonzero(mask[i]) if mask is not None else np.arange(g)
-        expected = sorted(allowed, key=lambda j: (-scores[i, j], j))[:k]  # noqa: B023
+        expected = sorted(allowed, key=lambda j: (-scores[i, j], j))[:k]
         real = indices[i][indices[i] >= 0]
         assert real.tolist() == expected
         assert similarities[i, : len(real)].tolist() == scores[i, expected].tolist()

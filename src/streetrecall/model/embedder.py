@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +111,3 @@ def load(folder: str | Path, batch_size: int = 64, threads: int = 2) -> Embedder
     except (KeyError, ValueError, OSError, ValidationError) as error:
         raise UserError(f"{folder}: not an embedder of this project: {error}; run the stage train again") from error
     return Embedder(built, facts["backbone"], facts["image_size"], head, batch_size, threads)
-
-
-def batched(items: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
-    """Lists of at most ``size`` items.
-
-    >>> [len(part) for part in batched([b"a", b"b", b"c"], 2)]
-    [2, 1]
-    """
-    source = iter(items)
-    while part := list(islice(source, size)):
-        yield part

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def read_pictures(crops: Path, images: pd.DataFrame) -> Iterator[bytes]:
             yield reader.read(shard, int(offset), int(size))
 
 
-def batches(jpegs: Iterator[bytes] | Sequence[bytes], size: int, batch: int, threads: int) -> tf.data.Dataset:
+def batches(jpegs: Iterable[bytes], size: int, batch: int, threads: int) -> tf.data.Dataset:
     """Decoded pictures in batches of exactly ``batch`` (the last one filled up with black), and how many are real."""
     data = tf.data.Dataset.from_generator(
         lambda: iter(jpegs), output_signature=tf.TensorSpec(shape=(), dtype=tf.string)
@@ -67,9 +67,7 @@ def weights_digest(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def key_of(
-    frozen: keras.Model, backbone: str, maps: list[str], size: int, images: pd.DataFrame, threads: int
-) -> str:
+def key_of(frozen: keras.Model, backbone: str, maps: list[str], size: int, images: pd.DataFrame, threads: int) -> str:
     """What the maps depend on, as one hash."""
     facts = {
         "weights": weights_digest(frozen),
@@ -111,9 +109,7 @@ def compute(
     os.utime(home)
     for old in sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
-    outputs = [
-        np.empty((len(images), *(int(n) for n in tensor.shape[1:])), np.float16) for tensor in frozen.outputs
-    ]
+    outputs = [np.empty((len(images), *(int(n) for n in tensor.shape[1:])), np.float16) for tensor in frozen.outputs]
     run = tf.function(lambda x: frozen(x, training=False))
     starts = range(0, len(images), CHUNK)
     missing = [s for s in starts if not _read_chunk(home, s, outputs)]

@@ -69,9 +69,7 @@ def _start_branch(
         vlad.start(kmeans(local, branch.clusters, rng), branch.sharpness)
 
 
-def start_projection(
-    network: Network, head: Head, vectors: Floats, label: NDArray[np.int64], seed: int
-) -> None:
+def start_projection(network: Network, head: Head, vectors: Floats, label: NDArray[np.int64], seed: int) -> None:
     """Set the projection from training vectors (n, long) and their labels (place and heading slot).
 
     ``pca``: whitened principal components. ``lda``: in the space of the first ``components`` principal components,

@@ -89,9 +89,7 @@ def triplet(similarity: Any, positive: Any, negative: Any, *, margin: float) -> 
 def build(params: Loss) -> Callable[[Any, Any, Any], Pairs]:
     """The loss that ``train.loss`` describes."""
     if params.name == "multi_similarity":
-        return partial(
-            multi_similarity, alpha=params.alpha, beta=params.beta, base=params.base, epsilon=params.epsilon
-        )
+        return partial(multi_similarity, alpha=params.alpha, beta=params.beta, base=params.base, epsilon=params.epsilon)
     return partial({"triplet": triplet, "contrastive": contrastive}[params.name], margin=params.margin)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported: its start-up notes say nothing of use
+os.environ.setdefault(
+    "TF_CPP_MIN_LOG_LEVEL", "2"
+)  # read when TensorFlow is imported: its start-up notes say nothing of use
 
 
 def configure(threads: int, seed: int, precision: str = "float32") -> None:

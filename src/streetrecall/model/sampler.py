@@ -89,7 +89,7 @@ class Sampler:
 
     def _batch(self, rng: np.random.Generator) -> Ints:
         wanted = min(self.batch.places, len(self.place_groups))
-        hard = int(wanted * self.batch.hard_share)
+        hard = min(int(wanted * self.batch.hard_share), wanted - 1)  # a first group, at least, is drawn evenly
         places = rng.permutation(self.group_place[np.unique(self.group_place, return_index=True)[1]])
         chosen: list[int] = []
         taken: set[int] = set()

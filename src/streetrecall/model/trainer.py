@@ -248,8 +248,8 @@ class Trainer:
             count += 1
             if not np.isfinite(sums[0]):
                 raise UserError(
-                    f"phase {self.progress.phase + 1}, epoch {self.progress.epoch}: the loss is no longer finite; lower "
-                    "the learning rate of this phase (train.phases) or train.loss.beta"
+                    f"phase {self.progress.phase + 1}, epoch {self.progress.epoch}: the loss is no longer finite; "
+                    "lower the learning rate of this phase (train.phases) or train.loss.beta"
                 )
             bar.update(1)
             self.waited += arrived - began
@@ -260,9 +260,7 @@ class Trainer:
     def _mean_loss(self, source: _Maps | _Pixels, rows: Ints) -> tuple[float, float]:
         model = source.model
         run = tf.function(lambda inputs: model(inputs, training=False))
-        values = [
-            self._judge(run(inputs), *self._facts(index)) for inputs, index in self._batches(source, rows)
-        ]
+        values = [self._judge(run(inputs), *self._facts(index)) for inputs, index in self._batches(source, rows)]
         return float(np.mean([float(v[0]) for v in values])), float(np.mean([float(v[1]) for v in values]))
 
     # after an epoch
@@ -287,8 +285,8 @@ class Trainer:
         )
         if spreading < self.params.min_spread or not np.isfinite(spreading):
             raise UserError(
-                f"phase {progress.phase + 1}, epoch {progress.epoch}: the descriptors have collapsed: their spread (1 - "
-                f"mean similarity) is {spreading:.4f}, below train.min_spread {self.params.min_spread}. Lower the "
+                f"phase {progress.phase + 1}, epoch {progress.epoch}: the descriptors have collapsed: their spread "
+                f"(1 - mean similarity) is {spreading:.4f}, below train.min_spread {self.params.min_spread}. Lower the "
                 "phase's learning rate (train.phases), or start train.head.projection from lda or pca"
             )
         if recall["mean"] > progress.score:

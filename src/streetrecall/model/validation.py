@@ -55,7 +55,7 @@ class Validation:
             )
 
     def recall(self, descriptors: NDArray[np.float32]) -> dict[str, float]:
-        """Recall at 1 of each gallery in which some query has a right answer, over the queries that have one; ``mean``."""
+        """Recall at 1 of each gallery that holds right answers, over the queries that have one there, and ``mean``."""
         queries, gallery = descriptors[self.queries], descriptors[self.gallery]
         result = {}
         for name, allowed in self.allowed.items():

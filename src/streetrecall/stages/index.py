@@ -95,7 +95,8 @@ def _describe(settings: Settings, threads: int, crops: Path, model: Path, used) 
         except UserError as error:
             first = used.iloc[done]
             raise UserError(
-                f"{crops / first['shard']}: {error}; that begins with image_id {first['image_id']}; run the stage crop again"
+                f"{crops / first['shard']}: {error}; they begin with image_id {first['image_id']}; "
+                "run the stage crop again"
             ) from error
     print(f"{len(used)} pictures described, {len(used) / max(time.perf_counter() - began, 1e-9):.0f} a second")
     if not np.isfinite(descriptors).all():
