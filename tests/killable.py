@@ -26,7 +26,7 @@ def tiny_provider(params: Params, base: str) -> GoogleProvider:
     """Provider `google` pointed at a `tinyservice.TinyService`."""
     return GoogleProvider(
         params, endpoint=base, viewer=f"{base}/viewer", key=Secret("AIzaTiny"), name="tiny", namespace="tiny",
-        shareable=True, terms_accepted=True, client=Client(params.network, environment=False),
+        shareable=True, terms_accepted=True, client=Client(params.network, environment=False), isolated=True,
     )  # fmt: skip
 
 

@@ -6,11 +6,13 @@ import colorsys
 import hashlib
 import io
 import json
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
@@ -24,9 +26,10 @@ let wanted = 0;
 const state = {pano: null, heading: null, ready: false, frame: 0, error: null};
 window.viewer = {state, async show({pano, heading}) {
   const mine = ++wanted;
+  if (pano.startsWith("hang")) for (;;);
   Object.assign(state, {pano, heading, ready: false, error: null, status: 0, retryAfter: null});
   try {
-    const answer = await fetch(`/tile?pano=${encodeURIComponent(pano)}&heading=${heading}`);
+    const answer = await fetch(`/tile?pano=${encodeURIComponent(pano)}&heading=${heading}`, {cache: "no-store"});
     state.status = answer.status;
     state.retryAfter = answer.headers.get("retry-after");
     if (!answer.ok) throw new Error(`http ${answer.status}`);
@@ -116,6 +119,10 @@ def serving(service: TinyService) -> Iterator[TinyService]:
 
         def log_message(self, *_: object) -> None: ...
 
+        def do_CONNECT(self) -> None:
+            service.queries.append(f"CONNECT {self.path}")
+            self.send_error(502)
+
         def do_GET(self) -> None:
             url = urlsplit(self.path)
             path = url.path
@@ -162,6 +169,16 @@ def serving(service: TinyService) -> Iterator[TinyService]:
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        open: ClassVar[set[socket.socket]] = set()
+
+        def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+            self.open.add(request)
+            super().process_request(request, client_address)
+
+        def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
+            self.open.discard(request)
+            super().shutdown_request(request)
+
         request_queue_size = 64
 
         def handle_error(self, request: object, client_address: object) -> None: ...
@@ -176,4 +193,7 @@ def serving(service: TinyService) -> Iterator[TinyService]:
         service.release.set()
         server.shutdown()
         server.server_close()
+        for connection in list(Server.open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         thread.join()

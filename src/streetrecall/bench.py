@@ -113,7 +113,7 @@ def _plain_loop(params: Params, base: str, views: Sequence[View]) -> float:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = webdriver.ChromeOptions()
         options.binary_location = find_browser() or ""
-        for flag in arguments(profile, base, None):
+        for flag in arguments(profile, base, None, isolated=True):
             options.add_argument(flag)
         driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
         try:

@@ -313,6 +313,13 @@ class Ledger:
                 ((namespace, *key) for key in keys),
             )
 
+    def forget_failed(self, namespace: str) -> int:
+        """Drop the rows of what failed or was gone, so that it is asked for again; returns how many."""
+        with self._transaction() as db:
+            return db.execute(
+                "DELETE FROM captures WHERE namespace = ? AND status IN ('failed', 'gone')", (namespace,)
+            ).rowcount
+
     def object_path(self, sha256: str) -> Path:
         return self.folder / "objects" / sha256[:2] / sha256
 

@@ -14,11 +14,21 @@ REASON_WIDTH = 60
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="let the next run (dvc repro --force scrape) try again what failed for good, or was gone",
+    )
 
 
 def main(args: argparse.Namespace) -> None:
     with Ledger() as ledger:
         runs = ledger.last_runs()
+        if args.retry_failed:
+            for run in runs:
+                with ledger.hold(run.namespace, "scrape"):
+                    dropped = ledger.forget_failed(run.namespace)
+                print(f"{run.namespace}: {dropped} pictures are to be tried again; run dvc repro --force scrape")
         reports = [report(ledger, run, time.time()) for run in runs]
         if args.json:
             print(json.dumps(reports, indent=2))

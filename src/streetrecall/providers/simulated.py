@@ -38,7 +38,7 @@ class SimulatedProvider(GoogleProvider):
         super().__init__(
             params, endpoint=service, viewer=f"{service}/viewer", key=Secret(KEY), name="simulated",
             namespace=f"simulated {fingerprint(params)}", shareable=True, licence="CC0-1.0", terms_accepted=True,
-            client=Client(params.network, proxies, environment=False),
+            client=Client(params.network, proxies, environment=False), isolated=True,
         )  # fmt: skip
 
     def close(self) -> None:

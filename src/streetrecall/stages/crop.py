@@ -9,10 +9,8 @@ import logging
 import multiprocessing
 import os
 import shutil
-import struct
 import sys
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -208,14 +206,12 @@ def render(data: bytes, crop: Crop) -> Picture:
 
     flaw = ""
     try:
-        cut = png_box(data, crop.box)
-        if cut is None:
-            with Image.open(io.BytesIO(data)) as frame:
-                frame.load()
-                if frame.size == (crop.size, crop.size) and frame.format == "JPEG" and frame.mode in ("RGB", "L"):
-                    return _picture(data, frame.convert("L"), flaw)
-                box, flaw = _cut(frame.width, frame.height, crop)
-                cut = frame.crop(box).convert("RGB")
+        with _decode_png(data) or Image.open(io.BytesIO(data)) as frame:
+            frame.load()
+            if frame.size == (crop.size, crop.size) and frame.format == "JPEG" and frame.mode in ("RGB", "L"):
+                return _picture(data, frame.convert("L"), flaw)
+            box, flaw = _cut(frame.width, frame.height, crop)
+            cut = frame.crop(box).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # SyntaxError: a broken PNG
         return Picture(data, str(imagehash.ImageHash(np.zeros((8, 8), bool))), 0.0, 0.0, 0, 0, UNDECODABLE)
     encoded = io.BytesIO()
@@ -232,56 +228,16 @@ def _picture(data: bytes, grey: Image.Image, flaw: str) -> Picture:
     return Picture(data, str(imagehash.phash(grey)), mean, std, grey.width, grey.height, flaw)
 
 
-def png_box(data: bytes, box: Sequence[int]) -> Image.Image | None:
-    """The box (left, top, right, bottom) of a PNG screenshot, faster than by decoding all of it; None where it can't.
+def _decode_png(data: bytes) -> Image.Image | None:
+    """A PNG's pixels by OpenCV, which takes two thirds of the time that Pillow does; None where it can't."""
+    import cv2
 
-    Inflating is most of the work: it stops at the box's last row, and isal does it several times as fast as zlib.
-    Screenshots of Chromium hold rows of the filters None and Sub only (RFC 2083, section 6), which are cheap to undo
-    and need no row above. For every other PNG this answers None and Pillow must do.
-    """
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR":
+    if not data.startswith(b"\x89PNG"):
         return None
-    left, top, right, bottom = box
-    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
-    channels = {2: 3, 6: 4}.get(colour)
-    if depth != 8 or channels is None or interlaced or width < right or height < bottom:
-        return None
-    need = bottom * (1 + width * channels)
-    try:
-        raw = _inflate(b"".join(_png_chunks(data, b"IDAT")), need)
-    except (zlib.error, struct.error):
-        return None
-    if len(raw) < need:
-        return None
-    rows = np.frombuffer(raw, np.uint8).reshape(bottom, -1)[top:]
-    filters = rows[:, 0]
-    if filters.max() > 1:
-        return None
-    filtered = rows[:, 1:].reshape(len(rows), width, channels)[:, :right, :3]
-    pixels = np.cumsum(filtered, axis=1, dtype=np.uint8)[:, left:]
-    if not filters.all():
-        pixels[filters == 0] = filtered[filters == 0, left:]
-    return Image.fromarray(pixels)
-
-
-def _inflate(data: bytes, size: int) -> bytes:
-    try:
-        from isal import isal_zlib
-    except ImportError:  # there is no wheel for every kind of machine
-        return zlib.decompressobj().decompress(data, size)
-    try:
-        return bytes(isal_zlib.decompressobj().decompress(data, size))
-    except isal_zlib.error as error:
-        raise zlib.error(str(error)) from error
-
-
-def _png_chunks(data: bytes, kind: bytes) -> Iterator[bytes]:
-    at = 8
-    while at < len(data):
-        (length,) = struct.unpack(">I", data[at : at + 4])
-        if data[at + 4 : at + 8] == kind:
-            yield data[at + 8 : at + 8 + length]
-        at += 12 + length
+    with Image.open(io.BytesIO(data)) as image:
+        image.verify()  # OpenCV would make up what is missing of a truncated file
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    return None if pixels is None else Image.fromarray(pixels)
 
 
 def _cut(width: int, height: int, crop: Crop) -> tuple[tuple[int, int, int, int], str]:

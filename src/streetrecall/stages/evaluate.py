@@ -479,10 +479,9 @@ def check_index(folder: Path, system: System, city: Outcome) -> dict[str, Any]:
         return {"queries": 0}
     group = groups(system.rows)
     spare = min(len(gallery), 2 * max(KS))
-    found, similarities = index.load(folder).search(system.descriptors[queries], spare)
-    found = np.asarray(found, dtype=np.int64)
+    found, nearness = index.load(folder).search(system.descriptors[queries], spare)
     there = found >= 0
-    similarities = np.where(there, np.asarray(similarities, dtype=np.float64), -np.inf)
+    similarities = np.where(there, nearness.astype(np.float64), -np.inf)
     own = there & (group[gallery[found]] == group[queries][:, None])
     approximate = Ranking(found, similarities).drop(own, max(KS))
     exact = city.ranking

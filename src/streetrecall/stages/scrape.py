@@ -72,9 +72,7 @@ def run(
             if not plan:
                 raise UserError(f"{locations}: the provider '{provider.name}' has no picture of any of its places")
             if retry_failed:
-                ledger.forget(
-                    namespace, [k for k, e in ledger.entries(namespace).items() if e.status in ("failed", "gone")]
-                )
+                ledger.forget_failed(namespace)
             fetch(params, provider, ledger, namespace, plan)
             lost = materialise(ledger, namespace, plan, places, provider, captures, metrics)
             if lost:

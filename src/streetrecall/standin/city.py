@@ -118,7 +118,6 @@ class Walls:
     setback: Floats
     kind: Ints
     building: Ints
-    offset: Floats
     length: Floats
 
 
@@ -128,18 +127,15 @@ class _Builder:
     buildings: list[dict[str, Any]] = field(default_factory=list)
 
     def wall(self, a: Floats, b: Floats, eaves: float, roof: float, setback: float, kind: int, building: int) -> None:
-        self.rows.append((a[0], a[1], b[0], b[1], eaves, roof, setback, kind, building, 0.0, math.dist(a, b)))
+        self.rows.append((a[0], a[1], b[0], b[1], eaves, roof, setback, kind, building, math.dist(a, b)))
 
     def walls(self) -> Walls:
-        table = np.array(self.rows, dtype=np.float64).reshape(-1, 11)
-        c = list(table.T)
-        return Walls(
-            *(np.ascontiguousarray(v) for v in c[:7]),
-            c[7].astype(np.int64),
-            c[8].astype(np.int64),
-            np.ascontiguousarray(c[9]),
-            np.ascontiguousarray(c[10]),
+        table = np.array(self.rows, dtype=np.float64).reshape(-1, 10)
+        x0, y0, x1, y1, eaves, roof, setback, kind, building, length = (
+            np.ascontiguousarray(column) for column in table.T
         )
+        whole = (kind.astype(np.int64), building.astype(np.int64))
+        return Walls(x0, y0, x1, y1, eaves, roof, setback, *whole, length)
 
 
 def polygon_path(params: Params, root: Path | None = None) -> Path:
@@ -273,9 +269,9 @@ class City:
         for kind, share in ((PARK, self.params.park_share), (WATER, self.params.water_share)):
             wanted = round(share * kinds.size)
             while (kinds == kind).sum() < wanted:
-                i, j = rng.integers(0, n - 2), rng.integers(0, m - 2)
+                row, column = rng.integers(0, n - 2), rng.integers(0, m - 2)
                 di, dj = [(2, 1), (1, 2), (2, 2)][int(rng.integers(0, 3))]
-                kinds[i : i + di, j : j + dj] = kind
+                kinds[row : row + di, column : column + dj] = kind
         self.kinds = kinds
 
         def kind_at(i: int, j: int) -> int:
@@ -283,23 +279,27 @@ class City:
 
         self.streets: list[Street] = []
         self.street_at: dict[tuple[str, int, int], int] = {}
+        self.swallowed: set[int] = set()  # stretches that lie within a park or water
         for axis, count_i, count_j in (("u", n, m - 1), ("v", n - 1, m)):
             for i in range(count_i):
                 for j in range(count_j):
                     a = nodes[i, j]
                     b = nodes[i, j + 1] if axis == "u" else nodes[i + 1, j]
-                    sides = (
-                        (kind_at(i - 1, j), kind_at(i, j)) if axis == "u" else (kind_at(i, j - 1), kind_at(i, j))
-                    )
+                    sides = (kind_at(i - 1, j), kind_at(i, j)) if axis == "u" else (kind_at(i, j - 1), kind_at(i, j))
                     open_ground = sum(k in (PARK, WATER) for k in sides)
                     driven = open_ground < 2 and rng.random() > self.params.undriven_share
                     index = len(self.streets)
+                    if open_ground == 2:
+                        self.swallowed.add(index)
                     self.street_at[axis, i, j] = index
                     self.streets.append(
                         Street(
                             index,
                             i if axis == "u" else 1000 + j,
-                            *map(float, (*a, *b)),
+                            float(a[0]),
+                            float(a[1]),
+                            float(b[0]),
+                            float(b[1]),
                             float(self.width_u[i] if axis == "u" else self.width_v[j]),
                             bool(driven),
                         )
@@ -401,9 +401,7 @@ class City:
         for k in range(4):
             builder.wall(corner[k], corner[(k + 1) % 4], 0, 0, 0, FACADE, building)
 
-    def _hedges(
-        self, builder: _Builder, inner: Floats, distances: list[float], rng: np.random.Generator
-    ) -> None:
+    def _hedges(self, builder: _Builder, inner: Floats, distances: list[float], rng: np.random.Generator) -> None:
         for k in range(4):
             if distances[k] < 1.5 or rng.random() < 0.35:
                 continue
@@ -436,8 +434,10 @@ class City:
                 spot = Point(x, y)
                 if area.buffer(-2.0).contains(spot) and (built is None or not built.buffer(3.0).contains(spot)):
                     big = rng.uniform(0.6, 1.25) * (1.25 if kind == PARK else 1.0)
-                    trees.append((x, y, 3.2 * big, 9.5 * big, rng.integers(0, styles.TREE_KINDS), rng.random()))
+                    trees.append((x, y, 3.2 * big, 9.5 * big, float(rng.integers(0, styles.TREE_KINDS)), rng.random()))
         for street in self.streets:
+            if street.index in self.swallowed:
+                continue
             length, width = street.length, street.width
             d = np.array([street.x1 - street.x0, street.y1 - street.y0]) / max(length, 1e-6)
             side = np.array([-d[1], d[0]])
@@ -453,7 +453,9 @@ class City:
                         p = origin + d * at + side * s * (width / 2 - walk + 0.9)
                         big = rng.uniform(0.55, 1.0)
                         if rng.random() > 0.15:
-                            trees.append((*p, 2.7 * big, 8.5 * big, rng.integers(0, styles.TREE_KINDS), rng.random()))
+                            trees.append(
+                                (*p, 2.7 * big, 8.5 * big, float(rng.integers(0, styles.TREE_KINDS)), rng.random())
+                            )
                         at += rng.uniform(8, 12)
                 if width >= 12 or s == 1:
                     at = width / 2 + 2
@@ -538,8 +540,10 @@ class City:
                     drive = np.random.default_rng(np.random.SeedSequence([self.seed, 7, spot, int(month)]))
                     era = styles.camera(int(month))
                     lane = (street.width / 2 - styles.pavement(street.width) - 2.4) * drive.choice([-0.7, 0.15, 0.7])
-                    x, y = centre + d * drive.normal(0, p.position_error_m) + side * (
-                        max(-4.0, min(4.0, lane)) + drive.normal(0, 0.35)
+                    x, y = (
+                        centre
+                        + d * drive.normal(0, p.position_error_m)
+                        + side * (max(-4.0, min(4.0, lane)) + drive.normal(0, 0.35))
                     )
                     mine.append((int(month), len(panos)))
                     ids.append(len(panos))

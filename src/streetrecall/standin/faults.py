@@ -113,7 +113,9 @@ class Faults:
     async def _misbehave(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
         if kind == "429":
             after = str(max(0, round(self.plan.retry_after_s))).encode()
-            await _answer(send, 429, b'{"message":"Too many requests","status_code":429}', extra=[(b"retry-after", after)])
+            await _answer(
+                send, 429, b'{"message":"Too many requests","status_code":429}', extra=[(b"retry-after", after)]
+            )
         elif kind == "500":
             await _answer(send, 500, b'{"message":"Internal server error","status_code":500}')
         elif kind == "quota":
@@ -137,7 +139,7 @@ class Faults:
 
         try:
             await asyncio.wait_for(gone(), self.plan.hang_s)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return
 
     async def _damage(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -175,7 +177,11 @@ def _content_type(start: MutableMapping[str, Any]) -> bytes:
 
 
 async def _answer(
-    send: Send, status: int, body: bytes, kind: bytes = b"application/json", extra: list[tuple[bytes, bytes]] | None = None
+    send: Send,
+    status: int,
+    body: bytes,
+    kind: bytes = b"application/json",
+    extra: list[tuple[bytes, bytes]] | None = None,
 ) -> None:
     headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *(extra or [])]
     await send({"type": "http.response.start", "status": status, "headers": headers})

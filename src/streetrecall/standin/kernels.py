@@ -10,11 +10,15 @@ equal bytes.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from streetrecall.standin import styles, textures
+
+Array = NDArray[Any]
 
 _OPTIONS = {"nogil": True, "cache": True, "fastmath": False, "error_model": "numpy"}
 
@@ -28,8 +32,8 @@ SHADE_HALF = 62  # lattice cells to each side of the camera
 LEAFY, BARE, TRUNK, PERSON, POLE, LAMP, SIGN = range(7)
 
 (E_SUNX, E_SUNY, E_SUNZ, E_DIRECT, E_AMBIENT, E_CLOUD, E_SNOW, E_WET, E_HAZE, E_LEAVES, E_WARM, E_EXPOSURE, E_SKYX,
- E_SKYY, E_LAMPS) = range(15)  # fmt: skip
-ENVIRONMENT = 15
+ E_SKYY) = range(14)  # fmt: skip
+ENVIRONMENT = 14
 
 _TILE_STRIDE = (textures.TILE * textures.TILE * 4 - 1) // 3 * textures.TILE_CHANNELS
 _MATERIAL_STRIDE = (textures.MATERIAL * textures.MATERIAL * 4 - 1) // 3
@@ -37,7 +41,11 @@ _CROWN_STRIDE = (textures.CROWN * textures.CROWN * 4 - 1) // 3 * 2
 
 
 @njit(**_OPTIONS)
-def _hash(a, b, c):
+def _hash(
+    a: int,
+    b: int,
+    c: int,
+) -> float:
     h = (a * 374761393 + b * 668265263 + c * 2147483647 + 974634777) & 0x7FFFFFFF
     h = ((h ^ (h >> 13)) * 1274126177) & 0x7FFFFFFF
     h = ((h ^ (h >> 15)) * 1103515245 + 12345) & 0x7FFFFFFF
@@ -45,7 +53,11 @@ def _hash(a, b, c):
 
 
 @njit(**_OPTIONS)
-def _noise(noise, x, y):
+def _noise(
+    noise: Array,
+    x: float,
+    y: float,
+) -> float:
     """Tileable value noise at a position in texels, bilinear."""
     wrap = textures.NOISE - 1  # a power of two less one
     fx, fy = math.floor(x), math.floor(y)
@@ -56,7 +68,10 @@ def _noise(noise, x, y):
 
 
 @njit(**_OPTIONS)
-def _level(texels, size):
+def _level(
+    texels: float,
+    size: int,
+) -> tuple[int, int]:
     """Mip level at which one pixel covers about one texel; and the offset of that level in texels, and its size."""
     level, offset, side = 0, 0, size
     while texels > 1.42 and side > 1:
@@ -68,10 +83,17 @@ def _level(texels, size):
 
 
 @njit(**_OPTIONS)
-def _material(mats, which, x, y, offset, side):
+def _material(
+    mats: Array,
+    which: int,
+    x: float,
+    y: float,
+    offset: int,
+    side: int,
+) -> float:
     """A material's brightness (1: unchanged) at x, y in units of its square, nearest texel of one mip level."""
-    i = int(math.floor((x - math.floor(x)) * side))
-    j = int(math.floor((y - math.floor(y)) * side))
+    i = math.floor((x - math.floor(x)) * side)
+    j = math.floor((y - math.floor(y)) * side)
     if i >= side:
         i = side - 1
     if j >= side:
@@ -80,12 +102,35 @@ def _material(mats, which, x, y, offset, side):
 
 
 @njit(**_OPTIONS)
-def _walk(ox, oy, dx, dy, reach, x0, y0, x1, y1, start, items, gx, gy, nx, ny, eaves, roof, cam, tan_up, ht, hi, hu):
+def _walk(
+    ox: float,
+    oy: float,
+    dx: float,
+    dy: float,
+    reach: float,
+    x0: Array,
+    y0: Array,
+    x1: Array,
+    y1: Array,
+    start: Array,
+    items: Array,
+    gx: float,
+    gy: float,
+    nx: int,
+    ny: int,
+    eaves: Array,
+    roof: Array,
+    cam: float,
+    tan_up: float,
+    ht: Array,
+    hi: Array,
+    hu: Array,
+) -> float:
     """Walls along a ray. With ``tan_up`` < 0: all visible hits into ht (distance), hi (wall), hu (0-1 along it);
     returns their number. Else (sun rays) returns the height below which the start point is in shadow."""
     count = 0
     shadow = -1e9
-    cx, cy = int(math.floor((ox - gx) / CELL)), int(math.floor((oy - gy) / CELL))
+    cx, cy = math.floor((ox - gx) / CELL), math.floor((oy - gy) / CELL)
     step_x, step_y = (1 if dx > 0 else -1), (1 if dy > 0 else -1)
     inv_x = 1.0 / dx if abs(dx) > 1e-12 else 1e18
     inv_y = 1.0 / dy if abs(dy) > 1e-12 else 1e18
@@ -151,7 +196,27 @@ def _walk(ox, oy, dx, dy, reach, x0, y0, x1, y1, start, items, gx, gy, nx, ny, e
 
 
 @njit(**_OPTIONS)
-def shade_lattice(out, ox, oy, sun_x, sun_y, tan_up, x0, y0, x1, y1, start, items, gx, gy, nx, ny, roof, trees, leaf):
+def shade_lattice(
+    out: Array,
+    ox: float,
+    oy: float,
+    sun_x: float,
+    sun_y: float,
+    tan_up: float,
+    x0: Array,
+    y0: Array,
+    x1: Array,
+    y1: Array,
+    start: Array,
+    items: Array,
+    gx: float,
+    gy: float,
+    nx: int,
+    ny: int,
+    roof: Array,
+    trees: Array,
+    leaf: float,
+) -> None:
     """Fill ``out`` (side, side), the share of direct sun on the ground around (ox, oy), 0-1."""
     side = out.shape[0]
     none_f, none_i = np.empty(0), np.empty(0, np.int64)
@@ -182,14 +247,27 @@ def shade_lattice(out, ox, oy, sun_x, sun_y, tan_up, x0, y0, x1, y1, start, item
 
 
 @njit(**_OPTIONS)
-def _row(slope, mode, f, cy, height):
+def _row(
+    slope: float,
+    mode: int,
+    f: float,
+    cy: float,
+    height: float,
+) -> float:
     if mode == 0:
         return cy - f * slope
     return height * 0.5 - math.atan(slope) * height / math.pi
 
 
 @njit(**_OPTIONS)
-def _sky(out, dx, dy, slope, env, noise):
+def _sky(
+    out: Array,
+    dx: float,
+    dy: float,
+    slope: float,
+    env: Array,
+    noise: Array,
+) -> None:
     up = slope / math.sqrt(1.0 + slope * slope)
     up = max(up, 0.0)
     cloud, direct = env[E_CLOUD], env[E_DIRECT]
@@ -222,8 +300,25 @@ def _sky(out, dx, dy, slope, env, noise):
 
 
 @njit(**_OPTIONS)
-def _facade(out, z, u, bay_u, bay, row, bf, bi, b, wkind, tiles, mats, noise, t_off, t_side, m_off, m_side, dx, dy, env,
-            coarse):
+def _facade(
+    out: Array,
+    z: float,
+    u: float,
+    bay_u: float,
+    bay: int,
+    bf: Array,
+    bi: Array,
+    b: int,
+    wkind: int,
+    tiles: Array,
+    mats: Array,
+    noise: Array,
+    t_off: int,
+    t_side: int,
+    m_off: int,
+    m_side: int,
+    coarse: float,
+) -> None:
     """Colour of a facade at height z (m) and u metres along it, before light; out[3] is its shade factor."""
     ground, floor_h, eaves = bf[b, styles.F_GROUND], bf[b, styles.F_FLOOR], bf[b, styles.F_EAVES]
     floors = bi[b, styles.I_FLOORS]
@@ -260,7 +355,7 @@ def _facade(out, z, u, bay_u, bay, row, bf, bi, b, wkind, tiles, mats, noise, t_
     trim = frame = glass = iron = 0.0
     if tile != textures.PLAIN and wkind == 0:
         x, y = bay_u * t_side - 0.5, fv * t_side - 0.5
-        i, j = int(math.floor(x)), int(math.floor(y))
+        i, j = math.floor(x), math.floor(y)
         ax, ay = x - i, y - j
         i0, i1 = max(i, 0), min(i + 1, t_side - 1)
         j0, j1 = max(j, 0), min(j + 1, t_side - 1)
@@ -356,7 +451,11 @@ def _facade(out, z, u, bay_u, bay, row, bf, bi, b, wkind, tiles, mats, noise, t_
 
 
 @njit(**_OPTIONS)
-def _car_top(lx, half_l, kind):
+def _car_top(
+    lx: float,
+    half_l: float,
+    kind: int,
+) -> tuple[float, int]:
     """Height of a car's roof line and whether there is glass, at lx metres ahead of its middle."""
     s = lx / half_l
     if kind == 1:  # van
@@ -385,7 +484,10 @@ def _car_top(lx, half_l, kind):
 
 
 @njit(**_OPTIONS)
-def _car_knot(kind, q):
+def _car_knot(
+    kind: int,
+    q: int,
+) -> float:
     """Where a car's roof line bends, in half lengths ahead of its middle; -2 where there is no more."""
     if kind == 1:
         return 0.86 if q == 0 else 0.55 if q == 1 else -2.0
@@ -396,10 +498,50 @@ def _car_knot(kind, q):
 
 @njit(**_OPTIONS)
 def cast(
-    img, dxs, dys, ccol, mode, f, cy, ox, oy, cam,
-    x0, y0, x1, y1, eaves, roof, setback, wkind, wbuilding, wlength, start, items, gx, gy, nx, ny,
-    bf, bi, tiles, mats, crowns, people, noise, dist, kind, street_of, rx, ry, streets, shade, sprites, cars, env,
-):  # fmt: skip
+    img: Array,
+    dxs: Array,
+    dys: Array,
+    ccol: Array,
+    mode: int,
+    f: float,
+    cy: float,
+    ox: float,
+    oy: float,
+    cam: float,
+    x0: Array,
+    y0: Array,
+    x1: Array,
+    y1: Array,
+    eaves: Array,
+    roof: Array,
+    setback: Array,
+    wkind: Array,
+    wbuilding: Array,
+    wlength: Array,
+    start: Array,
+    items: Array,
+    gx: float,
+    gy: float,
+    nx: int,
+    ny: int,
+    bf: Array,
+    bi: Array,
+    tiles: Array,
+    mats: Array,
+    crowns: Array,
+    people: Array,
+    noise: Array,
+    dist: Array,
+    kind: Array,
+    street_of: Array,
+    rx: float,
+    ry: float,
+    streets: Array,
+    shade: Array,
+    sprites: Array,
+    cars: Array,
+    env: Array,
+) -> None:
     """Draw a picture into ``img`` (width, height, 3; columns first, uint8).
 
     ``dxs, dys`` (unit, east and north) and ``ccol`` (slope per unit of row slope) describe the columns; mode 0 is
@@ -428,7 +570,9 @@ def cast(
     for c in range(width):
         dx, dy, cc = dxs[c], dys[c], ccol[c]
         walls = int(
-            _walk(ox, oy, dx, dy, REACH, x0, y0, x1, y1, start, items, gx, gy, nx, ny, eaves, roof, cam, -1.0, ht, hi, hu)
+            _walk(
+                ox, oy, dx, dy, REACH, x0, y0, x1, y1, start, items, gx, gy, nx, ny, eaves, roof, cam, -1.0, ht, hi, hu
+            )
         )  # fmt: skip
         n = 0
         for k in range(walls):
@@ -542,7 +686,9 @@ def cast(
                     rr, gg, bb = tone, tone, tone * 0.98
                 else:
                     setts = streets[st, 7] > 0.5
-                    m = _material(mats, textures.SETTS if setts else textures.ASPHALT, along / 2.56, across / 2.56, off, side)
+                    m = _material(
+                        mats, textures.SETTS if setts else textures.ASPHALT, along / 2.56, across / 2.56, off, side
+                    )
                     tone = (0.40 + 0.13 * big - 0.16 * wet) * m
                     tone *= 1.0 - 0.1 * math.exp(-((abs(across) - half_road * 0.45) ** 2) * 2.0)
                     line = 0.0
@@ -616,8 +762,8 @@ def cast(
                 w = li[h]
                 b = wbuilding[w]
                 kind_w = wkind[w]
-                top = int(math.floor(_row((eaves[w] - cam) / t / cc, mode, f, cy, height) + 0.5))
-                bottom = int(math.floor(_row(-cam / t / cc, mode, f, cy, height) + 0.5))
+                top = math.floor(_row((eaves[w] - cam) / t / cc, mode, f, cy, height) + 0.5)
+                bottom = math.floor(_row(-cam / t / cc, mode, f, cy, height) + 0.5)
                 u = lu[h] * wlength[w]
                 ex, ey = (x1[w] - x0[w]) / wlength[w], (y1[w] - y0[w]) / wlength[w]
                 nx_, ny_ = ey, -ex
@@ -636,16 +782,27 @@ def cast(
                 metre = t / fine  # metres a pixel, upright
                 if kind_w >= 2:  # hedge or quay
                     for r in range(max(0, top), min(height, bottom)):
-                        z = cam + ((cy - r - 0.5) / f if mode == 0 else math.tan(math.pi * (0.5 - (r + 0.5) / height))) * cc * t
+                        z = (
+                            cam
+                            + ((cy - r - 0.5) / f if mode == 0 else math.tan(math.pi * (0.5 - (r + 0.5) / height)))
+                            * cc
+                            * t
+                        )
                         if kind_w == 2:
                             g = _noise(noise, u * 60.0, z * 60.0) * 0.6 + 0.4 * _noise(noise, u * 190.0, z * 190.0)
                             v = (0.35 + 0.9 * g) * (0.55 + 0.45 * z / max(eaves[w], 0.1))
                             rr, gg, bb = 0.24 * v + 0.12 * (1 - env[E_LEAVES]) * v, 0.34 * v, 0.14 * v
                         else:
-                            rr = gg = bb = 0.5 * _material(mats, textures.ASHLAR, u / 2.56, z / 2.56, 0, textures.MATERIAL)
+                            rr = gg = bb = 0.5 * _material(
+                                mats, textures.ASHLAR, u / 2.56, z / 2.56, 0, textures.MATERIAL
+                            )
                         lit = 1.0 if z > dark_below else 0.0
                         s = direct * lit * max(0.0, cosine)
-                        rr, gg, bb = rr * (ambient * amb_r + s * sun_r), gg * (ambient * amb_g + s * sun_g), bb * (ambient * amb_b + s * sun_b)
+                        rr, gg, bb = (
+                            rr * (ambient * amb_r + s * sun_r),
+                            gg * (ambient * amb_g + s * sun_g),
+                            bb * (ambient * amb_b + s * sun_b),
+                        )
                         img[c, r, 0] = np.uint8(min(255.0, max(0.0, (rr + (fog_r - rr) * fade) * expose)))
                         img[c, r, 1] = np.uint8(min(255.0, max(0.0, (gg + (fog_g - gg) * fade) * expose)))
                         img[c, r, 2] = np.uint8(min(255.0, max(0.0, (bb + (fog_b - bb) * fade) * expose)))
@@ -661,7 +818,7 @@ def cast(
                 m_off, m_side = _level(grain * math.sqrt(metre * wide), textures.MATERIAL)
                 if roof[w] > eaves[w] and kind_w == 0:
                     t2 = t + setback[w] / max(facing, 0.3)
-                    ridge = int(math.floor(_row((roof[w] - cam) / t2 / cc, mode, f, cy, height) + 0.5))
+                    ridge = math.floor(_row((roof[w] - cam) / t2 / cc, mode, f, cy, height) + 0.5)
                     rr0, gg0, bb0 = bf[b, styles.F_TOP], bf[b, styles.F_TOP + 1], bf[b, styles.F_TOP + 2]
                     for r in range(max(0, ridge), min(height, top)):
                         v = (r + 0.5 - ridge) / max(1, top - ridge)
@@ -682,16 +839,24 @@ def cast(
                         rr, gg, bb = rr + (0.9 - rr) * white, gg + (0.92 - gg) * white, bb + (0.95 - bb) * white
                         lit = 1.0 if eaves[w] + 1.0 > dark_below else 0.0
                         s = direct * lit * max(0.0, 0.6 * cosine + 0.6 * sun_z)
-                        rr, gg, bb = rr * (ambient * amb_r + s * sun_r), gg * (ambient * amb_g + s * sun_g), bb * (ambient * amb_b + s * sun_b)
+                        rr, gg, bb = (
+                            rr * (ambient * amb_r + s * sun_r),
+                            gg * (ambient * amb_g + s * sun_g),
+                            bb * (ambient * amb_b + s * sun_b),
+                        )
                         img[c, r, 0] = np.uint8(min(255.0, max(0.0, (rr + (fog_r - rr) * fade) * expose)))
                         img[c, r, 1] = np.uint8(min(255.0, max(0.0, (gg + (fog_g - gg) * fade) * expose)))
                         img[c, r, 2] = np.uint8(min(255.0, max(0.0, (bb + (fog_b - bb) * fade) * expose)))
                 for r in range(max(0, top), min(height, bottom)):
-                    z = cam + ((cy - r - 0.5) / f if mode == 0 else math.tan(math.pi * (0.5 - (r + 0.5) / height))) * cc * t
+                    z = (
+                        cam
+                        + ((cy - r - 0.5) / f if mode == 0 else math.tan(math.pi * (0.5 - (r + 0.5) / height))) * cc * t
+                    )
                     if z < 0:
                         z = 0.0
-                    _facade(rgb, z, u, bay_u, bay, r, bf, bi, b, kind_w, tiles, mats, noise, t_off, t_side, m_off, m_side,
-                            dx, dy, env, wide)  # fmt: skip
+                    _facade(
+                        rgb, z, u, bay_u, bay, bf, bi, b, kind_w, tiles, mats, noise, t_off, t_side, m_off, m_side, wide
+                    )  # fmt: skip
                     lit = min(1.0, max(0.0, (z - dark_below) / 0.25 + 0.5))
                     s = direct * lit * max(0.0, cosine) * 0.95
                     a = ambient * (0.78 + 0.22 * min(1.0, z / 9.0)) * (1.0 + 0.05 * nx_)
@@ -724,7 +889,9 @@ def cast(
                     rr, gg, bb = tone_r, tone_g, tone_b
                     if shape <= BARE:
                         i, j = min(side - 1, int(sx * side)), min(side - 1, int(v * side))
-                        q = (which + (textures.CROWNS if shape == BARE else 0)) * _CROWN_STRIDE + (off + j * side + i) * 2
+                        q = (which + (textures.CROWNS if shape == BARE else 0)) * _CROWN_STRIDE + (
+                            off + j * side + i
+                        ) * 2
                         alpha = crowns[q] / 255.0
                         if alpha < 0.04:
                             continue
@@ -809,10 +976,10 @@ def cast(
                 for q in range(count - 1, 0, -1):
                     lx0 = (ox + dx * kt[q - 1] - cars[k, 0]) * ca + (oy + dy * kt[q - 1] - cars[k, 1]) * sa
                     lx1 = (ox + dx * kt[q] - cars[k, 0]) * ca + (oy + dy * kt[q] - cars[k, 1]) * sa
-                    mid_z, glass = _car_top(0.5 * (lx0 + lx1), hl, kind_c)
+                    glass = _car_top(0.5 * (lx0 + lx1), hl, kind_c)[1]
                     near_z, far_z = _car_top(lx0, hl, kind_c)[0], _car_top(lx1, hl, kind_c)[0]
-                    r_near = int(math.floor(_row((near_z - cam) / kt[q - 1] / cc, mode, f, cy, height) + 0.5))
-                    r_far = int(math.floor(_row((far_z - cam) / kt[q] / cc, mode, f, cy, height) + 0.5))
+                    r_near = math.floor(_row((near_z - cam) / kt[q - 1] / cc, mode, f, cy, height) + 0.5)
+                    r_far = math.floor(_row((far_z - cam) / kt[q] / cc, mode, f, cy, height) + 0.5)
                     for r in range(max(0, min(r_far, r_near)), min(height, max(r_near, r_far))):
                         if glass == 1:
                             rr, gg, bb = 0.20 * above, 0.24 * above, 0.28 * above
@@ -823,50 +990,55 @@ def cast(
                         img[c, r, 0] = np.uint8(min(255.0, max(0.0, (rr + (fog_r - rr) * fade) * expose)))
                         img[c, r, 1] = np.uint8(min(255.0, max(0.0, (gg + (fog_g - gg) * fade) * expose)))
                         img[c, r, 2] = np.uint8(min(255.0, max(0.0, (bb + (fog_b - bb) * fade) * expose)))
-                for ts in (t,):
-                    px, py = ox + dx * ts - cars[k, 0], oy + dy * ts - cars[k, 1]
-                    lx, ly = px * ca + py * sa, -px * sa + py * ca
-                    z_top, glass = _car_top(lx, hl, kind_c)
-                    side_in = abs(ly) / hw
-                    r0 = int(math.floor(_row((z_top - cam) / ts / cc, mode, f, cy, height) + 0.5))
-                    on_end = abs(lx) > hl * 0.995
-                    r1 = int(_row((0.18 - cam) / ts / cc, mode, f, cy, height)) + 1
-                    floor_row = int(_row(-cam / ts / cc, mode, f, cy, height))
-                    for r in range(max(0, r0), min(height, max(r1, floor_row))):
-                        z = cam + ((cy - r - 0.5) / f if mode == 0 else math.tan(math.pi * (0.5 - (r + 0.5) / height))) * cc * ts
-                        paint = 1.0
-                        rr, gg, bb = cars[k, 7], cars[k, 8], cars[k, 9]
-                        if on_end:
-                            if z < 0.2:
-                                continue
-                            if lx > 0 and 0.55 < z < 0.72 and side_in > 0.6:
-                                rr, gg, bb = 0.92, 0.92, 0.88
-                            elif lx < 0 and 0.6 < z < 0.85 and side_in > 0.68:
-                                rr, gg, bb = 0.6, 0.06, 0.06
-                            elif 0.32 < z < 0.46 and side_in < 0.28:
-                                rr, gg, bb = 0.85, 0.85, 0.85
-                            elif z < 0.5 and lx > 0 and side_in < 0.5:
-                                paint = 0.35
-                            elif z > 0.95:
-                                rr, gg, bb = 0.16, 0.19, 0.22
-                        else:
-                            wheel_a, wheel_b = (lx - 0.62 * hl), (lx + 0.62 * hl)
-                            d2 = min(wheel_a * wheel_a, wheel_b * wheel_b) + (z - 0.31) ** 2
-                            if d2 < 0.105:
-                                rr = gg = bb = 0.45 if d2 < 0.035 else 0.07
-                            elif z < 0.22:
-                                continue
-                            elif z > 0.93 and z < z_top - 0.07 and kind_c != 1 and abs(lx + 0.1 * hl) < 0.56 * hl:
-                                pillar = abs(lx + 0.08 * hl) < 0.06
-                                if not pillar:
-                                    rr, gg, bb = 0.15, 0.18, 0.21
-                            elif kind_c == 1 and z > 1.1 and z < 1.75 and lx > 0.25 * hl:
+                ts = t
+                px, py = ox + dx * ts - cars[k, 0], oy + dy * ts - cars[k, 1]
+                lx, ly = px * ca + py * sa, -px * sa + py * ca
+                z_top, glass = _car_top(lx, hl, kind_c)
+                side_in = abs(ly) / hw
+                r0 = math.floor(_row((z_top - cam) / ts / cc, mode, f, cy, height) + 0.5)
+                on_end = abs(lx) > hl * 0.995
+                r1 = int(_row((0.18 - cam) / ts / cc, mode, f, cy, height)) + 1
+                floor_row = int(_row(-cam / ts / cc, mode, f, cy, height))
+                for r in range(max(0, r0), min(height, max(r1, floor_row))):
+                    z = (
+                        cam
+                        + ((cy - r - 0.5) / f if mode == 0 else math.tan(math.pi * (0.5 - (r + 0.5) / height)))
+                        * cc
+                        * ts
+                    )
+                    paint = 1.0
+                    rr, gg, bb = cars[k, 7], cars[k, 8], cars[k, 9]
+                    if on_end:
+                        if z < 0.2:
+                            continue
+                        if lx > 0 and 0.55 < z < 0.72 and side_in > 0.6:
+                            rr, gg, bb = 0.92, 0.92, 0.88
+                        elif lx < 0 and 0.6 < z < 0.85 and side_in > 0.68:
+                            rr, gg, bb = 0.6, 0.06, 0.06
+                        elif 0.32 < z < 0.46 and side_in < 0.28:
+                            rr, gg, bb = 0.85, 0.85, 0.85
+                        elif z < 0.5 and lx > 0 and side_in < 0.5:
+                            paint = 0.35
+                        elif z > 0.95:
+                            rr, gg, bb = 0.16, 0.19, 0.22
+                    else:
+                        wheel_a, wheel_b = (lx - 0.62 * hl), (lx + 0.62 * hl)
+                        d2 = min(wheel_a * wheel_a, wheel_b * wheel_b) + (z - 0.31) ** 2
+                        if d2 < 0.105:
+                            rr = gg = bb = 0.45 if d2 < 0.035 else 0.07
+                        elif z < 0.22:
+                            continue
+                        elif z > 0.93 and z < z_top - 0.07 and kind_c != 1 and abs(lx + 0.1 * hl) < 0.56 * hl:
+                            pillar = abs(lx + 0.08 * hl) < 0.06
+                            if not pillar:
                                 rr, gg, bb = 0.15, 0.18, 0.21
-                            elif z < 0.34:
-                                paint = 0.4
-                            else:
-                                paint = 0.82 + 0.25 * (z - 0.3)
-                        rr, gg, bb = rr * paint * beside, gg * paint * beside, bb * paint * beside
-                        img[c, r, 0] = np.uint8(min(255.0, max(0.0, (rr + (fog_r - rr) * fade) * expose)))
-                        img[c, r, 1] = np.uint8(min(255.0, max(0.0, (gg + (fog_g - gg) * fade) * expose)))
-                        img[c, r, 2] = np.uint8(min(255.0, max(0.0, (bb + (fog_b - bb) * fade) * expose)))
+                        elif kind_c == 1 and z > 1.1 and z < 1.75 and lx > 0.25 * hl:
+                            rr, gg, bb = 0.15, 0.18, 0.21
+                        elif z < 0.34:
+                            paint = 0.4
+                        else:
+                            paint = 0.82 + 0.25 * (z - 0.3)
+                    rr, gg, bb = rr * paint * beside, gg * paint * beside, bb * paint * beside
+                    img[c, r, 0] = np.uint8(min(255.0, max(0.0, (rr + (fog_r - rr) * fade) * expose)))
+                    img[c, r, 1] = np.uint8(min(255.0, max(0.0, (gg + (fog_g - gg) * fade) * expose)))
+                    img[c, r, 2] = np.uint8(min(255.0, max(0.0, (bb + (fog_b - bb) * fade) * expose)))

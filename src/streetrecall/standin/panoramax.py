@@ -67,13 +67,13 @@ class _Catalogue:
                 self.collection_of[i] = name
         lat, lon = city.latlon
         self.lat, self.lon = lat, lon
-        self.tree = shapely.STRtree(shapely.points(lon, lat))
+        self.tree = shapely.STRtree([shapely.Point(x, y) for x, y in zip(lon, lat, strict=True)])
 
     def time(self, i: int) -> dt.datetime:
         """An instant in the panorama's month; spots of one drive follow each other."""
         pano = self.city.panos[i]
         rank = self.collections[self.collection_of[i]].index(i)
-        start = dt.datetime(pano.month // 12, pano.month % 12 + 1, 1 + pano.street % 27, 10, tzinfo=dt.timezone.utc)
+        start = dt.datetime(pano.month // 12, pano.month % 12 + 1, 1 + pano.street % 27, 10, tzinfo=dt.UTC)
         return start + dt.timedelta(seconds=4 * rank)
 
     def item(self, i: int, base: str, related: bool = False) -> dict[str, Any]:
@@ -196,7 +196,9 @@ class _Catalogue:
 
     def search(self, asked: dict[str, Any]) -> list[int]:
         """Numbers of the items that fit; newest first, as the real server, unless ``sortby`` says otherwise."""
-        rows = range(len(self.item_ids)) if "area" not in asked else sorted(self.tree.query(asked["area"], "intersects"))
+        rows = (
+            range(len(self.item_ids)) if "area" not in asked else sorted(self.tree.query(asked["area"], "intersects"))
+        )
         found = [int(i) for i in rows]
         if asked.get("ids") is not None:
             wanted = set(asked["ids"])
@@ -222,7 +224,7 @@ def _instant(text: str) -> dt.datetime | None:
         when = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError as error:
         raise _BadRequestError(f"Parameter datetime is not valid: {text}") from error
-    return when if when.tzinfo else when.replace(tzinfo=dt.timezone.utc)
+    return when if when.tzinfo else when.replace(tzinfo=dt.UTC)
 
 
 def _interval(text: str) -> tuple[dt.datetime | None, dt.datetime | None]:
@@ -252,9 +254,9 @@ def _parse(values: dict[str, Any]) -> tuple[dict[str, Any], int]:
     try:
         limit = int(values.get("limit", 10))
     except (TypeError, ValueError) as error:
-        raise _BadRequestError("limit parameter should be a valid, positive integer (between 1 and 10000)") from error
+        raise _BadRequestError("Parameter limit must be either empty or a number between 1 and 10000") from error
     if not 1 <= limit <= MAX_LIMIT:
-        raise _BadRequestError("limit parameter should be a valid, positive integer (between 1 and 10000)")
+        raise _BadRequestError("Parameter limit must be either empty or a number between 1 and 10000")
     if values.get("bbox") and values.get("intersects"):
         raise _BadRequestError("Parameters bbox and intersects can't be given together")
     if values.get("bbox"):
@@ -262,9 +264,11 @@ def _parse(values: dict[str, Any]) -> tuple[dict[str, Any], int]:
             box = [float(v) for v in _listed(values["bbox"])]
         except ValueError as error:
             raise _BadRequestError("Parameter bbox must be in format [minX, minY, maxX, maxY]") from error
-        if len(box) != 4 or not (-180 <= box[0] <= 180 and -180 <= box[2] <= 180 and abs(box[1]) <= 90 and abs(box[3]) <= 90):
+        if len(box) != 4 or not (
+            -180 <= box[0] <= 180 and -180 <= box[2] <= 180 and abs(box[1]) <= 90 and abs(box[3]) <= 90
+        ):
             raise _BadRequestError("Parameter bbox must be in format [minX, minY, maxX, maxY]")
-        asked["area"] = shapely.box(*box)
+        asked["area"] = shapely.box(box[0], box[1], box[2], box[3])
     if values.get("intersects"):
         geometry = values["intersects"]
         try:
@@ -344,15 +348,19 @@ def router(city: City) -> APIRouter:
                     {"href": f"{b}/collections", "rel": "data", "type": "application/json"},
                     {"href": f"{b}/search", "rel": "search", "type": "application/geo+json", "method": "GET"},
                     {"href": f"{b}/search", "rel": "search", "type": "application/geo+json", "method": "POST"},
-                    {"href": f"{b}/pictures/{{id}}/thumb.jpg", "rel": "item-preview", "title": "Thumbnail URL for a given picture",
-                     "type": "image/jpeg"},
+                    {
+                        "href": f"{b}/pictures/{{id}}/thumb.jpg",
+                        "rel": "item-preview",
+                        "title": "Thumbnail URL for a given picture",
+                        "type": "image/jpeg",
+                    },
                     {"href": LICENCE_URL, "rel": "license", "title": f"License for this object ({LICENCE})"},
                 ],
                 "stac_extensions": [],
                 "stac_version": "1.0.0",
                 "title": "streetrecall simulated city",
                 "type": "Catalog",
-            }  # fmt: skip
+            }
         )
 
     @routes.get("/conformance")
@@ -383,7 +391,9 @@ def router(city: City) -> APIRouter:
             {"href": f"{b}/collections", "rel": "self", "type": "application/json"},
         ]
         if page * limit < len(names):
-            links.append({"href": f"{b}/collections?limit={limit}&page={page + 1}", "rel": "next", "type": "application/json"})
+            links.append(
+                {"href": f"{b}/collections?limit={limit}&page={page + 1}", "rel": "next", "type": "application/json"}
+            )
         shown = names[(page - 1) * limit : page * limit]
         return JSONResponse({"collections": [catalogue.collection(n, b) for n in shown], "links": links})
 
@@ -394,11 +404,11 @@ def router(city: City) -> APIRouter:
         return JSONResponse(catalogue.collection(name, base(request)))
 
     @routes.get("/collections/{name}/items")
-    def items(request: Request, name: str, limit: int = 1000, startAfterRank: int = 0) -> Response:  # noqa: N803
+    def items(request: Request, name: str, limit: int = 1000, startAfterRank: int = 0) -> Response:
         if name not in catalogue.collections:
             return failure(_BadRequestError("Collection doesn't exist", status=404))
         if not 1 <= limit <= MAX_LIMIT:
-            return failure(_BadRequestError("limit parameter should be an integer between 1 and 10000"))
+            return failure(_BadRequestError("Parameter limit must be either empty or a number between 1 and 10000"))
         b, rows = base(request), catalogue.collections[name]
         url = f"{b}/collections/{name}/items"
         shown = rows[startAfterRank : startAfterRank + limit]
@@ -409,7 +419,9 @@ def router(city: City) -> APIRouter:
         ]
         after = startAfterRank + limit
         if after < len(rows):
-            links.append({"href": f"{url}?limit={limit}&startAfterRank={after}", "rel": "next", "type": "application/geo+json"})
+            links.append(
+                {"href": f"{url}?limit={limit}&startAfterRank={after}", "rel": "next", "type": "application/geo+json"}
+            )
         features = [catalogue.item(i, b) for i in shown]
         return _GeoJson({"features": features, "links": links, "type": "FeatureCollection"})
 

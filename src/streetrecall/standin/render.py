@@ -236,7 +236,17 @@ class Renderer:
             coat = styles.SIGNS[int(h[0] * 12)] * (0.3 + 0.5 * h[1]) + 0.08
             height = 1.58 + 0.3 * h[2]
             rows.append(
-                (x, y, 0.12, height / 4 * 1.0, height, kernels.PERSON, int(h[3] * textures.PEOPLE), *coat, 0.08 + 0.2 * h[4])
+                (
+                    x,
+                    y,
+                    0.12,
+                    height / 4 * 1.0,
+                    height,
+                    kernels.PERSON,
+                    int(h[3] * textures.PEOPLE),
+                    *coat,
+                    0.08 + 0.2 * h[4],
+                )
             )
         return np.array(rows, dtype=np.float64).reshape(-1, 11)
 
@@ -324,9 +334,7 @@ class Renderer:
     def _dark(width: int, height: int) -> Bytes:
         return np.full((height, width, 3), 3, np.uint8)
 
-    def _cast(
-        self, pano: Pano, azimuth: Any, ccol: Any, mode: int, f: float, cy: float, w: int, h: int
-    ) -> Bytes:
+    def _cast(self, pano: Pano, azimuth: Any, ccol: Any, mode: int, f: float, cy: float, w: int, h: int) -> Bytes:
         scene = self._scene(pano)
         img = np.zeros((w, h, 3), np.uint8)
         a = self.atlas

@@ -190,8 +190,19 @@ def _outlive_nobody(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _first_line(descriptor: int) -> bytes:
+    """A line read byte by byte: nothing behind it is buffered away from the watch that follows."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        byte = os.read(descriptor, 1)
+        if not byte:
+            break
+        line += byte
+    return bytes(line)
+
+
 def _child() -> int:
-    order = json.loads(sys.stdin.buffer.raw.readline())  # type: ignore[attr-defined]
+    order = json.loads(_first_line(sys.stdin.fileno()))
     _outlive_nobody(order["parent"])
     try:
         sock = listen(HOST, order["port"])

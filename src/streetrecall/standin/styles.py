@@ -56,7 +56,7 @@ def hash_unit(*keys: Any) -> Floats:
     (True, False)
     """
     with np.errstate(over="ignore"):
-        state = np.uint64(0x9E3779B97F4A7C15)
+        state: Any = np.uint64(0x9E3779B97F4A7C15)
         for key in keys:
             state = (state ^ np.asarray(key).astype(np.int64).view(np.uint64)) * np.uint64(0xBF58476D1CE4E5B9)
             state = state ^ (state >> np.uint64(29))
@@ -294,8 +294,8 @@ class Buildings:
                 f[[F_EAVES, F_ROOF, F_GROUND, F_FLOOR, F_BAY, F_RELIEF]] = [
                     d[k] for k in ("eaves", "roof", "ground", "floor", "bay", "relief")
                 ]
-                for column, k in ((F_WALL, "wall"), (F_TRIM, "trim"), (F_FRAME, "frame"), (F_TOP, "top")):
-                    f[column : column + 3] = d[k]
+                for column, part in ((F_WALL, "wall"), (F_TRIM, "trim"), (F_FRAME, "frame"), (F_TOP, "top")):
+                    f[column : column + 3] = d[part]
                 i[:] = [
                     d["floors"], d["tile_ground"], d["tile_door"], d["tile_first"], d["tile_main"], d["tile_accent"],
                     d["tile_top"], d["material"], _bits(d["accents"]), _bits(d["doors"]), 0,
@@ -324,7 +324,9 @@ class Buildings:
             return hash_unit(self.seed, 24, rows, era, k)
 
         tint = np.column_stack([dice(k) for k in (1, 2, 3)])
-        floats[:, F_SHOP : F_SHOP + 3] = np.clip(SIGNS[(dice(0) * len(SIGNS)).astype(int)] * 0.5 + 0.1 + tint * 0.2, 0, 1)
+        floats[:, F_SHOP : F_SHOP + 3] = np.clip(
+            SIGNS[(dice(0) * len(SIGNS)).astype(int)] * 0.5 + 0.1 + tint * 0.2, 0, 1
+        )
         floats[:, F_SIGN : F_SIGN + 3] = SIGNS[(dice(4) * len(SIGNS)).astype(int)]
         floats[:, F_BLIND], floats[:, F_LIT] = dice(5), dice(6)
         shop = ints[:, I_SHOP] == 1
@@ -332,4 +334,3 @@ class Buildings:
         ints[shop, I_GROUND] = fronts[shop]
         ints[shop, I_SIGNROW] = (dice(8)[shop] * 4).astype(int)
         return floats.astype(np.float32), ints
-

@@ -100,7 +100,7 @@ class _Tile:
     def window(
         self, x0: float, y0: float, x1: float, y1: float, columns: int, transom: float, bars: int, surround: float
     ) -> None:
-        """An opening with surround, sash, ``columns`` lights, a transom at that share of the height and glazing bars."""
+        """An opening: surround, sash, ``columns`` lights, glazing bars and a transom at that share of the height."""
         if surround > 0:
             self.box(TRIM, x0 - surround, y0 - surround * 1.1, x1 + surround, y1 + surround * 0.5)
         self.dim(0.72, x0 - surround, y1 + surround * 0.5, x1 + surround, y1 + surround * 0.5 + 0.03)
@@ -283,14 +283,12 @@ def _dormer(rng: np.random.Generator) -> _Tile:
 
 
 def _draw_tiles() -> Bytes:
-    out = []
-    makers = (
-        [(_classic, CLASSIC), (_modern, MODERN), (_balcony, BALCONIES), (_shop, SHOPS)]
-        + [(_basement, BASEMENTS), (_door, DOORS), (_dormer, DORMERS)]
-    )  # fmt: skip
-    for maker, numbers in makers:
-        for number in numbers:
-            out.append(pyramid(maker(np.random.default_rng([101, number])).bytes()))
+    makers = {
+        _classic: CLASSIC, _modern: MODERN, _balcony: BALCONIES, _shop: SHOPS, _basement: BASEMENTS, _door: DOORS,
+        _dormer: DORMERS,
+    }  # fmt: skip
+    numbered = [(maker, number) for maker, numbers in makers.items() for number in numbers]
+    out = [pyramid(maker(np.random.default_rng([101, number])).bytes()) for maker, number in numbered]
     out.append(pyramid(_Tile().bytes()))
     return np.concatenate(out)
 
@@ -361,7 +359,9 @@ def _draw_materials() -> Bytes:
     return np.concatenate([pyramid(np.clip(m * 128, 0, 255).astype(np.uint8)[..., None]) for m in out])
 
 
-def _branches(alpha: Bytes, x: float, y: float, angle: float, length: float, width: float, rng: np.random.Generator) -> None:
+def _branches(
+    alpha: Bytes, x: float, y: float, angle: float, length: float, width: float, rng: np.random.Generator
+) -> None:
     end = (x + length * math.sin(angle), y - length * math.cos(angle))
     cv2.line(
         alpha, (round(x * 16), round(y * 16)), (round(end[0] * 16), round(end[1] * 16)), 255, max(1, round(width)),
@@ -370,7 +370,7 @@ def _branches(alpha: Bytes, x: float, y: float, angle: float, length: float, wid
     if length < 7:
         return
     for _ in range(3 if length > 18 else 2):
-        _branches(alpha, *end, angle + rng.normal(0, 0.5), length * rng.uniform(0.62, 0.82), width * 0.62, rng)
+        _branches(alpha, *end, angle + rng.normal(0, 0.5), length * rng.uniform(0.62, 0.82), width * 0.55, rng)
 
 
 def _draw_crowns() -> Bytes:
@@ -383,7 +383,11 @@ def _draw_crowns() -> Bytes:
         narrow = rng.uniform(0.75, 1.0)
         clumps = int(rng.integers(7, 13))
         centres = [
-            (n / 2 + narrow * n * 0.3 * rng.uniform(-1, 1), n * 0.5 + n * 0.3 * rng.uniform(-1, 1), n * rng.uniform(0.13, 0.2))
+            (
+                n / 2 + narrow * n * 0.3 * rng.uniform(-1, 1),
+                n * 0.5 + n * 0.3 * rng.uniform(-1, 1),
+                n * rng.uniform(0.13, 0.2),
+            )
             for _ in range(clumps)
         ]
         centres.append((n / 2, n * 0.5, n * 0.24))
@@ -405,7 +409,9 @@ def _draw_crowns() -> Bytes:
         leafy.append(np.dstack([alpha, shade]))
         alpha = np.zeros((n, n), np.uint8)
         for _ in range(5):
-            _branches(alpha, n / 2 + rng.normal(0, 4), n - 1, rng.normal(0, 0.42), n * rng.uniform(0.2, 0.27), 5.0, rng)
+            _branches(
+                alpha, n / 2 + rng.normal(0, 4), n - 1, rng.normal(0, 0.36), n * rng.uniform(0.17, 0.23), 5.0, rng
+            )
         bare.append(np.dstack([alpha, np.full((n, n), 100, np.uint8)]))
     return np.concatenate([pyramid(p) for p in leafy + bare])
 

@@ -30,10 +30,31 @@ def street_name(seed: int, line: int) -> str:
     >>> street_name(1, 2) == street_name(1, 2)
     True
     """
-    first = "Lind Ek Björk Sten Sjö Berg Klock Kvarn Skepps Tull Alm Ask Rosen Humle Hjort Svan Falk Korn".split()
-    last = "gatan gränd vägen backen stigen torget".split()
+    first = [
+        "Lind",
+        "Ek",
+        "Björk",
+        "Sten",
+        "Sjö",
+        "Berg",
+        "Klock",
+        "Kvarn",
+        "Skepps",
+        "Tull",
+        "Alm",
+        "Ask",
+        "Rosen",
+        "Humle",
+        "Hjort",
+        "Svan",
+        "Falk",
+        "Korn",
+    ]
+    last = ["gatan", "gränd", "vägen", "backen", "stigen", "torget"]
     rng = np.random.default_rng(np.random.SeedSequence([seed, 41, line]))
-    return first[int(rng.integers(0, len(first)))] + last[int(rng.choice(len(last), p=[0.6, 0.1, 0.14, 0.06, 0.05, 0.05]))]
+    return (
+        first[int(rng.integers(0, len(first)))] + last[int(rng.choice(len(last), p=[0.6, 0.1, 0.14, 0.06, 0.05, 0.05]))]
+    )
 
 
 def describe(city: City, pano: Pano) -> dict[str, Any]:

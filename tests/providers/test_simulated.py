@@ -1,0 +1,110 @@
+"""The provider over the real stand-in service: metadata, dates and pictures, under every fault that it can show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from killable import hasty
+
+from streetrecall.errors import UserError
+from streetrecall.ledger import Ledger
+from streetrecall.params import Params
+from streetrecall.picture import inspect
+from streetrecall.providers.base import View
+from streetrecall.providers.browser import find_browser
+from streetrecall.providers.simulated import SimulatedProvider
+from streetrecall.stages import scrape
+from streetrecall.standin.faults import KINDS
+from streetrecall.standin.server import running
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+@pytest.fixture
+def quick(params: Params, monkeypatch: pytest.MonkeyPatch) -> Params:
+    if find_browser() is None:
+        pytest.skip("there is no Chromium on PATH")
+    monkeypatch.chdir(ROOT)
+    params = hasty(params)
+    frame = params.scrape.model_copy(update={"width": 1512, "height": 810})
+    network = params.network.model_copy(update={"ready_s": 6.0, "timeout_s": 4.0})
+    return params.model_copy(update={"scrape": frame, "network": network})
+
+
+@pytest.fixture(scope="module")
+def faulty(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The service, on a day on which every second item shows one of all its faults once, then comes good."""
+    from streetrecall.params import load
+
+    plan: dict[str, Any] = {"probabilities": dict.fromkeys(KINDS, 0.05), "seed": 3, "times": 1, "hang_s": 60.0}
+    with running(load(ROOT / "params.yaml"), faults=plan, root=ROOT) as base:
+        yield base
+
+
+def collect(params: Params, base: str, count: int) -> tuple[SimulatedProvider, list[View]]:
+    provider = SimulatedProvider(params, service=base)
+    lat, lon = params.order.start
+    points = pd.DataFrame({"point_id": range(40)})
+    points["lat"], points["lon"] = lat, lon + (points["point_id"] - 20) * 2e-4
+    answers = list(provider.coverage(points, params.metadata.radius_m))
+    assert sorted(a.point_id for a in answers) == list(range(40))
+    assert {a.status for a in answers} <= {"OK", "ZERO_RESULTS"}
+    found = sorted({a.panorama.pano_id for a in answers if a.panorama})
+    places = pd.DataFrame({"place": range(len(found)), "pano_id": found, "level": 0, "split": "train"})
+    views = list(provider.views(places.head(3)))
+    assert provider.unplanned == []
+    return provider, views[:count]
+
+
+def test_all_is_captured_under_every_fault_and_alike(quick: Params, faulty: str, tmp_path: Path) -> None:
+    pictures = []
+    for turn in range(2):  # at the second turn the service has shown all its faults
+        provider, views = collect(quick, faulty, 16)
+        try:
+            with Ledger(tmp_path / str(turn)) as ledger:
+                scrape.fetch(quick, provider, ledger, "n", views)
+                entries = ledger.entries("n")
+                assert {scrape.ledger_key(v) for v in views} == set(entries)
+                assert all(e.next_try is None for e in entries.values())
+                assert {e.status for e in entries.values()} == {"ok"}
+                pictures.append({key: e.sha256 for key, e in entries.items()})
+                first = next(iter(entries.values()))
+                assert (first.width, first.height, first.format) == (1512, 810, "JPEG")
+                assert inspect(ledger.read(first.sha256) or b"").luminance > 20
+                tries = [e.tries for e in entries.values()]
+        finally:
+            provider.close()
+    assert pictures[0] == pictures[1]
+    assert set(tries) == {1}
+
+
+def test_a_panorama_that_the_city_does_not_have_is_gone(quick: Params, faulty: str) -> None:
+    provider, views = collect(quick, faulty, 1)
+    try:
+        unknown = View(**{**vars(views[0]), "panorama": type(views[0].panorama)("nope", 59.0, 18.0, "", "", "")})
+        captures = list(provider.capture([unknown]))
+        for _ in range(2):  # unless this very request was to show a fault first
+            if captures[0].temporary:
+                captures = list(provider.capture([unknown]))
+        assert [(c.status, c.reason) for c in captures] == [("gone", "http 404")]
+    finally:
+        provider.close()
+
+
+def test_a_proxy_elsewhere_is_left_alone(quick: Params, faulty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREETRECALL_PROXIES", "http://proxy.example:3128")
+    provider = SimulatedProvider(quick, service=faulty)
+    assert len(provider._client.proxies) == 0
+    provider.close()
+    monkeypatch.setenv("STREETRECALL_PROXIES", "http://127.0.0.1:3128")
+    provider = SimulatedProvider(quick, service=faulty)
+    assert len(provider._client.proxies) == 1
+    provider.close()
+    monkeypatch.setenv("STREETRECALL_PROXIES", "nonsense")
+    with pytest.raises(UserError):
+        SimulatedProvider(quick, service=faulty)
