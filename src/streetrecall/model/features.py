@@ -110,7 +110,7 @@ def compute(
     for old in sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
     outputs = [np.empty((len(images), *(int(n) for n in tensor.shape[1:])), np.float16) for tensor in frozen.outputs]
-    run = tf.function(lambda x: frozen(x, training=False))
+    run = tf.function(lambda x: tf.nest.flatten(frozen(x, training=False)))
     starts = range(0, len(images), CHUNK)
     missing = [s for s in starts if not _read_chunk(home, s, outputs)]
     with tqdm(total=sum(min(CHUNK, len(images) - s) for s in missing), unit="image", desc="maps") as bar:
