@@ -1,0 +1,36 @@
+"""What the README shows as output is what the committed results give."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+from streetrecall.summary import read_metrics, summary
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_summary_shown_is_that_of_the_committed_metrics() -> None:
+    shown = re.search(r"^```\n( +model +floor\n.*?)\n```$", README, re.M | re.S)
+    assert shown, "the README shows no summary"
+    said = summary(read_metrics(ROOT / "metrics/evaluate.json"), Path("metrics/plots"))
+    assert shown[1].strip() == said.strip()
+
+
+def test_every_file_and_make_target_that_it_names_exists() -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", README)
+    assert len(links) > 5
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    named = set(re.findall(r"\bmake ((?:[a-z-]+ ?)+)", " ".join(re.findall(r"^\$ (.*)$", README, re.M))))
+    words = {word for phrase in named for word in phrase.split()}
+    assert words and words <= set(targets)
+
+
+def test_every_command_that_it_names_is_known() -> None:
+    commands = set(re.findall(r"^\$ streetrecall ([a-z-]+)", README, re.M))
+    assert commands
+    for command in commands:
+        subprocess.run(["streetrecall", command, "--help"], check=True, capture_output=True)
