@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
+from streetrecall.model import bench as model_bench
 from streetrecall.params import Params, load
 
 if TYPE_CHECKING:
@@ -149,5 +150,11 @@ BENCHMARKS: dict[str, tuple[str, list[Option], Callable[[argparse.Namespace], No
         "pictures a second by browsers, beside a plain Selenium loop",
         [("views", 96, "how many views to take"), ("browsers", 2, "how many browsers at most")],
         bench_scrape,
+    ),
+    "embed": ("pictures a second from JPEG to descriptor", model_bench.EMBED_OPTIONS, model_bench.bench_embed),
+    "index": (
+        "queries a second at recall@10 of 0.99, beside faiss and hnswlib",
+        model_bench.INDEX_OPTIONS,
+        model_bench.bench_index,
     ),
 }
