@@ -14,6 +14,9 @@ import pytest
 from streetrecall.override import override
 
 from .conftest import ROOT, Project
+from .s3server import Server, bucket, join, server
+
+__all__ = ["bucket", "server"]  # fixtures
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(3000)]
 
@@ -71,7 +74,7 @@ def assert_measured(project: Project) -> None:
     assert "25 m" in project.run("streetrecall", "summary").stdout
 
 
-def test_a_small_city_from_grid_to_report(copy: Project) -> None:
+def test_a_small_city_from_grid_to_report(copy: Project, server: Server, bucket: str, tmp_path: Path) -> None:
     polygon = {"type": "Polygon", "coordinates": [SMALL_CITY]}
     (copy.root / "data/cities/small.geojson").write_text(json.dumps(polygon), encoding="utf-8")
     override(copy.root / "params.yaml", QUICK | {"city.name": "small"})
@@ -93,10 +96,51 @@ def test_a_small_city_from_grid_to_report(copy: Project) -> None:
     assert "**Passes.**" in (copy.root / "report.md").read_text(encoding="utf-8")
     assert list((copy.root / "drawn").glob("*.svg"))
 
+    share(copy, server, bucket, tmp_path)
+    experiment(copy)
+
     module = copy.root / "src/streetrecall/stages/crop.py"
     module.write_text(module.read_text(encoding="utf-8") + "# a remark\n", encoding="utf-8")
     said, _ = repro(copy)
     assert running(said) == ["crop"], "what crop wrote did not change, so nothing after it runs"
+
+
+def share(copy: Project, server: Server, bucket: str, tmp_path: Path) -> None:
+    """A teammate pulls, and neither scrapes nor trains."""
+    asked, begun = server.requests(), time.monotonic()
+    join(copy, server, bucket).dvc("push")
+    print(f"push to S3: {server.requests() - asked:.0f} requests, {time.monotonic() - begun:.1f} s")
+    clone = copy.clone(tmp_path / "clone")
+    mine = {"STREETRECALL_STORE": str(tmp_path / "other"), "PYTHONPATH": str(clone.root / "src")}
+    mate = join(Project(clone.root, copy.env | mine), server, bucket)
+    asked, begun = server.requests(), time.monotonic()
+    mate.dvc("pull")
+    print(f"pull from S3: {server.requests() - asked:.0f} requests, {time.monotonic() - begun:.1f} s")
+    said, _ = repro(mate)
+    assert "Data and pipelines are up to date." in said
+    assert running(said) == []
+    assert not (tmp_path / "other").exists()
+
+
+def experiment(copy: Project) -> None:
+    """An override runs what it touches and nothing else; two workers compare a grid of them."""
+    measuring = {"evaluate", "check_predictions"}
+    said = copy.dvc("exp", "run", "-n", "drawn", "-S", "evaluate.seed=9").stdout
+    assert set(running(said)) <= measuring and "evaluate" in running(said)
+    copy.commit("Draw anew")
+    before = copy.git("status", "--porcelain")
+    said = copy.dvc("exp", "run", "--temp", "-n", "aside", "-S", "evaluate.confidence=0.9").stdout
+    assert set(running(said)) <= measuring and "evaluate" in running(said)
+    assert copy.git("status", "--porcelain") == before
+    table = copy.run("streetrecall", "sweep", "evaluate.confidence=0.8,0.99", "--jobs", "2").stdout
+    assert len([line for line in table.splitlines() if line.startswith("| ")]) >= 4
+    shown = copy.dvc("exp", "show", "--only-changed", "--csv", "--drop", "evaluate.json").stdout
+    assert "aside" in shown
+    copy.dvc("exp", "apply", "aside")
+    assert "confidence: 0.9" in (copy.root / "params.yaml").read_text(encoding="utf-8")
+    copy.dvc("exp", "diff")
+    copy.git("checkout", "-q", ".")
+    copy.dvc("checkout", "-q")
 
 
 @pytest.mark.archive
