@@ -64,6 +64,16 @@ def test_the_network_recognises_a_cat(lite: backbone.Backbone) -> None:
     assert scores.argmax() in (281, 282, 285)  # tabby, tiger cat, Egyptian cat
 
 
+def test_folding_batch_normalisation_changes_nothing(lite: backbone.Backbone) -> None:
+    pixels = lite.pixels(np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3)).astype(np.float32))
+    layers = ["block5c_add", "block7a_project_bn", backbone.LAST]
+    folded = lite.inference(layers)
+    assert not any(type(layer).__name__ == "BatchNormalization" for layer in folded.layers)
+    plain = backbone.keras.Model(lite.network.input, [lite.tensor(name) for name in layers])
+    for old, new in zip(plain(pixels, training=False), folded(pixels, training=False), strict=True):
+        assert np.abs(old.numpy() - new.numpy()).max() < 1e-3
+
+
 def test_mistakes_are_explained(lite: backbone.Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="efficientnet_lite0"):
         backbone.build("efficientnet", "none", 224)

@@ -34,8 +34,8 @@ class Embedder:
     def __post_init__(self) -> None:
         import tensorflow as tf
 
-        whole = self.network.whole
-        self._run = tf.function(lambda pixels: whole(pixels, training=False))
+        model = self.network.inference()
+        self._run = tf.function(lambda pixels: model(pixels, training=False))
 
     @property
     def dimensions(self) -> int:

@@ -33,9 +33,13 @@ class Network:
     def frozen(self, cut: str) -> keras.Model:
         """From pixels to the layer ``cut``; to all maps if that is ``head``."""
         image = keras.Input(self.backbone.network.input.shape[1:], name="pixels")
-        tensors = [self.backbone.tensor(name) for name in self.cuts(cut)]
-        part = keras.Model(self.backbone.network.input, tensors)
+        part = self.backbone.inference(self.cuts(cut))
         return keras.Model(image, _listed(part(self.backbone.pixels(image))))
+
+    def inference(self) -> keras.Model:
+        """The whole, as fast as it can be had, with the weights of this moment."""
+        frozen = self.frozen(HEAD)
+        return keras.Model(frozen.input, self.projection(self.branches(_listed(frozen.outputs))))
 
     def tail(self, cut: str) -> keras.Model:
         """From what `frozen` gives for the same ``cut`` to the descriptor; it shares its weights with the whole."""
