@@ -68,7 +68,8 @@ def team_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     )
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "GIT_", "DVC_", "GITHUB_"))}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    kept.pop("STREETRECALL_ARCHIVE", None)
+    for name in ("STREETRECALL_ARCHIVE", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # make test sets the latter
+        kept.pop(name, None)
     return kept | {
         "HOME": str(home),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

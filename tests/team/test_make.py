@@ -48,7 +48,9 @@ def run(checkout: Path, *command: str, **env: str) -> subprocess.CompletedProces
 
 def test_help_names_every_target() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     phony = text.split(".PHONY: ", 1)[1].split("\n", 1)[0].split()
     assert [line.split()[1] for line in said.splitlines()] == phony
     assert {"setup", "repro", "test", "lint", "bench", "clean", "plots", "docs", "sweep", "lock"} <= set(phony)
