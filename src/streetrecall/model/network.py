@@ -39,13 +39,13 @@ class Network:
     def inference(self) -> keras.Model:
         """The whole, as fast as it can be had, with the weights of this moment."""
         frozen = self.frozen(HEAD)
-        return keras.Model(frozen.input, self.projection(self.branches(_listed(frozen.outputs))))
+        return keras.Model(frozen.input, self.projection(self.branches(_shaped(frozen.outputs))))
 
     def tail(self, cut: str) -> keras.Model:
         """From what `frozen` gives for the same ``cut`` to the descriptor; it shares its weights with the whole."""
         if cut == HEAD:
             tensors = [keras.Input(self.backbone.tensor(name).shape[1:]) for name in self.maps]
-            return keras.Model(tensors, self.projection(self.branches(tensors)))
+            return keras.Model(tensors, self.projection(self.branches(_shaped(tensors))))
         start = keras.Input(self.backbone.tensor(cut).shape[1:])
         try:
             part = keras.Model(self.backbone.tensor(cut), [self.backbone.tensor(name) for name in self.maps])
@@ -54,7 +54,7 @@ class Network:
                 f"the layer '{cut}' is no place to begin training: the maps {', '.join(self.maps)} must all come after "
                 "it and depend on it alone"
             ) from error
-        return keras.Model(start, self.projection(self.branches(_listed(part(start)))))
+        return keras.Model(start, self.projection(self.branches(_shaped(part(start)))))
 
 
 def build(backbone: str, weights: str, image_size: int, head: Head) -> Network:
@@ -68,7 +68,7 @@ def build(backbone: str, weights: str, image_size: int, head: Head) -> Network:
         for number, branch in enumerate(head.branches)
     ]
     joined = keras.layers.Concatenate(name="joined", dtype="float32")(parts) if len(parts) > 1 else parts[0]
-    branches = keras.Model(inputs, joined, name="branches")
+    branches = keras.Model(_shaped(inputs), joined, name="branches")
     long = keras.Input(joined.shape[1:], name="long")
     short = keras.layers.Dense(
         head.dimensions, name="projection", kernel_initializer="glorot_uniform", dtype="float32"
@@ -77,7 +77,7 @@ def build(backbone: str, weights: str, image_size: int, head: Head) -> Network:
     projection = keras.Model(long, unit, name="descriptor")
     image = keras.Input((image_size, image_size, 3), name="image")
     features = keras.Model(base.network.input, tensors, name="maps")
-    whole = keras.Model(image, projection(branches(_listed(features(base.pixels(image))))), name="embedder")
+    whole = keras.Model(image, projection(branches(_shaped(features(base.pixels(image))))), name="embedder")
     return Network(base, maps, branches, projection, whole)
 
 
@@ -112,3 +112,9 @@ def _branch(branch: Branch, tensor: Any, number: int, normalise: str) -> Any:
 
 def _listed(tensors: Any) -> list[Any]:
     return list(tensors) if isinstance(tensors, list | tuple) else [tensors]
+
+
+def _shaped(tensors: Any) -> Any:
+    """Inputs as a Keras model takes them: one tensor, or a list of several."""
+    several = _listed(tensors)
+    return several if len(several) > 1 else several[0]

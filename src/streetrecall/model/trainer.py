@@ -153,7 +153,7 @@ class Trainer:
 
     def _run_rows(self, model: keras.Model, maps: list[NDArray[np.float16]], rows: Ints) -> Floats:
         """Outputs of ``model`` for the cached maps of ``rows``."""
-        run = tf.function(lambda *inputs: model(list(inputs), training=False))
+        run = tf.function(lambda *inputs: model(_shaped(inputs), training=False))
         parts = []
         for start in range(0, len(rows), VALIDATION_BATCH):
             batch = rows[start : start + VALIDATION_BATCH]
@@ -217,7 +217,7 @@ class Trainer:
         @tf.function
         def step(inputs: Any, label: Any, place: Any, xy: Any) -> Any:
             with tf.GradientTape() as tape:
-                loss, active = self._judge(model(inputs, training=True), label, place, xy)
+                loss, active = self._judge(model(_shaped(inputs), training=True), label, place, xy)
                 objective = optimizer.scale_loss(loss) if scaled else loss
             gradients = tape.gradient(objective, model.trainable_variables)
             optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
@@ -259,7 +259,7 @@ class Trainer:
 
     def _mean_loss(self, source: _Maps | _Pixels, rows: Ints) -> tuple[float, float]:
         model = source.model
-        run = tf.function(lambda inputs: model(inputs, training=False))
+        run = tf.function(lambda inputs: model(_shaped(inputs), training=False))
         values = [self._judge(run(inputs), *self._facts(index)) for inputs, index in self._batches(source, rows)]
         return float(np.mean([float(v[0]) for v in values])), float(np.mean([float(v[1]) for v in values]))
 
@@ -384,6 +384,12 @@ class _Pixels:
         jpegs = features.read_pictures(trainer.crops, trainer.images)
         data = features.batches(jpegs, trainer.params.image_size, features.BATCH, trainer.params.threads)
         return np.concatenate([self.run(x).numpy()[: int(n)] for x, n in data]).astype(np.float32)
+
+
+def _shaped(inputs: Any) -> Any:
+    """Inputs as a Keras model takes them: one tensor, or a list of several."""
+    tensors = tf.nest.flatten(inputs)
+    return tensors if len(tensors) > 1 else tensors[0]
 
 
 def _numbered(arrays: dict[str, NDArray[Any]], name: str) -> list[NDArray[Any]]:
