@@ -1,4 +1,4 @@
-"""The whole pipeline in a copy of this folder: on a small simulated city, and on a little of the archive."""
+"""The whole pipeline in a copy of this folder: on a small simulated city, and on the archive (at most a bounded part)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUICK = {
     "evaluate.bootstrap_draws": 200,
     "train.phases": [{"trains_after": "head", "epochs": 2, "steps": 10, "learning_rate": 0.0001, "patience": 2}],
 }
-PLACES = 25  # of each of the archive's folders
+FOLDERS = 25  # at most, of numbered folders of pictures of each of the archive's collections
 
 
 @pytest.fixture
@@ -144,21 +144,21 @@ def experiment(copy: Project) -> None:
 
 
 @pytest.mark.archive
-def test_a_little_of_the_archive_by_one_command(copy: Project, archive: Path, tmp_path: Path) -> None:
+def test_the_archive_by_one_command(copy: Project, archive: Path, tmp_path: Path) -> None:
     little = tmp_path / "little"
     for folder in archive.iterdir():
         if folder.name != "data" and folder.is_dir():
             (little / folder.name).parent.mkdir(parents=True, exist_ok=True)
             (little / folder.name).symlink_to(folder)
     for collection in (archive / "data/images").iterdir():
-        places = sorted(path for path in collection.iterdir() if path.is_dir())[:PLACES]
+        places = sorted(path for path in collection.iterdir() if path.is_dir())[:FOLDERS]
         (little / "data/images" / collection.name).mkdir(parents=True)
         for place in places:
             (little / "data/images" / collection.name / place.name).symlink_to(place)
     override(copy.root / "params.yaml", QUICK)
     copy.env["STREETRECALL_ARCHIVE"] = str(little)
     said, seconds = repro(copy, "sh", "scripts/repro.sh")
-    print(f"the whole pipeline on {PLACES} places of each folder: {seconds:.0f} s")
+    print(f"the whole pipeline on {FOLDERS} folders of each collection at most: {seconds:.0f} s")
     assert "train" in running(said)
     assert_measured(copy)
     assert not list((copy.root / "data/crops/shared").rglob("*.tar"))
