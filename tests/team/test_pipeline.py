@@ -1,4 +1,4 @@
-"""The whole pipeline in a copy of this folder: on a small simulated city, and on the archive (at most a bounded part)."""
+"""The whole pipeline in a copy of this folder: on a small simulated city, and on a bounded part of the archive."""
 
 from __future__ import annotations
 
