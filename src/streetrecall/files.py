@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
@@ -31,3 +34,9 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: Any) -> None:
     """Sorted keys and a newline at the end, so that the same content is the same file; NaN is refused."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_array(path: str | Path, array: NDArray) -> None:
+    """In NumPy's own format (.npy)."""
+    with whole(path) as partial, partial.open("wb") as file:
+        np.save(file, array)

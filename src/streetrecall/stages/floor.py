@@ -23,6 +23,7 @@ from tqdm import tqdm
 from streetrecall import params as parameters
 from streetrecall import shards, tables
 from streetrecall.errors import UserError
+from streetrecall.files import write_array
 from streetrecall.params import Floor
 from streetrecall.retrieval.rows import descriptor_rows
 
@@ -56,9 +57,7 @@ def run(floor: Floor, crops: Path, out: Path) -> None:
     where = images.set_index("image_id").loc[rows["image_id"], ["shard", "offset", "size"]]
     descriptors = np.concatenate(list(describe(floor, crops, where)))
     out.mkdir(parents=True, exist_ok=True)
-    unfinished = out / f".descriptors.{os.getpid()}.npy"
-    np.save(unfinished, descriptors)
-    unfinished.replace(out / "descriptors.npy")
+    write_array(out / "descriptors.npy", descriptors)
     tables.write(tables.DESCRIPTORS, rows, out / "rows.parquet")
     log.info("%d pictures described by %d numbers each", *descriptors.shape)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from streetrecall import tables
 from streetrecall.errors import UserError
+from streetrecall.files import write_array, write_json
 from streetrecall.params import Index as Settings
 from streetrecall.params import load
 from streetrecall.retrieval import index as indexes
@@ -53,9 +53,7 @@ def run(settings: Settings, threads: int, crops: Path, model: Path, index: Path,
     index.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(index / indexes.SCANN, ignore_errors=True)
     built = indexes.build(descriptors[gallery], gallery, settings, threads)
-    partial = index / ".partial.npy"
-    np.save(partial, descriptors)
-    partial.replace(index / indexes.DESCRIPTORS)
+    write_array(index / indexes.DESCRIPTORS, descriptors)
     tables.write(tables.DESCRIPTORS, rows, index / indexes.ROWS)
     indexes.save(built, index, settings)
 
@@ -69,10 +67,7 @@ def run(settings: Settings, threads: int, crops: Path, model: Path, index: Path,
         "kind": built.kind,
         f"recall@{RECALL_AT}_against_exact": round(_recall(built, queries, descriptors[gallery]), 4),
     }
-    metrics.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = metrics.with_suffix(".partial")
-    unfinished.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    unfinished.replace(metrics)
+    write_json(metrics, facts)
 
 
 def _describe(settings: Settings, threads: int, crops: Path, model: Path, used) -> NDArray[np.float16]:  # type: ignore[no-untyped-def]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 from streetrecall import tables
 from streetrecall.errors import UserError
+from streetrecall.files import whole, write_json
 from streetrecall.ledger import store_folder
 from streetrecall.params import Train, load
 
@@ -74,7 +74,7 @@ def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path) ->
         },
         "epochs": sum(row["epoch"] > 0 for row in rows),
     }
-    _write_json(metrics, facts)
+    write_json(metrics, facts)
     trainer.forget()
     print(
         f"validation recall@1 {best['validation_recall']:.4f} after phase {best['phase']}, epoch {best['epoch']}; "
@@ -82,20 +82,10 @@ def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path) ->
     )
 
 
-def _write_json(path: Path, facts: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     if not rows:
         raise UserError("train.phases holds no epoch and no start to write a curve of")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
+    with whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    partial.replace(path)
