@@ -211,7 +211,7 @@ def test_no_browser_is_a_clear_error(params: Params, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("STREETRECALL_CHROMIUM", raising=False)
     monkeypatch.setenv("SE_OFFLINE", "true")
     monkeypatch.setenv("SE_CACHE_PATH", str(tmp_path))
-    browsers = Browsers(params, "http://127.0.0.1:9/viewer", Client(params.network), True)
+    browsers = Browsers(params, "http://127.0.0.1:9/viewer", "127.0.0.1:9", Client(params.network), True)
     try:
         with pytest.raises(UserError, match=r"no browser can be started.*apt-get install chromium"):
             browsers._start()
@@ -323,6 +323,17 @@ def test_under_every_fault_all_that_can_be_had_is_there_once(
     assert len(entries) == 32
     assert {key for key, e in entries.items() if e.tries > 1} <= {key for key in entries if key[1] == "90.00"}
     assert max(e.tries for e in entries.values()) == 2
+
+
+def test_a_frame_that_was_black_is_asked_for_again_by_the_browser_that_shows_it(
+    quick: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = lambda path, query, n: "black" if path == "/tile" and query["heading"] == "270" and n == 1 else None  # noqa: E731
+    with serving(TinyService(fault, dates=1)) as service:
+        counts = stage(network(quick, browsers=1), service, tmp_path, monkeypatch, count=1)
+        asked = {what.rpartition(" ")[2]: n for what, n in service.asked.items() if what.startswith("/tile")}
+    assert counts["by_status"] == {"ok": 4, "blank": 0, "gone": 0, "failed": 0}
+    assert asked == {"0": 1, "90": 1, "180": 1, "270": 2}
 
 
 def test_what_stays_faulty_is_reported_by_id_and_reason(
