@@ -222,6 +222,30 @@ def test_no_browser_is_a_clear_error(params: Params, monkeypatch: pytest.MonkeyP
         module.find_browser()
 
 
+@pytest.mark.parametrize("driver", ["chromedriver", None])
+def test_selenium_calls_nobody_where_there_is_a_driver_and_never_tells_statistics(
+    params: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, driver: str | None
+) -> None:
+    for name in ("SE_OFFLINE", "SE_AVOID_STATS"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(module, "find_browser", lambda: "/opt/chromium")
+    monkeypatch.setattr(shutil, "which", lambda name: driver and f"/opt/{driver}")
+    seen = []
+
+    def start(options: object, service: object) -> None:
+        seen.append((options.binary_location, service.path, dict(os.environ)))  # type: ignore[attr-defined]
+        raise OSError("no browser in this test")
+
+    monkeypatch.setattr(module.webdriver, "Chrome", start)
+    with pytest.raises(module.TroubleWithBrowserError):
+        module.Browser(params, tmp_path / "b", "http://127.0.0.1/viewer", None, True)
+    ((binary, path, environment),) = seen
+    assert (binary, path or None) == ("/opt/chromium", driver and "/opt/chromedriver")
+    assert environment["SE_AVOID_STATS"] == "true"
+    assert environment.get("SE_OFFLINE") == (driver and "true")
+
+
 def test_root_alone_runs_without_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     for user, expected in ((0, True), (1000, False)):
         monkeypatch.setattr(os, "geteuid", lambda user=user: user)
@@ -376,7 +400,7 @@ def test_stage_and_browsers_killed_at_many_points_end_with_equal_hashes(
             with Ledger(store) as ledger:
                 return sum(len(ledger.entries(run.namespace)) for run in ledger.last_runs())
 
-        for point in (0, 9):
+        for point in (0, 2, 9, 17):
             child = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
             while (recorded() < point or not browser_of(place)) and child.poll() is None:
                 time.sleep(0.01)

@@ -375,6 +375,17 @@ def test_it_dies_with_a_killed_parent() -> None:
         time.sleep(0.05)
 
 
+def test_it_runs_by_itself_until_it_is_interrupted() -> None:
+    command = [sys.executable, "-m", "streetrecall.cli", "serve-city", "--port", "0", "--params", "params.yaml"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as service:
+        assert service.stdout is not None
+        url = next(word for word in service.stdout.readline().split() if word.startswith("http://"))
+        assert "Street viewer" in requests.get(url, timeout=20).text
+        service.send_signal(signal.SIGINT)
+        _, said = service.communicate(timeout=20)
+    assert "interrupted" in said and "Traceback" not in said
+
+
 def test_a_service_that_cannot_start_says_why(city_params: Params, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such file"), running(city_params, root=tmp_path):
         pass

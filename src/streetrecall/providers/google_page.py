@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import uvicorn
+from fastapi import FastAPI, Response
+
 from streetrecall.providers.http import Secret
 
 _HERE = Path(__file__).parent
@@ -26,9 +29,6 @@ def serving(api: Secret) -> Iterator[str]:
     Args:
         api: URL of the API's script, with the key; it is to call ``begin`` when it is loaded.
     """
-    import uvicorn
-    from fastapi import FastAPI, Response
-
     word = secrets.token_urlsafe(16)
     page = (_HERE / "google_page.html").read_text(encoding="utf-8").replace("{api}", html.escape(api.reveal()))
     script = (_HERE / "google_page.js").read_text(encoding="utf-8")
