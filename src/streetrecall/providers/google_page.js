@@ -24,6 +24,13 @@
   let found = null; // the service's last answer
 
   const fail = (text, status = 0, retryAfter = null) => Object.assign(new Error(text), { status, retryAfter });
+  const whole = (url) => {
+    try {
+      return new URL(String(url), document.baseURI).href;
+    } catch {
+      return String(url);
+    }
+  };
   const names = (url, pano) => url.includes(pano) || url.includes(encodeURIComponent(pano));
 
   // -- what the API asks for ---------------------------------------------------------------------------------------
@@ -53,7 +60,7 @@
   }
 
   // A picture counts only if it can be decoded: the API may show what there is of a damaged one.
-  const decoded = (picture, ended) => picture.then(() => ended(null, true), () => ended(fail("a tile is broken")));
+  const decoded = (picture, ended) => picture.then(() => ended(null, true), () => ended(fail("broken picture")));
 
   // Besides pictures there is data in various forms, but never a page of somebody's who stands between.
   const strange = (kind) => (kind.startsWith("text/html") ? fail("not a picture: " + kind) : null);
@@ -64,17 +71,17 @@
     ...source,
     set(value) {
       if (loading.has(this)) loading.get(this)(null); // given up for the next one
-      const ended = began(new URL(String(value), document.baseURI).href);
+      const ended = began(whole(value));
       loading.set(this, ended);
       this.addEventListener("load", () => decoded(this.decode(), ended), { once: true });
-      this.addEventListener("error", () => ended(fail("a tile could not be loaded")), { once: true });
+      this.addEventListener("error", () => ended(fail("not loaded")), { once: true });
       source.set.call(this, value);
     },
   });
 
   const ask = window.fetch;
   window.fetch = async (input, init) => {
-    const ended = began(new URL(input instanceof Request ? input.url : String(input), document.baseURI).href);
+    const ended = began(whole(input instanceof Request ? input.url : input));
     const broken = (text) => (init && init.signal && init.signal.aborted ? null : fail(text));
     try {
       const answer = await ask(input, init);
@@ -83,7 +90,7 @@
       answer.clone().blob().then((blob) => {
         if (answer.ok && kind.startsWith("image/")) decoded(createImageBitmap(blob), ended);
         else ended(answer.ok ? strange(kind) : bad);
-      }, () => ended(broken("a tile was cut short")));
+      }, () => ended(broken("cut short")));
       return answer;
     } catch (error) {
       ended(broken("connection failed"));
@@ -94,7 +101,7 @@
   const { open, send } = XMLHttpRequest.prototype;
   const addresses = new WeakMap();
   XMLHttpRequest.prototype.open = function (method, url, ...rest) {
-    addresses.set(this, new URL(String(url), document.baseURI).href);
+    addresses.set(this, whole(url));
     return open.call(this, method, url, ...rest);
   };
   XMLHttpRequest.prototype.send = function (body) {
@@ -103,22 +110,26 @@
     this.addEventListener("loadend", () => {
       const kind = this.getResponseHeader("content-type") || "";
       if (this.status < 200 || this.status > 299) ended(fail(this.status ? "http " + this.status : "connection failed", this.status));
-      else if (kind.startsWith("image/")) decoded(createImageBitmap(new Blob([this.response])), ended);
-      else ended(strange(kind));
+      else if (!kind.startsWith("image/")) ended(strange(kind));
+      else if (typeof this.response === "string") ended(null, true);
+      else decoded(createImageBitmap(new Blob([this.response])), ended);
     }, { once: true });
     return send.call(this, body);
   };
 
   // -- the API -----------------------------------------------------------------------------------------------------
 
-  let quota = false;
+  let quota = null; // the refusal, once the key's is used up
+  let refuse;
+  const refused = new Promise((_, reject) => (refuse = reject));
+  refused.catch(() => {});
   window.gm_authFailure = () => {
     state.denied ||= "gm_authFailure";
   };
   const complain = console.error;
   console.error = (...words) => {
     const [, code] = /Google Maps JavaScript API error: (\w+)/.exec(words.map(String).join(" ")) || [];
-    if (code === "OverQuotaMapError") quota = true;
+    if (code === "OverQuotaMapError") refuse((quota = fail(code, 429)));
     else if (code) state.denied = code;
     complain.apply(console, words);
   };
@@ -133,12 +144,13 @@
   api.catch(() => {});
 
   async function find(pano) {
-    const { StreetViewService } = await api;
+    const { StreetViewService } = await Promise.race([refused, api]);
     if (found && found.location.pano === pano) return found;
-    const { data, status } = await new Promise((resolve) => {
+    const answer = new Promise((resolve) => {
       const promise = new StreetViewService().getPanorama({ pano }, (data, status) => resolve({ data, status }));
       if (promise) promise.catch(() => {}); // it fails where the callback tells the status
     });
+    const { data, status } = await Promise.race([refused, answer]);
     if (status !== "OK") throw fail(status, status === "ZERO_RESULTS" ? 404 : 0);
     if (data.location.pano !== pano) throw fail("another panorama was answered");
     return (found = data);
@@ -160,14 +172,17 @@
     if (own.some((request) => request.open)) return "tiles";
     if (performance.now() - Math.max(asked, ...own.map((request) => request.at)) < RESTED_MS) return "rest";
     const bad = own.find((request) => request.problem);
-    if (bad) throw bad.problem;
+    if (bad) {
+      const { message, status, retryAfter } = bad.problem;
+      throw fail("a tile: " + message, status === 404 || status === 410 ? 0 : status, retryAfter); // not the panorama is gone
+    }
     return own.some((request) => request.picture) ? null : "a first tile";
   }
 
   function look() {
     if (state.error) return;
     try {
-      if (quota) throw fail("OverQuotaMapError", 429);
+      if (quota) throw quota;
       state.lacks = lacks();
     } catch (error) {
       told(error);
