@@ -43,9 +43,12 @@ window.viewer = {state, async show({pano, heading}) {
     await new Promise(requestAnimationFrame);
     if (mine === wanted) state.ready = true;
   } catch (error) { if (mine === wanted) state.error = String(error.message || error); }
+}, async dates(pano) {
+  const answer = await fetch(`/viewer/panos?pano=${encodeURIComponent(pano)}`, {cache: "no-store"});
+  const {status, headers} = answer;
+  if (!answer.ok) throw Object.assign(new Error(`http ${status}`), {status, retryAfter: headers.get("retry-after")});
+  return answer.json();
 }};
-const asked = new URLSearchParams(location.search);
-window.viewer.show({pano: asked.get("pano"), heading: Number(asked.get("heading"))});
 </script>"""
 
 Fault = Callable[[str, dict[str, str], int], str | None]

@@ -211,7 +211,7 @@ def test_no_browser_is_a_clear_error(params: Params, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("STREETRECALL_CHROMIUM", raising=False)
     monkeypatch.setenv("SE_OFFLINE", "true")
     monkeypatch.setenv("SE_CACHE_PATH", str(tmp_path))
-    browsers = Browsers(params, "http://127.0.0.1:9/viewer", Client(params.network), True)
+    browsers = Browsers(params, "http://127.0.0.1:9/viewer", "127.0.0.1:9", Client(params.network), True)
     try:
         with pytest.raises(UserError, match=r"no browser can be started.*apt-get install chromium"):
             browsers._start()
@@ -220,6 +220,30 @@ def test_no_browser_is_a_clear_error(params: Params, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("STREETRECALL_CHROMIUM", str(tmp_path / "chromium"))
     with pytest.raises(UserError, match="STREETRECALL_CHROMIUM"):
         module.find_browser()
+
+
+@pytest.mark.parametrize("driver", ["chromedriver", None])
+def test_selenium_calls_nobody_where_there_is_a_driver_and_never_tells_statistics(
+    params: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, driver: str | None
+) -> None:
+    for name in ("SE_OFFLINE", "SE_AVOID_STATS"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(module, "find_browser", lambda: "/opt/chromium")
+    monkeypatch.setattr(shutil, "which", lambda name: driver and f"/opt/{driver}")
+    seen = []
+
+    def start(options: object, service: object) -> None:
+        seen.append((options.binary_location, service.path, dict(os.environ)))  # type: ignore[attr-defined]
+        raise OSError("no browser in this test")
+
+    monkeypatch.setattr(module.webdriver, "Chrome", start)
+    with pytest.raises(module.TroubleWithBrowserError):
+        module.Browser(params, tmp_path / "b", "http://127.0.0.1/viewer", None, True)
+    ((binary, path, environment),) = seen
+    assert (binary, path or None) == ("/opt/chromium", driver and "/opt/chromedriver")
+    assert environment["SE_AVOID_STATS"] == "true"
+    assert environment.get("SE_OFFLINE") == (driver and "true")
 
 
 def test_root_alone_runs_without_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,6 +349,17 @@ def test_under_every_fault_all_that_can_be_had_is_there_once(
     assert max(e.tries for e in entries.values()) == 2
 
 
+def test_a_frame_that_was_black_is_asked_for_again_by_the_browser_that_shows_it(
+    quick: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = lambda path, query, n: "black" if path == "/tile" and query["heading"] == "270" and n == 1 else None  # noqa: E731
+    with serving(TinyService(fault, dates=1)) as service:
+        counts = stage(network(quick, browsers=1), service, tmp_path, monkeypatch, count=1)
+        asked = {what.rpartition(" ")[2]: n for what, n in service.asked.items() if what.startswith("/tile")}
+    assert counts["by_status"] == {"ok": 4, "blank": 0, "gone": 0, "failed": 0}
+    assert asked == {"0": 1, "90": 1, "180": 1, "270": 2}
+
+
 def test_what_stays_faulty_is_reported_by_id_and_reason(
     quick: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,7 +400,7 @@ def test_stage_and_browsers_killed_at_many_points_end_with_equal_hashes(
             with Ledger(store) as ledger:
                 return sum(len(ledger.entries(run.namespace)) for run in ledger.last_runs())
 
-        for point in (0, 9):
+        for point in (0, 2, 9, 17):
             child = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
             while (recorded() < point or not browser_of(place)) and child.poll() is None:
                 time.sleep(0.01)

@@ -14,6 +14,7 @@ from tinyservice import Fault, TinyService, serving
 from streetrecall.errors import UserError
 from streetrecall.params import Params
 from streetrecall.providers import open_provider
+from streetrecall.providers.browser import find_browser
 from streetrecall.providers.google import GoogleProvider, concurrently, key_from_environment, sign
 from streetrecall.providers.http import Answer, Client, Final, Refusal, Secret, Temporary
 
@@ -26,6 +27,13 @@ def quick(params: Params) -> Params:
     """The project's params, with short waits."""
     update = {"backoff_s": 0.001, "timeout_s": 0.5, "tries": 3, "breaker_pause_s": 0.01, "breaker_pauses": 2}
     return params.model_copy(update={"network": params.network.model_copy(update=update)})
+
+
+@pytest.fixture
+def browsing(quick: Params) -> Params:
+    if find_browser() is None:
+        pytest.skip("there is no Chromium on PATH")
+    return quick.model_copy(update={"network": quick.network.model_copy(update={"browsers": 1, "ready_s": 4.0})})
 
 
 @contextmanager
@@ -173,14 +181,15 @@ def test_without_accepted_terms_there_is_metadata_and_nothing_else(quick: Params
         assert service.asked.total() == 1
 
 
-def test_views_are_all_dates_newest_first_in_all_directions(quick: Params) -> None:
-    with provider(quick) as (google, service):
+@pytest.mark.browser
+def test_views_are_all_dates_newest_first_in_all_directions(browsing: Params) -> None:
+    with provider(browsing) as (google, service):
         views = list(google.views(places("a", "b")))
         assert len(views) == 2 * 2 * 4
         first = views[:8]
         assert [v.panorama.pano_id for v in first] == ["a-0"] * 4 + ["a-1"] * 4
         assert [v.panorama.month for v in first] == ["2022-06"] * 4 + ["2021-06"] * 4
-        assert [v.heading_deg for v in first[:4]] == quick.scrape.headings_deg
+        assert [v.heading_deg for v in first[:4]] == browsing.scrape.headings_deg
         assert {v.subset for v in views} == {"train_v1"}
         notes = dict(google.notes)
         before = service.asked.total()
@@ -191,11 +200,22 @@ def test_views_are_all_dates_newest_first_in_all_directions(quick: Params) -> No
         assert set(google.notes) > set(notes)
 
 
-def test_a_place_whose_dates_cannot_be_had_is_left_out_and_told(quick: Params) -> None:
-    with provider(quick) as (google, _):
-        views = list(google.views(places("a", "unknown1", "b")))
+@pytest.mark.browser
+def test_a_place_whose_dates_cannot_be_had_is_left_out_and_told(browsing: Params) -> None:
+    def fault(path: str, query: dict[str, str], n: int) -> str | None:
+        if not path.endswith("/panos"):
+            return None
+        return {"a": "500" if n == 1 else None, "b": "malformed" if n < 3 else None, "c": "500"}.get(query["pano"])
+
+    with provider(browsing, fault) as (google, service):
+        views = list(google.views(places("a", "unknown1", "b", "c")))
+        asked = {what.rpartition(" ")[2]: n for what, n in service.asked.items() if "/panos" in what}
     assert {v.place for v in views} == {0, 2}
-    assert google.unplanned == [("panorama unknown1", "its dates cannot be had: HTTP 404")]
+    assert sorted(google.unplanned) == [
+        ("panorama c", "its dates cannot be had: http 500"),
+        ("panorama unknown1", "its dates cannot be had: http 404"),
+    ]
+    assert asked == {"a": 2, "unknown1": 1, "b": 3, "c": 3}
 
 
 def test_workers_end_with_the_first_exception() -> None:

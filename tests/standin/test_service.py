@@ -131,6 +131,35 @@ def test_where_no_picture_is_the_static_image_is_grey_or_an_error(base: str) -> 
     assert requests.get(f"{base}/maps/api/streetview", params={**query, "size": "big"}, timeout=20).status_code == 400
 
 
+# -- Google's JavaScript API; tests/providers/test_google_page.py has a browser use it ---------------------------------
+
+
+def test_the_script_tells_a_key_that_is_not_taken_in_the_page(base: str) -> None:
+    for query, denial in (
+        ({"key": KEY}, "null"),
+        ({"key": "no"}, '"InvalidKeyMapError"'),
+        ({}, '"MissingKeyMapError"'),
+    ):
+        answer = requests.get(f"{base}/maps/api/js", params=query, timeout=20)
+        assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/javascript")
+        assert answer.text.rstrip().endswith(f"({denial});")
+
+
+def test_the_script_learns_of_a_panorama_and_its_dates_from_any_page(base: str, city: City, pano: str) -> None:
+    url = f"{base}/maps/api/js/GeoPhotoService.GetMetadata"
+    answer = requests.get(url, params={"key": KEY, "pano": pano}, timeout=20)
+    assert answer.headers["access-control-allow-origin"] == "*"
+    found = city.pano(pano)
+    assert found is not None
+    body = answer.json()
+    assert body["location"] == {"pano": pano, "lat": city.position(found)[0], "lng": city.position(found)[1]}
+    assert [entry["date"] for entry in body["time"]] == sorted(p.date for p in city.dates(found))
+    undated = next(p for p in city.panos if not p.dated)
+    assert "imageDate" not in requests.get(url, params={"key": KEY, "pano": undated.pano_id}, timeout=20).json()
+    for query, status in (({"pano": "nowhere"}, "ZERO_RESULTS"), ({"pano": pano, "key": "no"}, "REQUEST_DENIED")):
+        assert requests.get(url, params={"key": KEY, **query}, timeout=20).json() == {"status": status}
+
+
 # -- clients of others, unmodified but for their base URL --------------------------------------------------------------
 
 
@@ -344,6 +373,18 @@ def test_it_dies_with_a_killed_parent() -> None:
     while not refused(url):
         assert time.monotonic() < deadline, "the service outlived its parent"
         time.sleep(0.05)
+
+
+def test_it_runs_by_itself_until_it_is_interrupted() -> None:
+    command = [sys.executable, "-m", "streetrecall.cli", "serve-city", "--port", "0", "--params", "params.yaml"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as service:
+        assert service.stdout is not None
+        url = next(word for word in service.stdout.readline().split() if word.startswith("http://"))
+        assert "Street viewer" in requests.get(url, timeout=20).text
+        service.send_signal(signal.SIGINT)
+        _, said = service.communicate(timeout=20)
+    assert "Traceback" not in said
+    assert service.returncode in (0, 130)  # 0 where this process was started with interrupts ignored
 
 
 def test_a_service_that_cannot_start_says_why(city_params: Params, tmp_path: Path) -> None:

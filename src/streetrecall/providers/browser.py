@@ -1,9 +1,12 @@
 """Pictures of a viewer page by headless Chromium, driven by Selenium; several browsers side by side.
 
-The page offers ``window.viewer.show({pano, heading})``, which changes the view without loading the page anew, and
-``window.viewer.state`` = ``{pano, heading, ready, frame, error, status, retryAfter}``: ``ready`` once exactly that view
-is on the screen, ``frame`` counts what has been drawn, ``status`` and ``retryAfter`` are of the answer behind an error.
-A picture counts only if the page was ready with the view asked for, and no frame was drawn until it had been taken.
+The page offers ``window.viewer``: ``show({pano, heading})`` changes the view without loading the page anew,
+``dates(pano)`` is a promise of ``{lat, lng, copyright, dates: [{pano, date}]}``, and ``state`` is ``{pano, heading,
+ready, frame, error, status, retryAfter}``: ``ready`` once exactly that view is on the screen, ``frame`` counts what has
+been drawn, ``status`` and ``retryAfter`` are of the answer behind an error. A picture counts only if the page was ready
+with the view asked for, and no frame was drawn until it had been taken. A page that cannot see all its frames sets
+``still``, in milliseconds: then a picture counts only if all that were taken for so long before it are the same.
+``lacks`` says what a view waits for, and ``denied`` that the service takes no request at all, and why.
 
 A browser that crashes or hangs costs the try of the one view it was at, and is replaced. Should this process itself be
 killed, a small helper process (`streetrecall.providers.reaper`) ends its browsers and removes their profiles.
@@ -24,12 +27,13 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import urlsplit
 
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
@@ -39,7 +43,7 @@ from streetrecall.errors import UserError
 from streetrecall.params import Params
 from streetrecall.providers import reaper
 from streetrecall.providers.base import Capture, View
-from streetrecall.providers.http import REFUSAL, Client, Stopped, retry_after
+from streetrecall.providers.http import REFUSAL, Client, DeniedError, Stopped, retry_after
 
 log = logging.getLogger(__name__)
 
@@ -79,29 +83,52 @@ FLAGS = (
     "NetworkTimeServiceQuerying,OptimizationHints,OptimizationGuideModelDownloading,Translate",
 )
 
-# Shows a view unless the page is at it already (a page is loaded with its first view), and waits for its word.
-SHOW = """
-const [pano, heading, limit, done] = arguments;
-const end = performance.now() + limit;
-const later = ms => new Promise(resolve => setTimeout(resolve, ms));
+# Waits for the page, then for what it makes of ``begin``, a promise, until ``end`` finds a result.
+_WAIT = """
 const frame = () => new Promise(requestAnimationFrame);
-const shows = s => s && s.pano === pano && Math.abs(((s.heading - heading) % 360 + 540) % 360 - 180) < 1e-6;
-(async () => {
-  while (!window.viewer && performance.now() < end) await frame();
-  if (!window.viewer) return {error: "the viewer page did not start"};
-  const now = window.viewer.state;
-  if (!shows(now) || now.error) {
-    await Promise.race([window.viewer.show({pano, heading}), later(end - performance.now())]);
+async function until(limit, begin, end) {
+  const last = performance.now() + limit;
+  let over = null;
+  for (let begun = false; ; await frame()) {
+    const viewer = window.viewer, state = viewer && viewer.state;
+    if (state && state.denied) return {denied: String(state.denied)};
+    if (viewer && !begun) {
+      begun = true;
+      begin(viewer).then(value => { over = {value}; }, e => {
+        over = {error: String(e && e.message || e), status: e && e.status, retryAfter: e && e.retryAfter};
+      });
+    }
+    const result = over && over.error !== undefined ? over : viewer && end(state, over);
+    if (result) return result;
+    if (performance.now() > last) {
+      return {error: !viewer ? "the viewer page did not start" :
+        "there was no answer in time" + (state.lacks ? ": " + state.lacks + " did not come" : "")};
+    }
   }
-  for (;;) {
-    const s = window.viewer.state;
-    if (shows(s) && s.error) return {error: String(s.error), status: s.status, retryAfter: s.retryAfter};
-    if (shows(s) && s.ready) return {frame: s.frame};
-    if (performance.now() > end) return {error: "the view was not ready in time"};
-    await frame();
-  }
-})().then(done, e => done({error: "the viewer page failed: " + e}));
+}
 """
+
+# ``again`` is false where the view was asked for already and is only to come to rest.
+SHOW = (
+    _WAIT
+    + """
+const [pano, heading, again, limit, done] = arguments;
+const shows = s => s.pano === pano && Math.abs(((s.heading - heading) % 360 + 540) % 360 - 180) < 1e-6;
+until(limit, viewer => again ? viewer.show({pano, heading}) : Promise.resolve(), s => {
+  if (!shows(s)) return null;
+  if (s.error) return {error: String(s.error), status: s.status, retryAfter: s.retryAfter};
+  return s.ready ? {frame: s.frame, still: s.still || 0} : null;
+}).then(done);
+"""
+)
+
+DATES = (
+    _WAIT
+    + """
+const [pano, limit, done] = arguments;
+until(limit, viewer => viewer.dates(pano), (s, over) => over && {dates: over.value}).then(done);
+"""
+)
 
 STATE = """
 const [pano, heading] = arguments, s = window.viewer && window.viewer.state;
@@ -128,7 +155,8 @@ def arguments(profile: str, viewer: str, proxy: str | None, isolated: bool) -> l
     """Chromium's command line for a viewer page at the URL ``viewer``, through ``proxy`` if there is one.
 
     ``isolated``: the page is on loopback and needs no other host, so none is asked or even looked up, whatever
-    Chromium and its packagers would like to know.
+    Chromium and its packagers would like to know. Otherwise a page on loopback is fetched without the proxy, and all
+    that it asks for goes through it.
     """
     flags = [*FLAGS, f"--user-data-dir={profile}"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
@@ -141,8 +169,10 @@ def arguments(profile: str, viewer: str, proxy: str | None, isolated: bool) -> l
                 "STREETRECALL_PROXIES: Chromium takes no proxy with a password; use one that knows this machine"
             )
         reached.append(parts.hostname)
-        # The later rule wins: loopback goes through the proxy; all else is asked directly, and so not found.
-        flags += [f"--proxy-server={proxy}", f"--proxy-bypass-list={'*;' if isolated else ''}<-loopback>"]
+        flags.append(f"--proxy-server={proxy}")
+        if isolated:
+            # The later rule wins: loopback goes through the proxy; all else is asked directly, and so not found.
+            flags.append("--proxy-bypass-list=*;<-loopback>")
     elif isolated:
         flags.append("--no-proxy-server")
     if isolated:
@@ -212,29 +242,65 @@ class Browser:
         """The picture of ``view``, or why there is none.
 
         Raises:
+            DeniedError: the service takes no request at all.
             TroubleWithBrowserError: the browser crashed or hangs.
         """
         self.captures += 1
         pano, heading = view.panorama.pano_id, view.heading_deg
-        try:
-            if not self._at_page:
-                with self._timed("page load"):
-                    self._driver.get(f"{self._viewer}?pano={quote(pano, safe='')}&heading={heading:g}&labels=0&ui=0")
-                self._at_page = True
-            for _ in range(self._params.network.tries):
+        before, since = "", 0.0
+        with self._guarded():
+            self._load()
+            last = time.monotonic() + self._params.network.ready_s
+            while not before or time.monotonic() < last:
                 with self._timed("show"):
-                    shown = self._driver.execute_async_script(SHOW, pano, heading, self._params.network.ready_s * 1000)
+                    shown = self._ask(SHOW, pano, heading, not before)
                 if "error" in shown:
-                    self._at_page = False
-                    return outcome(view, str(shown["error"]), shown.get("status"), shown.get("retryAfter"))
+                    return Capture(view, data=b"", **_failure(shown))
                 with self._timed("screenshot"):
-                    shot = self._driver.execute_cdp_cmd("Page.captureScreenshot", self._picture)
+                    shot = self._driver.execute_cdp_cmd("Page.captureScreenshot", self._picture)["data"]
                 with self._timed("proof"):
                     frame = self._driver.execute_script(STATE, pano, heading)
-                if frame == shown["frame"]:
-                    return Capture(view, "ok", "", base64.b64decode(shot["data"]))
+                now = time.monotonic()
+                if frame != shown["frame"] or shot != before:
+                    since = now
+                if frame == shown["frame"] and now - since >= shown["still"] / 1000:
+                    return Capture(view, "ok", "", base64.b64decode(shot))
+                before = shot
             self._at_page = False
             return Capture(view, "failed", "the picture never came to rest", b"", temporary=True)
+
+    def dates(self, pano: str) -> Dates:
+        """All dates of the place of the panorama ``pano``, or why they cannot be had.
+
+        Raises:
+            DeniedError, TroubleWithBrowserError: as `take`.
+        """
+        with self._guarded():
+            self._load()
+            told = self._ask(DATES, pano)
+            return Dates(pano, **_failure(told)) if "error" in told else Dates(pano, "ok", "", told["dates"])
+
+    def _load(self) -> None:
+        """The page, bare: without street names and whatever else lies over the picture, and without a view yet."""
+        if not self._at_page:
+            with self._timed("page load"):
+                self._driver.get(f"{self._viewer}?labels=0&ui=0")
+            self._at_page = True
+
+    def _ask(self, script: str, *values: object) -> dict[str, Any]:
+        """What the page says; after an error it is loaded anew before it is asked for more."""
+        told = self._driver.execute_async_script(script, *values, self._params.network.ready_s * 1000)
+        self._at_page = "error" not in told
+        if "denied" in told:
+            raise DeniedError(told["denied"])
+        return dict(told)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except DeniedError:
+            raise
         except WebDriverException as error:
             raise TroubleWithBrowserError(_first_line(error)) from None
         except Exception as error:  # the driver's connection: urllib3 and http.client have many words for its end
@@ -254,19 +320,31 @@ class Browser:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def outcome(view: View, error: str, status: int | None, wait: str | None) -> Capture:
+@dataclass(frozen=True)
+class Dates:
+    """What came of asking for a place's dates: ``body`` is the page's answer, and the rest is as in `Capture`."""
+
+    pano: str
+    status: str  # ok, gone or failed
+    reason: str
+    body: Any = None
+    temporary: bool = False
+    retry_after_s: float = 0.0
+    refused: bool = False
+
+
+def _failure(told: Mapping[str, Any]) -> dict[str, Any]:
     """What a page's error means: gone for good if the service knows the panorama no more, else worth another try."""
+    status = told.get("status")
     if status in (404, 410):
-        return Capture(view, "gone", error, b"")
-    return Capture(
-        view,
-        "failed",
-        error,
-        b"",
-        temporary=True,
-        retry_after_s=retry_after(wait, time.time()),
-        refused=status in REFUSAL,
-    )
+        return {"status": "gone", "reason": str(told["error"])}
+    return {
+        "status": "failed",
+        "reason": str(told["error"]),
+        "temporary": True,
+        "retry_after_s": retry_after(told.get("retryAfter"), time.time()),
+        "refused": status in REFUSAL,
+    }
 
 
 @dataclass
@@ -281,17 +359,20 @@ class _Worker:
 class Browsers:
     """Takes pictures by ``network.browsers`` browsers; they stay open between calls of `capture`.
 
-    ``isolated``: see `arguments`.
+    Args:
+        viewer: URL of the page; on loopback, unless through a proxy.
+        host: that the page asks, and whose turn each picture waits for.
+        isolated: see `arguments`.
     """
 
-    def __init__(self, params: Params, viewer: str, client: Client, isolated: bool) -> None:
+    def __init__(self, params: Params, viewer: str, host: str, client: Client, isolated: bool) -> None:
         if find_browser() is None and shutil.which("chromedriver") is not None:
             raise UserError(
                 "there is a chromedriver but no Chromium or Chrome on PATH: install it (Debian: apt-get install "
                 "chromium chromium-driver), or name it in STREETRECALL_CHROMIUM"
             )
         self._params, self._viewer, self._client, self._isolated = params, viewer, client, isolated
-        self._host = urlsplit(viewer).netloc
+        self._host = host
         # Chromium puts a socket below its temporary folder, and a socket's path may have 103 characters at most.
         short = None if len(tempfile.gettempdir()) <= LONGEST_FOLDER else "/tmp"
         self._folder = Path(tempfile.mkdtemp(prefix="streetrecall-browser-", dir=short))
@@ -323,16 +404,40 @@ class Browsers:
         """One answer for each of ``views``, in any order; the views of one panorama are taken together.
 
         Raises:
+            DeniedError: the service takes no request at all.
             UserError: no browser can be started, or the service kept refusing.
         """
-        todo: queue.SimpleQueue[list[View]] = queue.SimpleQueue()
-        done: queue.SimpleQueue[Capture | BaseException] = queue.SimpleQueue()
-        count = 0
         ordered = sorted(views, key=lambda v: (v.place, v.date_index, v.panorama.pano_id, v.slot))
-        for _, group in groupby(ordered, key=lambda v: (v.place, v.panorama.pano_id)):
-            together = list(group)
-            count += len(together)
-            todo.put(together)
+        yield from self._run([list(g) for _, g in groupby(ordered, key=lambda v: (v.place, v.panorama.pano_id))])
+
+    def dates(self, panos: Iterable[str]) -> Iterator[Dates]:
+        """The last answer for each of ``panos``, in any order, after as many tries as params.yaml allows.
+
+        Raises:
+            DeniedError, UserError: as `capture`.
+        """
+        limits = self._client.limits
+        due = list(panos)
+        for attempt in range(1, limits.tries + 1):
+            again = []
+            for answer in self._run([[pano] for pano in due]):
+                if answer.temporary and attempt < limits.tries:
+                    again.append(answer)
+                else:
+                    yield answer
+            if not again:
+                return
+            due = [answer.pano for answer in again]
+            self._client.hold(self._host, self._client.backoff(attempt, max(a.retry_after_s for a in again)))
+
+    def _run(self, groups: Sequence[Sequence[Any]]) -> Iterator[Any]:
+        """One answer for each View (a Capture) or panorama's id (a Dates); those of a group by one browser."""
+        todo: queue.SimpleQueue[Sequence[View | str]] = queue.SimpleQueue()
+        done: queue.SimpleQueue[Capture | Dates | BaseException] = queue.SimpleQueue()
+        count = 0
+        for group in groups:
+            count += len(group)
+            todo.put(group)
         self._threads = [
             threading.Thread(target=self._work, args=(worker, todo, done), name=f"browser-{i}", daemon=True)
             for i, worker in enumerate(self._workers)
@@ -384,24 +489,24 @@ class Browsers:
     def _work(
         self,
         worker: _Worker,
-        todo: queue.SimpleQueue[list[View]],
-        done: queue.SimpleQueue[Capture | BaseException],
+        todo: queue.SimpleQueue[Sequence[View | str]],
+        done: queue.SimpleQueue[Capture | Dates | BaseException],
     ) -> None:
         try:
             while not self._stop.is_set():
                 try:
-                    views = todo.get_nowait()
+                    group = todo.get_nowait()
                 except queue.Empty:
                     return
-                for view in views:
+                for wish in group:
                     if self._stop.is_set():
                         return
                     self._client.pace(self._host)
-                    done.put(self._judged(self._take(worker, view)))
+                    done.put(self._judged(self._answer(worker, wish)))
         except BaseException as error:
             done.put(error)
 
-    def _take(self, worker: _Worker, view: View) -> Capture:
+    def _answer(self, worker: _Worker, wish: View | str) -> Capture | Dates:
         if worker.browser is not None and worker.browser.captures >= self._params.network.recycle_captures:
             self._replace(worker)
         if worker.browser is None:
@@ -409,31 +514,33 @@ class Browsers:
             with worker.lock:
                 worker.browser = fresh
         browser = worker.browser
+        answer: Capture | Dates
         try:
             with worker.lock:
                 worker.busy_until = time.monotonic() + 2 * self._params.network.ready_s + GRACE_S
-            capture = browser.take(view)
+            answer = browser.take(wish) if isinstance(wish, View) else browser.dates(wish)
         except TroubleWithBrowserError as trouble:
-            capture = Capture(view, "failed", f"browser: {trouble}", b"", temporary=True)
+            failure = _failure({"error": f"browser: {trouble}"})
+            answer = Capture(wish, data=b"", **failure) if isinstance(wish, View) else Dates(wish, **failure)
             self._replace(worker)
         finally:
             with worker.lock:
                 worker.busy_until = None
-        if capture.temporary and browser.proxy is not None and not _reachable(browser.proxy):
+        if answer.temporary and browser.proxy is not None and not _reachable(browser.proxy):
             self._client.proxies.unreachable(browser.proxy)
             if worker.browser is not None:
                 self._replace(worker)
-        return capture
+        return answer
 
-    def _judged(self, capture: Capture) -> Capture:
-        if capture.refused:
-            self._client.breaker.refused(capture.reason, capture.retry_after_s)
-            self._client.hold(self._host, capture.retry_after_s)
-        elif capture.status in ("ok", "gone"):
+    def _judged(self, answer: Capture | Dates) -> Capture | Dates:
+        if answer.refused:
+            self._client.breaker.refused(answer.reason, answer.retry_after_s)
+            self._client.hold(self._host, answer.retry_after_s)
+        elif answer.status in ("ok", "gone"):
             self._client.breaker.accepted()
         else:
             self._client.breaker.undecided()
-        return capture
+        return answer
 
     def _replace(self, worker: _Worker) -> None:
         with worker.lock:

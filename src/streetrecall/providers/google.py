@@ -1,11 +1,12 @@
-"""Provider `google`: the documented Street View metadata API by requests, pictures by a browser from a viewer page.
+"""Provider `google`: the documented Street View metadata API by requests, dates and pictures by a browser from a page
+over the Maps JavaScript API (`streetrecall.providers.google_page`).
 
 Off until ``google.accept_terms`` is true: Google's terms forbid collecting and storing pictures beyond what an
 agreement allows. Asking for metadata is free of charge and offered without. The key (and the secret that signs
 requests, where the account has one) comes from the environment alone: STREETRECALL_GOOGLE_KEY and
 STREETRECALL_GOOGLE_SECRET.
 
-The provider `simulated` is this same class, pointed at the stand-in service.
+The provider `simulated` is this same class, pointed at the stand-in service and its viewer page.
 """
 
 from __future__ import annotations
@@ -22,29 +23,30 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, TypeVar
-from urllib.parse import quote
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlsplit
 
 import pandas as pd
 
 from streetrecall.errors import UserError
 from streetrecall.params import Params
 from streetrecall.providers.base import FAILED, Capture, Coverage, Panorama, View
-from streetrecall.providers.http import Answer, Client, Proxies, Refusal, Secret, Temporary, Trouble
+from streetrecall.providers.http import Answer, Client, DeniedError, Proxies, Refusal, Secret, Temporary, Trouble
+
+if TYPE_CHECKING:
+    from streetrecall.providers.browser import Browsers
 
 log = logging.getLogger(__name__)
 
 ENDPOINT = "https://maps.googleapis.com"
 METADATA = "/maps/api/streetview/metadata"
+SCRIPT = "/maps/api/js?v=quarterly&loading=async&callback=begin"
 NO_IMAGERY = {"ZERO_RESULTS", "NOT_FOUND"}
 MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class DeniedError(Exception):
-    """The service rejects the key or the request itself: no further request makes sense."""
 
 
 def sign(path_and_query: str, secret: str) -> str:
@@ -77,11 +79,12 @@ def key_from_environment() -> tuple[Secret, Secret | None]:
 
 
 class GoogleProvider:
-    """Street View as Google answers it, at ``endpoint``; pictures from the viewer page at ``viewer``, if there is one.
+    """Street View as Google answers it, at ``endpoint``.
 
     Args:
+        viewer: URL of a viewer page; empty starts the one over the endpoint's Maps JavaScript API when it is needed.
         name, namespace, shareable, licence: see `Provider`; the licence is told of every panorama.
-        isolated: the viewer page is on loopback and needs no other host.
+        isolated: the viewer page needs no host but its own, which is on loopback.
         key, secret: credentials; they are in no text that this class hands out.
     """
 
@@ -92,7 +95,7 @@ class GoogleProvider:
         params: Params,
         *,
         endpoint: str,
-        viewer: str,
+        viewer: str = "",
         key: Secret,
         secret: Secret | None = None,
         name: str = "google",
@@ -112,16 +115,16 @@ class GoogleProvider:
         self._terms_accepted = terms_accepted
         self._client = client
         self._isolated = isolated
-        self._browsers: Any = None
+        self._browsers: Browsers | None = None
+        self._page = ExitStack()
 
     @classmethod
     def real(cls, params: Params) -> GoogleProvider:
-        """The real service, with the user's own key; pictures from the viewer page at STREETRECALL_GOOGLE_VIEWER."""
+        """The real service, with the user's own key."""
         key, secret = key_from_environment()
         return cls(
             params,
             endpoint=ENDPOINT,
-            viewer=os.environ.get("STREETRECALL_GOOGLE_VIEWER", ""),
             key=key,
             secret=secret,
             terms_accepted=params.google.accept_terms,
@@ -132,6 +135,7 @@ class GoogleProvider:
         if self._browsers is not None:
             self._browsers.close()
             self._browsers = None
+        self._page.close()
         self._client.close()
 
     def coverage(self, points: pd.DataFrame, radius_m: float) -> Iterator[Coverage]:
@@ -169,11 +173,17 @@ class GoogleProvider:
         self.unplanned = []
         ids = [str(pano) for pano in locations["pano_id"]]
         missing = [pano for pano in ids if f"dates {pano}" not in known]
-        for pano, dates in concurrently(self._dates, missing, self._params.network.threads, self._client.stop):
-            if isinstance(dates, str):
-                self.unplanned.append((f"panorama {pano}", f"its dates cannot be had: {dates}"))
-                continue
-            known[f"dates {pano}"] = self.notes[f"dates {pano}"] = json.dumps(dates)
+        if missing:
+            log.info("%s: asking for the dates of %d places", self.name, len(missing))
+        for answer in self._told(self._opened().dates(missing)) if missing else ():
+            try:
+                if answer.status != "ok":
+                    raise Temporary(answer.reason)
+                dates = _read_dates(answer.body)
+            except Temporary as trouble:
+                self.unplanned.append((f"panorama {answer.pano}", f"its dates cannot be had: {trouble}"))
+            else:
+                known[f"dates {answer.pano}"] = self.notes[f"dates {answer.pano}"] = json.dumps(dates)
         subsets = subset_names(locations)
         columns = [locations[name] for name in ("place", "pano_id", "level", "split")]
         for place, place_pano, level, split in zip(*columns, strict=True):
@@ -188,11 +198,7 @@ class GoogleProvider:
     def capture(self, views: Iterable[View]) -> Iterator[Capture]:
         """Pictures by browsers, one panorama after the other."""
         self._require_terms()
-        if self._browsers is None:
-            from streetrecall.providers.browser import Browsers
-
-            self._browsers = Browsers(self._params, self._viewer, self._client, self._isolated)
-        yield from self._browsers.capture(views)
+        yield from self._told(self._opened().capture(views))
 
     def seconds(self) -> dict[str, float]:
         """Where the browsers' time went so far: seconds by step, summed over browsers."""
@@ -205,14 +211,36 @@ class GoogleProvider:
                 "allows. If yours covers this use, set google.accept_terms: true in params.yaml; without it only the "
                 "stage 'metadata' can be run (streetrecall metadata, or dvc repro metadata)"
             )
-        if not self._viewer:
+
+    def _opened(self) -> Browsers:
+        """The browsers, and the viewer page before them."""
+        if self._browsers is None:
+            from streetrecall.providers.browser import Browsers
+
+            viewer = self._viewer
+            if not viewer:
+                from streetrecall.providers.google_page import serving
+
+                viewer = self._page.enter_context(serving(Secret(self._endpoint + self._with_key(SCRIPT))))
+            host = urlsplit(self._endpoint).netloc
+            self._browsers = Browsers(self._params, viewer, host, self._client, self._isolated)
+        return self._browsers
+
+    def _told(self, answers: Iterable[T]) -> Iterator[T]:
+        """The browsers' answers, with a plain word where the service denies the key."""
+        try:
+            yield from answers
+        except DeniedError as denied:
             raise UserError(
-                f"provider '{self.name}': set STREETRECALL_GOOGLE_VIEWER to the address of your viewer page: one that "
-                "offers window.viewer as the simulated city's does, and lists a place's dates below it at /panos"
-            )
+                f"provider '{self.name}': the Maps JavaScript API denies the key ({self._without_key(str(denied))}); "
+                "check that the API is enabled for it, with billing, and that its restrictions allow pages on 127.0.0.1"
+            ) from None
+
+    def _with_key(self, path_and_query: str) -> str:
+        return f"{path_and_query}{'&' if '?' in path_and_query else '?'}key={quote(self._key.reveal(), safe='')}"
 
     def _seal(self, path_and_query: str) -> str:
-        sealed = f"{path_and_query}{'&' if '?' in path_and_query else '?'}key={quote(self._key.reveal(), safe='')}"
+        sealed = self._with_key(path_and_query)
         if self._secret is not None:
             sealed += f"&signature={sign(sealed, self._secret.reveal())}"
         return sealed
@@ -249,16 +277,9 @@ class GoogleProvider:
         month = date[:7] if MONTH.match(date) else ""
         return "OK", Panorama(pano, lat, lon, month, self._licence, str(body.get("copyright", "")))
 
-    def _dates(self, pano: str) -> tuple[str, list[list[Any]] | str]:
-        try:
-            return pano, self._client.get(f"{self._viewer}/panos", {"pano": pano}, _read_dates)
-        except Trouble as trouble:
-            return pano, str(trouble)
 
-
-def _read_dates(answer: Answer) -> list[list[Any]]:
+def _read_dates(body: Any) -> list[list[Any]]:
     """[pano, month, latitude, longitude, copyright] of every date of a place, newest first."""
-    body = read_json(answer)
     try:
         lat, lon, attribution = float(body["lat"]), float(body["lng"]), str(body["copyright"])
         dates = [(str(d["pano"]), str(d["date"])) for d in body["dates"]]

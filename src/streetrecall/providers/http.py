@@ -65,6 +65,10 @@ class Stopped(Final):
     """The run ended while the request waited for its turn."""
 
 
+class DeniedError(Exception):
+    """The service rejects the key or the request itself: no further request makes sense."""
+
+
 class Secret:
     """Text that shows in no print, log or traceback.
 

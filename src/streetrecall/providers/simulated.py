@@ -1,7 +1,7 @@
 """Provider `simulated` (the default): the stand-in service and provider `google` pointed at it.
 
 The service listens on a free loopback port. So what a user later runs against the real service is what the default
-runs every day.
+runs every day, but for the viewer page: the city's own knows its frames, so that one picture is proof enough.
 """
 
 from __future__ import annotations

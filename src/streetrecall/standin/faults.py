@@ -33,7 +33,7 @@ Kind = Literal[
 KINDS: tuple[str, ...] = Kind.__args__  # type: ignore[attr-defined]
 PICTURES_ONLY = {"stalled-tile", "black"}
 METADATA_ONLY = {"quota"}
-_FAULTY_PATHS = ("/maps/api/streetview", "/tiles/", "/api/", "/viewer/panos")
+_FAULTY_PATHS = ("/maps/api/streetview", "/maps/api/js/", "/tiles/", "/api/", "/viewer/panos")
 _PICTURE_PATHS = ("/tiles/", "/api/pictures/")
 
 

@@ -1,4 +1,5 @@
-"""Google's Street View contract over the simulated city: metadata and static images, keys, signatures and statuses."""
+"""Google's Street View contract over the simulated city: metadata, static images and as much of the Maps JavaScript API
+as shows panoramas; keys, signatures and statuses."""
 
 from __future__ import annotations
 
@@ -6,7 +7,10 @@ import base64
 import binascii
 import hashlib
 import hmac
+import json
+import math
 import re
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -140,5 +144,35 @@ def router(city: City) -> APIRouter:
             heading = pano.heading
         picture = render.renderer(city).view(pano, heading, width, height, min(fov, 120.0), pitch, 0.5)
         return Response(render.jpeg(picture), media_type="image/jpeg")
+
+    @routes.get("/maps/api/js")
+    def script(request: Request) -> Response:
+        """The API's script. As with Google's, a key that is not taken is told in the page, not by the status."""
+        denial = None
+        if _refusal(request):
+            denial = "InvalidKeyMapError" if request.query_params.get("key") else "MissingKeyMapError"
+        code = (Path(__file__).parent / "maps.js").read_text(encoding="utf-8")
+        return Response(f"{code}({json.dumps(denial)});\n", media_type="text/javascript")
+
+    @routes.get("/maps/api/js/GeoPhotoService.GetMetadata")
+    def panorama(request: Request) -> Response:
+        """What the script asks for when a page calls ``StreetViewService.getPanorama``."""
+        refusal = _refusal(request)
+        status, _, pano = ("REQUEST_DENIED", "", None) if refusal else find(city, request)
+        headers = {"access-control-allow-origin": "*"}
+        if pano is None:
+            return _Json({"status": status}, headers=headers)
+        lat, lon = city.position(pano)
+        links = [
+            {"pano": other.pano_id, "heading": math.degrees(math.atan2(other.x - pano.x, other.y - pano.y)) % 360}
+            for other in city.neighbours(pano)
+        ]
+        answer = {
+            "copyright": COPYRIGHT, "links": links, "location": {"pano": pano.pano_id, "lat": lat, "lng": lon},
+            "status": "OK", "time": [{"pano": p.pano_id, "date": p.date} for p in reversed(city.dates(pano))],
+        }  # fmt: skip
+        if pano.dated:
+            answer["imageDate"] = pano.date
+        return _Json(answer, headers=headers)
 
     return routes

@@ -1,6 +1,6 @@
 "use strict";
 // A street-view viewer. The service renders what is seen; the page asks for one picture per view, the latest one wins.
-// For automation: viewer.show({pano, heading}) and viewer.state; see docs/simulated-city.md.
+// For automation: viewer.show({pano, heading}), viewer.dates(pano) and viewer.state; see docs/simulated-city.md.
 (() => {
   const query = new URLSearchParams(location.search);
   const fault = query.get("fault");
@@ -23,7 +23,7 @@
   const wrap = (degrees) => ((degrees % 360) + 360) % 360;
   const focal = () => FOCAL * view.height * zoom;
   const fov = () => Math.min(150, (2 * Math.atan(view.width / 2 / focal()) * 180) / Math.PI);
-  const dates = (text) => new Date(text + "-15").toLocaleDateString("en-GB", { month: "short", year: "numeric" });
+  const written = (text) => new Date(text + "-15").toLocaleDateString("en-GB", { month: "short", year: "numeric" });
 
   function resize() {
     for (const canvas of [view, $("labels")]) {
@@ -120,11 +120,26 @@
     busy = false;
   }
 
+  // A panorama's place: position, dates, ways on. Without a panorama, somewhere to begin.
+  async function dates(pano) {
+    let answer;
+    try {
+      answer = await fetch("/viewer/panos" + (pano ? "?pano=" + encodeURIComponent(pano) : ""), { cache: "no-store" });
+    } catch {
+      throw new Error("connection failed");
+    }
+    const extra = { status: answer.status, retryAfter: answer.headers.get("retry-after") };
+    if (answer.status === 404) throw Object.assign(new Error("there is no panorama " + pano), extra);
+    if (!answer.ok) throw Object.assign(new Error("http " + answer.status), extra);
+    try {
+      return await answer.json();
+    } catch {
+      throw new Error("the list of dates cannot be read");
+    }
+  }
+
   async function load(pano) {
-    const answer = await fetch("/viewer/panos" + (pano ? "?pano=" + encodeURIComponent(pano) : ""));
-    if (!answer.ok) throw new Error("there is no panorama " + pano);
-    about = await answer.json();
-    return about;
+    return (about = await dates(pano));
   }
 
   function show(next) {
@@ -177,10 +192,11 @@
     if (!withUi) return;
     $("street").textContent = about.street;
     $("where").textContent = about.lat.toFixed(5) + ", " + about.lng.toFixed(5);
-    $("when").textContent = dates(about.date);
-    $("captured").textContent = "Image capture: " + dates(about.date);
+    $("when").textContent = written(about.date);
+    $("captured").textContent = "Image capture: " + written(about.date);
     $("copyright").textContent = about.copyright;
     const strip = $("dates");
+    const held = strip.contains(document.activeElement);
     strip.replaceChildren();
     for (const entry of about.dates) {
       const button = document.createElement("button");
@@ -189,17 +205,21 @@
       image.loading = "lazy";
       image.alt = "";
       image.src = "/tiles/view?" + new URLSearchParams({ pano: entry.pano, heading: state.heading.toFixed(1), w: 148, h: 96, fov: 90 });
-      label.textContent = dates(entry.date);
+      label.textContent = written(entry.date);
       button.append(image, label);
       button.setAttribute("aria-current", String(entry.pano === state.pano));
       button.addEventListener("click", () => show({ pano: entry.pano }).then(remember));
       strip.append(button);
+      if (entry.pano !== state.pano) continue;
+      button.scrollIntoView({ block: "nearest", inline: "nearest" });
+      if (held) button.focus();
     }
     placeWalk();
   }
 
   function placeWalk() {
     const box = $("walk");
+    const held = box.contains(document.activeElement);
     box.replaceChildren();
     for (const link of about.links) {
       const off = ((wrap(link.heading - state.heading + 180) - 180) * Math.PI) / 180;
@@ -214,6 +234,7 @@
       button.addEventListener("click", () => show({ pano: link.pano }).then(remember));
       box.append(button);
     }
+    if (held) (box.firstChild || view).focus();
   }
 
   function remember() {
@@ -291,13 +312,15 @@
     if (state.pano) look(false);
   });
 
-  window.viewer = { state, show };
+  window.viewer = { state, show, dates };
   resize();
   $("ui").hidden = !withUi;
   (async () => {
     const pano = query.get("pano");
     try {
-      if (pano && !withUi && !withLabels && query.has("heading")) return show({ pano, heading: query.get("heading") });
+      if (!withUi && !withLabels && (!pano || query.has("heading"))) {
+        return pano && show({ pano, heading: query.get("heading") }); // bare: nothing is asked for but what is shown
+      }
       await load(pano);
       state.pano = about.pano;
       await show({ heading: query.has("heading") ? query.get("heading") : about.heading });

@@ -139,6 +139,7 @@ def router(city: City) -> APIRouter:
             return render.jpeg(render.renderer(city).view(pano, heading, width, height, fov, pitch))
 
         data = views.get((pano.pano_id, heading, width, height, fov, pitch), make)
-        return Response(data, media_type="image/jpeg", headers={"cache-control": "no-store"})
+        headers = {"cache-control": "no-store", "access-control-allow-origin": "*"}
+        return Response(data, media_type="image/jpeg", headers=headers)
 
     return routes
