@@ -192,7 +192,6 @@ class Head(Section):
     dimensions: Count
     normalise: Literal["none", "before", "after"]
     branches: Annotated[list[Branch], Field(min_length=1)]
-    projection: Literal["lda", "pca", "random"]
     shrinkage: NonNegative
     components: Count
 
@@ -215,6 +214,7 @@ class Batch(Section):
 
 
 class Phase(Section):
+    start: Literal["lda", "pca", "random", "keep"]
     trains_after: str
     epochs: Annotated[int, Field(ge=0)]
     steps: Annotated[int, Field(ge=0)]

@@ -52,7 +52,9 @@ def test_a_batch_holds_groups_of_different_places_and_dates(
     sampler = Sampler(table, batch, seed)
     rng = np.random.default_rng(seed)
     descriptors = rng.standard_normal((len(table), 5)).astype(np.float32)
-    sampler.update(descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True))
+    some = sampler.first_and_last()
+    assert sorted(set(sampler.group[some])) == list(range(len(sampler.groups)))
+    sampler.update((descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True))[some], some)
     drawn = sampler.epoch(1, 3)
     assert drawn.shape == (3, min(places, len(usable)) * images)
     assert np.array_equal(drawn, Sampler_with(sampler, table, batch, seed).epoch(1, 3))
@@ -84,7 +86,7 @@ def test_confusions_are_alike_and_never_within_the_guard() -> None:
     sampler = Sampler(table, settings_of(guard_m=100.0), 1)
     along = np.linspace(0, 1, 6).repeat(3)
     descriptors = np.stack([np.cos(along), np.sin(along)], 1).astype(np.float32)
-    sampler.update(descriptors)
+    sampler.update(descriptors, np.arange(len(table)))
     assert sampler.confusions[0].tolist()[:4] == [2, 3, 4, 5]
     assert sampler.confusions[2].tolist()[:3] in ([0, 4, 5], [4, 0, 5])
 
@@ -94,10 +96,19 @@ def test_hard_groups_are_those_confused_with_the_first() -> None:
     sampler = Sampler(table, settings_of(places=2, hard_share=0.5), 1)
     pairs = np.arange(40).reshape(-1, 2)
     angle = np.repeat(np.arange(20), 8) * 0.07 + np.tile(np.repeat([0, 0.001], 4), 20)
-    sampler.update(np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32))
+    sampler.update(np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32), np.arange(len(table)))
     for row in sampler.epoch(1, 30):
         groups = sampler.group[row.reshape(2, -1)[:, 0]]
         assert sorted(groups.tolist()) in pairs.tolist()
+
+
+def test_first_and_last_are_the_oldest_and_the_newest_of_each_group() -> None:
+    table = collection([[6, 2], [1, 4]]).sample(frac=1.0, random_state=3, ignore_index=True)
+    sampler = Sampler(table, settings_of(), 1)
+    for number, members in enumerate(sampler.groups):
+        found = [row for row in sampler.first_and_last() if sampler.group[row] == number]
+        months = table["month"]
+        assert sorted(months[found]) == [months[members].min(), months[members].max()]
 
 
 def test_longer_gaps_are_drawn_more_often() -> None:

@@ -33,11 +33,12 @@ SMALL = {
             {"pool": "vlad", "map": "block3b_add", "channels": 8, "clusters": 4, "sharpness": 20.0, "weight": 1.0},
             {"pool": "grid", "map": "block3b_add", "channels": 4, "weight": 1.0},
         ],
-        "projection": "lda",
         "shrinkage": 0.3,
         "components": 20,
     },
-    "phases": [{"trains_after": "head", "epochs": 3, "steps": 4, "learning_rate": 0.001, "patience": 3}],
+    "phases": [
+        {"start": "lda", "trains_after": "head", "epochs": 3, "steps": 4, "learning_rate": 0.001, "patience": 3}
+    ],
 }
 
 
@@ -137,13 +138,33 @@ def test_the_index_holds_every_picture_in_order(trained: Path, tiny_crops: Path)
 @pytest.mark.slow
 def test_fine_tuning_from_a_layer_and_from_pixels(trained: Path, tiny_crops: Path, tmp_path: Path) -> None:
     phase = {"epochs": 1, "steps": 2, "learning_rate": 0.0001, "patience": 1}
-    phases = [phase | {"trains_after": "block2b_add"}, phase | {"trains_after": "image"}]
+    phases = [
+        phase | {"start": "pca", "trains_after": "block2b_add"},
+        phase | {"start": "lda", "trains_after": "block2b_add", "epochs": 0},
+        phase | {"start": "keep", "trains_after": "image"},
+    ]
     params = write_params(tmp_path, phases=phases, frozen_layers=10)
     first = run("train", params, tiny_crops, tmp_path / "a", trained / "store")
     assert first.returncode == 0, first.stderr
     second = run("train", params, tiny_crops, tmp_path / "b", tmp_path / "store")
     assert second.returncode == 0, second.stderr
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [{"recipe": "original"}, {"precision": "mixed_bfloat16"}])
+def test_other_recipes_and_precisions_train_and_describe(
+    change: dict[str, str], tiny_crops: Path, tmp_path: Path
+) -> None:
+    phase = {"start": "pca", "trains_after": "image", "epochs": 1, "steps": 2, "learning_rate": 0.0001, "patience": 1}
+    params = write_params(tmp_path, phases=[phase], **change)
+    done = run("train", params, tiny_crops, tmp_path, tmp_path / "store")
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "embedder" / "config.json").read_text())
+    assert config["backbone"] == ("resnet50" if "recipe" in change else "efficientnet_lite0")
+    done = run("index", params, tiny_crops, tmp_path, tmp_path / "store")
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "index" / "descriptors.npy").shape == (78, 24)
 
 
 def test_a_collapsed_run_stops_with_advice(trained: Path, tiny_crops: Path, tmp_path: Path) -> None:

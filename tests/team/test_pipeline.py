@@ -24,7 +24,24 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(3000)]
 SMALL_CITY = [[18.0665, 59.3240], [18.0710, 59.3240], [18.0710, 59.3260], [18.0665, 59.3260], [18.0665, 59.3240]]
 QUICK = {
     "evaluate.bootstrap_draws": 200,
-    "train.phases": [{"trains_after": "head", "epochs": 2, "steps": 10, "learning_rate": 0.0001, "patience": 2}],
+    "train.phases": [
+        {
+            "start": "pca",
+            "trains_after": "block4c_add",
+            "epochs": 1,
+            "steps": 4,
+            "learning_rate": 0.0003,
+            "patience": 1,
+        },
+        {
+            "start": "lda",
+            "trains_after": "block4c_add",
+            "epochs": 0,
+            "steps": 0,
+            "learning_rate": 0.0003,
+            "patience": 1,
+        },
+    ],
 }
 FOLDERS = 25  # at most, of numbered folders of pictures of each of the archive's collections
 

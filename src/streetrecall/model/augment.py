@@ -1,4 +1,4 @@
-"""Random changes to training pictures: stateless TensorFlow ops, so that a seed decides them wherever they run.
+"""Random changes to training pictures and maps: stateless TensorFlow ops, so a seed decides them wherever they run.
 
 None mirrors a picture: a mirrored street is another street.
 """
@@ -14,7 +14,7 @@ from streetrecall.params import Augment
 
 def augment(image: Any, seed: Any, params: Augment) -> Any:
     """A changed copy of ``image`` (size, size, 3) of 0-255; ``seed`` (2,) int32 decides everything."""
-    seeds = tf.unstack(tf.random.split(seed, 6)) if hasattr(tf.random, "split") else _split(seed, 6)
+    seeds = _split(seed, 5)
     image = _move(image, seeds[0], params)
     image = tf.image.stateless_random_brightness(image, max(params.brightness, 1e-6) * 255.0, seeds[1])
     image = tf.image.stateless_random_contrast(image, 1.0 - params.contrast, 1.0 + params.contrast + 1e-6, seeds[2])
@@ -23,6 +23,12 @@ def augment(image: Any, seed: Any, params: Augment) -> Any:
     image = grey + (image - grey) * factor
     image = _erase(image, seeds[4], params.erase)
     return tf.clip_by_value(image, 0.0, 255.0)
+
+
+def augment_map(values: Any, seed: Any, params: Augment) -> Any:
+    """A copy of a map (height, width, channels), moved, enlarged and erased as `augment` does with a picture."""
+    seeds = _split(seed, 2)
+    return _erase(_move(values, seeds[0], params), seeds[1], params.erase)
 
 
 def _split(seed: Any, count: int) -> list[Any]:
@@ -39,12 +45,12 @@ def _move(image: Any, seed: Any, params: Augment) -> Any:
     box = tf.concat([low, low + side], 0)
     moved = tf.image.crop_and_resize(image[None], box[None], [0], (size, size))
     inside = tf.image.crop_and_resize(tf.ones_like(image)[None, ..., :1], box[None], [0], (size, size))
-    grey = tf.reduce_mean(image)
+    grey = tf.reduce_mean(image, axis=(0, 1))
     return moved[0] + (1.0 - inside[0]) * grey
 
 
 def _erase(image: Any, seed: Any, chance: float) -> Any:
-    """With ``chance``, grey out a rectangle of a tenth to a third of the side."""
+    """With ``chance``, give a rectangle of a tenth to a third of the side its mean values."""
     size = int(image.shape[0])
     draw = tf.random.stateless_uniform((5,), seed)
     extent = tf.cast((0.1 + 0.23 * draw[:2]) * size, tf.int32)
@@ -52,5 +58,5 @@ def _erase(image: Any, seed: Any, chance: float) -> Any:
     row, column = tf.range(size)[:, None], tf.range(size)[None, :]
     inside = (row >= corner[0]) & (row < corner[0] + extent[0])
     inside &= (column >= corner[1]) & (column < corner[1] + extent[1])
-    erased = tf.where(inside[..., None], tf.reduce_mean(image), image)
+    erased = tf.where(inside[..., None], tf.reduce_mean(image, axis=(0, 1)), image)
     return tf.cond(draw[4] < chance, lambda: erased, lambda: image)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streetrecall.model.layers import VLAD
 from streetrecall.model.network import Network
-from streetrecall.params import Branch, GridBranch, Head, VladBranch
+from streetrecall.params import GridBranch, Head, VladBranch
 
 Floats = NDArray[np.float32]
 LOCAL_IMAGES = 800  # whose positions give the principal components and the centres
@@ -39,37 +39,45 @@ def kmeans(tokens: Floats, clusters: int, rng: np.random.Generator, rounds: int 
 
 
 def start_branches(
-    network: Network, head: Head, maps: list[NDArray[np.float16]], training: NDArray[np.int64], seed: int
+    network: Network,
+    head: Head,
+    maps: Callable[[NDArray[np.int64]], list[Floats]],
+    training: NDArray[np.int64],
+    seed: int,
 ) -> None:
-    """Set the local reductions and the centres of all branches from the maps of the rows ``training``."""
+    """Set the local reductions and the centres of all branches, as ``maps`` gives the maps of some rows of
+    ``training``."""
+    if not any(isinstance(branch, VladBranch | GridBranch) for branch in head.branches):
+        return
+    rng = np.random.default_rng((seed, 1))
+    some = maps(np.sort(rng.choice(training, min(LOCAL_IMAGES, len(training)), replace=False)))
     for number, branch in enumerate(head.branches):
         if isinstance(branch, VladBranch | GridBranch):
             rng = np.random.default_rng((seed, 1, number))
-            _start_branch(network.branches, number, branch, maps[network.maps.index(branch.map)], training, rng)
+            _start_branch(network.branches, number, branch, some[network.maps.index(branch.map)], rng)
 
 
 def _start_branch(
     branches: keras.Model,
     number: int,
-    branch: Branch,
-    maps: NDArray[np.float16],
-    training: NDArray[np.int64],
+    branch: VladBranch | GridBranch,
+    maps: Floats,
     rng: np.random.Generator,
 ) -> None:
-    assert isinstance(branch, VladBranch | GridBranch)
-    rows = np.sort(rng.choice(training, min(LOCAL_IMAGES, len(training)), replace=False))
-    tokens = maps[rows].reshape(-1, maps.shape[-1]).astype(np.float32)
+    tokens = maps.reshape(-1, maps.shape[-1])
     mean, directions = principal_components(tokens, branch.channels)
     branches.get_layer(f"branch{number}_local").set_weights([directions, -mean @ directions])
     if isinstance(branch, VladBranch):
         tokens = tokens[rng.permutation(len(tokens))[:LOCAL_TOKENS]]
-        local = (tokens - mean) @ directions
+        local = ((tokens - mean) @ directions).astype(np.float32)
         local /= np.maximum(np.linalg.norm(local, axis=1, keepdims=True), 1e-6)
         vlad: VLAD = branches.get_layer(f"branch{number}_vlad")
         vlad.start(kmeans(local, branch.clusters, rng), branch.sharpness)
 
 
-def start_projection(network: Network, head: Head, vectors: Floats, label: NDArray[np.int64], seed: int) -> None:
+def start_projection(
+    network: Network, head: Head, start: str, vectors: Floats, label: NDArray[np.int64], seed: int
+) -> None:
     """Set the projection from training vectors (n, long) and their labels (place and heading slot).
 
     ``pca``: whitened principal components. ``lda``: in the space of the first ``components`` principal components,
@@ -77,13 +85,11 @@ def start_projection(network: Network, head: Head, vectors: Floats, label: NDArr
     the directions of the greatest total scatter. Directions that the training pictures cannot give (fewer pictures
     than dimensions) are zero.
     """
-    if head.projection == "random":
-        return
     mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
     centred = vectors - mean
-    wanted = head.components if head.projection == "lda" else head.dimensions
+    wanted = head.components if start == "lda" else head.dimensions
     directions, variances = _components(centred, wanted, np.random.default_rng((seed, 2)))
-    if head.projection == "pca":
+    if start == "pca":
         matrix = directions / np.sqrt(variances + 1e-6 * variances[0])
     else:
         matrix = directions @ discriminant(centred @ directions, label, head.shrinkage, head.dimensions)

@@ -13,6 +13,7 @@ from streetrecall.model.layers import VLAD, GeM
 from streetrecall.params import AverageBranch, Branch, GemBranch, GridBranch, Head, VladBranch
 
 IMAGE, HEAD = "image", "head"
+MAPS, LONG, DESCRIPTOR = "maps", "long", "descriptor"
 
 
 @dataclass(frozen=True)
@@ -41,20 +42,30 @@ class Network:
         frozen = self.frozen(HEAD)
         return keras.Model(frozen.input, self.projection(self.branches(_shaped(frozen.outputs))))
 
-    def tail(self, cut: str) -> keras.Model:
-        """From what `frozen` gives for the same ``cut`` to the descriptor; it shares its weights with the whole."""
+    def tail(self, cut: str, to: str = DESCRIPTOR) -> keras.Model:
+        """From what `frozen` gives for the same ``cut`` (from the picture if that is ``image``) to the maps, the long
+        vector or the descriptor; it shares its weights with the whole."""
         if cut == HEAD:
-            tensors = [keras.Input(self.backbone.tensor(name).shape[1:]) for name in self.maps]
-            return keras.Model(tensors, self.projection(self.branches(_shaped(tensors))))
-        start = keras.Input(self.backbone.tensor(cut).shape[1:])
-        try:
-            part = keras.Model(self.backbone.tensor(cut), [self.backbone.tensor(name) for name in self.maps])
-        except ValueError as error:
-            raise UserError(
-                f"the layer '{cut}' is no place to begin training: the maps {', '.join(self.maps)} must all come after "
-                "it and depend on it alone"
-            ) from error
-        return keras.Model(start, self.projection(self.branches(_shaped(part(start)))))
+            start: Any = [keras.Input(self.backbone.tensor(name).shape[1:]) for name in self.maps]
+            maps = start
+        elif cut == IMAGE:
+            start = keras.Input(self.whole.input.shape[1:])
+            part = keras.Model(self.backbone.network.input, [self.backbone.tensor(name) for name in self.maps])
+            maps = _listed(part(self.backbone.pixels(start)))
+        else:
+            start = keras.Input(self.backbone.tensor(cut).shape[1:])
+            try:
+                part = keras.Model(self.backbone.tensor(cut), [self.backbone.tensor(name) for name in self.maps])
+            except ValueError as error:
+                raise UserError(
+                    f"the layer '{cut}' is no place to begin training: the maps {', '.join(self.maps)} must all come "
+                    "after it and depend on it alone"
+                ) from error
+            maps = _listed(part(start))
+        if to == MAPS:
+            return keras.Model(start, maps)
+        long = self.branches(_shaped(maps))
+        return keras.Model(start, long if to == LONG else self.projection(long))
 
 
 def build(backbone: str, weights: str, image_size: int, head: Head) -> Network:

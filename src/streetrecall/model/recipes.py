@@ -17,11 +17,11 @@ def effective(train: Train) -> Train:
         update={
             "normalise": "before",
             "branches": [GemBranch(pool="gem", map="last", p=3.0, weight=1.0)],
-            "projection": "random",
         }
     )
     longest = max(train.phases, key=lambda phase: phase.epochs)
     phase = Phase(
+        start="random",
         trains_after="image",
         epochs=longest.epochs,
         steps=longest.steps,

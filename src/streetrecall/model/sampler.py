@@ -121,13 +121,20 @@ class Sampler:
             picked.append(int(rng.choice(rows, p=chance / chance.sum())))
         return np.asarray(picked, np.int64)
 
-    def update(self, descriptors: NDArray[np.float32], keep: int = 10) -> None:
+    def first_and_last(self) -> Ints:
+        """Rows of the oldest and the newest picture of each group, ascending."""
+        ordered = [group[np.argsort(self.month[group], kind="stable")] for group in self.groups]
+        return np.sort(np.asarray([rows[[0, -1]] for rows in ordered], np.int64).ravel())
+
+    def update(self, descriptors: NDArray[np.float32], rows: Ints, keep: int = 10) -> None:
         """Find each group's confusions: the groups of other places, outside the guard, with the most similar means.
 
         Args:
-            descriptors: (rows, d) of unit norm, of all rows of ``images``.
+            descriptors: (n, d) of unit norm, of ``rows`` of ``images``: some of each group.
         """
-        means = np.stack([descriptors[g].mean(axis=0) for g in self.groups])
+        means = np.zeros((len(self.groups), descriptors.shape[1]), np.float64)
+        np.add.at(means, self.group[rows], descriptors)
+        means /= np.bincount(self.group[rows], minlength=len(means))[:, None]
         similarity = means @ means.T
         apart = np.hypot(*(self.xy[:, None] - self.xy[None]).transpose(2, 0, 1)) > self.batch.guard_m
         allowed = apart & (self.group_place[:, None] != self.group_place[None])

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from streetrecall.errors import UserError
 from streetrecall.model import checkpoint, features, initialise, losses, network
-from streetrecall.model.augment import augment
+from streetrecall.model.augment import augment, augment_map
 from streetrecall.model.sampler import Sampler
 from streetrecall.model.validation import Validation, spread
 from streetrecall.params import Phase, Train
@@ -45,7 +45,6 @@ class Progress:
     best_phase: int = 0
     best_epoch: int = 0
     since_best: int = 0
-    started: bool = False
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -69,8 +68,11 @@ class Trainer:
         self.images = images[taking_part].sort_values("image_id", ignore_index=True)
         self.training = np.flatnonzero(self.images["split"] == "train")
         self.sampler = Sampler(self.images.iloc[self.training].reset_index(drop=True), params.batch, params.seed)
-        self.validation = Validation(descriptor_rows(self.images))
         self.validating = np.flatnonzero(self.images["split"] == "validation")
+        self.samples = self.sampler.first_and_last()
+        # What is described after each epoch; of the training pictures some of each view tell as much as all.
+        self.looked = np.sort(np.concatenate([self.validating, self.training[self.samples]]))
+        self.validation = Validation(descriptor_rows(self.images.iloc[self.looked]))
         self.label = initialise.labels(self.images["place"], self.images["slot"])
         self.place = self.images["place"].to_numpy(np.int64)
         self.xy = self.images[["x", "y"]].to_numpy(np.float64)
@@ -106,33 +108,27 @@ class Trainer:
             UserError: the descriptors collapsed, or the loss is no longer finite.
         """
         optimizer_state = self._resume()
-        if not self.progress.started:
-            self._start_head()
-            self.progress.started = True
-            self._save(None)
         for number in range(self.progress.phase, len(self.params.phases)):
             self._phase(number, self.params.phases[number], optimizer_state)
             optimizer_state = None
         self._assign(self.best)
         waiting = self.waited / max(self.waited + self.worked, 1e-9)
-        return Result(self.network, self.progress, self.sampler, len(self.validation.queries), waiting)
+        return Result(self.network, self.progress, self.sampler, len(self.validation.newest), waiting)
 
     def forget(self) -> None:
         """Remove the checkpoint: the result is safely elsewhere."""
         shutil.rmtree(self.state_path.parent, ignore_errors=True)
 
-    # the start
+    # a phase
 
-    def _start_head(self) -> None:
-        head = self.params.head
-        closed_form = head.projection != "random" or any(b.pool in ("vlad", "grid") for b in head.branches)
-        if not closed_form:
-            return
-        maps = self._maps(network.HEAD)
-        initialise.start_branches(self.network, head, maps, self.training, self.params.seed)
-        if head.projection != "random":
-            vectors = self._run_rows(self.network.branches, maps, self.training)
-            initialise.start_projection(self.network, head, vectors, self.label[self.training], self.params.seed)
+    def _start_head(self, source: _Maps | _Pixels, start: str) -> None:
+        """Set the head in closed form from what the backbone gives now; a random projection stays what it is."""
+        head, seed = self.params.head, self.params.seed
+        to_maps, to_long = (self.network.tail(source.cut, to) for to in (network.MAPS, network.LONG))
+        initialise.start_branches(self.network, head, lambda rows: source.run(to_maps, rows), self.training, seed)
+        if start != "random":
+            (vectors,) = source.run(to_long, self.training)
+            initialise.start_projection(self.network, head, start, vectors, self.label[self.training], seed)
 
     def _maps(self, cut: str) -> list[NDArray[np.float16]]:
         """Maps of all pictures at ``cut``, computed, read from the cache or still at hand."""
@@ -151,20 +147,8 @@ class Trainer:
             self.held = (cut, maps)
         return self.held[1]
 
-    def _run_rows(self, model: keras.Model, maps: list[NDArray[np.float16]], rows: Ints) -> Floats:
-        """Outputs of ``model`` for the cached maps of ``rows``."""
-        run = tf.function(lambda *inputs: model(_shaped(inputs), training=False))
-        parts = []
-        for start in range(0, len(rows), VALIDATION_BATCH):
-            batch = rows[start : start + VALIDATION_BATCH]
-            full = np.resize(batch, VALIDATION_BATCH)  # one shape, one graph
-            parts.append(run(*[tf.constant(m[full], tf.float32) for m in maps]).numpy()[: len(batch)])
-        return np.concatenate(parts)
-
-    # a phase
-
     def _phase(self, number: int, phase: Phase, optimizer_state: list[NDArray[Any]] | None) -> None:
-        source = _Pixels(self, number) if phase.trains_after == network.IMAGE else _Maps(self, phase.trains_after)
+        source = _Pixels(self) if phase.trains_after == network.IMAGE else _Maps(self, phase.trains_after)
         self._set_trainable(phase)
         steps = phase.steps or max(len(self.training) // self.sampler.batch_size, 1)
         total = max(steps * phase.epochs, 1)
@@ -184,6 +168,8 @@ class Trainer:
                 variable.assign(value)
         else:
             self.progress.phase, self.progress.epoch, self.progress.since_best = number, 0, 0
+            if phase.start != "keep":
+                self._start_head(source, phase.start)
             first = self.sampler.epoch(_epoch_seed(number, 0), min(steps, 8))
             self._look(source, phase, 0.0, self._mean_loss(source, first))
             self._save(optimizer)
@@ -234,6 +220,11 @@ class Trainer:
         """Batches of an epoch; ``rows`` number the training pictures."""
         return source.dataset(self.training[rows])
 
+    def seeds(self, count: int) -> tf.data.Dataset:
+        """As many seeds of augmentation, of this phase and epoch alone."""
+        seed = (self.params.seed * 1000 + self.progress.phase, self.progress.epoch)
+        return tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_split(seed, count))
+
     def _facts(self, rows: Any) -> tuple[Any, Any, Any]:
         index = rows.numpy()
         return tf.constant(self.label[index]), tf.constant(self.place[index]), tf.constant(self.xy[index])
@@ -267,10 +258,10 @@ class Trainer:
 
     def _look(self, source: _Maps | _Pixels, phase: Phase, rate: float, measured: tuple[float, float]) -> None:
         """Validate, find the confusions for the next epoch, keep the best, and stop a run that has collapsed."""
-        descriptors = source.describe()
+        (descriptors,) = source.run(source.model, self.looked)
         progress = self.progress
         recall = self.validation.recall(descriptors)
-        spreading = spread(descriptors[self.validating])
+        spreading = spread(descriptors[np.isin(self.looked, self.validating)])
         progress.rows.append(
             {
                 "phase": progress.phase + 1,
@@ -287,7 +278,7 @@ class Trainer:
             raise UserError(
                 f"phase {progress.phase + 1}, epoch {progress.epoch}: the descriptors have collapsed: their spread "
                 f"(1 - mean similarity) is {spreading:.4f}, below train.min_spread {self.params.min_spread}. Lower the "
-                "phase's learning rate (train.phases), or start train.head.projection from lda or pca"
+                "phase's learning rate (train.phases), or let it start from lda or pca"
             )
         if recall["mean"] > progress.score:
             progress.score, progress.since_best = recall["mean"], 0
@@ -295,7 +286,7 @@ class Trainer:
             self.best = [np.array(v) for v in self._values()]
         elif progress.epoch:
             progress.since_best += 1
-        self.sampler.update(descriptors[self.training])
+        self.sampler.update(descriptors[np.isin(self.looked, self.training)], self.samples)
 
     def _values(self) -> list[NDArray[Any]]:
         return [keras.ops.convert_to_numpy(v) for v in self.network.whole.weights]
@@ -330,43 +321,59 @@ class _Maps:
     """Batches of maps that are computed once and held in memory, and the part of the network that follows them."""
 
     def __init__(self, trainer: Trainer, cut: str) -> None:
-        self.trainer = trainer
+        self.trainer, self.cut = trainer, cut
         self.maps = trainer._maps(cut)
         self.model = trainer.network.tail(cut)
 
     def dataset(self, rows: Ints) -> tf.data.Dataset:
+        """Batches of the maps of ``rows`` (steps, n); those of a layer within the backbone are augmented."""
+        params = self.trainer.params
         shapes = [m.shape[1:] for m in self.maps]
 
         def gather(index: Any) -> Any:
             parts = tf.numpy_function(lambda i: [m[i] for m in self.maps], [index], [tf.float16] * len(shapes))
             parts = [
-                tf.cast(tf.ensure_shape(part, (rows.shape[1], *shape)), tf.float32)
-                for part, shape in zip(parts, shapes, strict=True)
+                tf.cast(tf.ensure_shape(part, shape), tf.float32) for part, shape in zip(parts, shapes, strict=True)
             ]
             return tuple(parts), index
 
-        return tf.data.Dataset.from_tensor_slices(rows).map(gather, num_parallel_calls=1).prefetch(2)
+        def change(gathered: Any, seed: Any) -> Any:
+            parts, index = gathered
+            return tuple(augment_map(part, seed, params.augment) for part in parts), index
 
-    def describe(self) -> Floats:
-        return self.trainer._run_rows(self.model, self.maps, np.arange(len(self.trainer.images)))
+        data = tf.data.Dataset.from_tensor_slices(rows.ravel())
+        data = data.map(gather, num_parallel_calls=1)
+        if self.cut != network.HEAD:
+            data = tf.data.Dataset.zip(data, self.trainer.seeds(rows.size))
+            data = data.map(change, num_parallel_calls=1)
+        return data.batch(rows.shape[1], drop_remainder=True).prefetch(2)
+
+    def run(self, model: keras.Model, rows: Ints) -> list[Floats]:
+        """Outputs of ``model``, which takes these maps, for ``rows``."""
+        run = tf.function(lambda *inputs: tf.nest.flatten(model(_shaped(inputs), training=False)))
+        parts = []
+        for start in range(0, len(rows), VALIDATION_BATCH):
+            batch = rows[start : start + VALIDATION_BATCH]
+            full = np.resize(batch, VALIDATION_BATCH)  # one shape, one graph
+            values = run(*[tf.constant(m[full], tf.float32) for m in self.maps])
+            parts.append([value.numpy()[: len(batch)] for value in values])
+        return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
 
 class _Pixels:
     """Batches of augmented pictures, read from the shards, and the whole network."""
 
-    def __init__(self, trainer: Trainer, phase: int) -> None:
-        self.trainer, self.phase = trainer, phase
+    cut = network.IMAGE
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
         self.model = trainer.network.whole
-        self.run = tf.function(lambda pixels: self.model(pixels, training=False))
         images = trainer.images
         self.where = list(zip(images["shard"], images["offset"].astype(int), images["size"].astype(int), strict=True))
 
     def dataset(self, rows: Ints) -> tf.data.Dataset:
         params, size = self.trainer.params, self.trainer.params.image_size
         reader = ShardReader(self.trainer.crops)
-        seeds = tf.random.experimental.stateless_split(
-            (params.seed * 1000 + self.phase, self.trainer.progress.epoch), rows.size
-        )
 
         def fetch(row: Any) -> bytes:
             return reader.read(*self.where[int(row)])
@@ -375,15 +382,18 @@ class _Pixels:
             data = tf.ensure_shape(tf.numpy_function(fetch, [row], tf.string), ())
             return augment(features.decode(data, size), seed, params.augment), row
 
-        data = tf.data.Dataset.from_tensor_slices((rows.ravel(), seeds))
+        data = tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices(rows.ravel()), self.trainer.seeds(rows.size))
         data = data.map(picture, num_parallel_calls=params.threads, deterministic=True)
         return data.batch(rows.shape[1], drop_remainder=True).prefetch(2)
 
-    def describe(self) -> Floats:
+    def run(self, model: keras.Model, rows: Ints) -> list[Floats]:
+        """Outputs of ``model``, which takes pixels, for ``rows``."""
         trainer = self.trainer
-        jpegs = features.read_pictures(trainer.crops, trainer.images)
+        run = tf.function(lambda pixels: tf.nest.flatten(model(pixels, training=False)))
+        jpegs = features.read_pictures(trainer.crops, trainer.images.iloc[rows])
         data = features.batches(jpegs, trainer.params.image_size, features.BATCH, trainer.params.threads)
-        return np.concatenate([self.run(x).numpy()[: int(n)] for x, n in data]).astype(np.float32)
+        parts = [[value.numpy()[: int(n)].astype(np.float32) for value in run(x)] for x, n in data]
+        return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
 
 def _shaped(inputs: Any) -> Any:

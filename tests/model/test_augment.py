@@ -1,0 +1,50 @@
+"""Augmentation of pictures and of maps: decided by the seed, nothing mirrored, nothing at all when it is off."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from streetrecall.model.augment import augment, augment_map
+from streetrecall.params import Augment
+
+OFF = {"shift": 0.0, "zoom": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "erase": 0.0}
+
+
+def knobs(**change: float) -> Augment:
+    return Augment.model_validate(OFF | change)
+
+
+def ramp(height: int = 14, width: int = 14, channels: int = 3) -> np.ndarray:
+    """Each channel grows from left to right."""
+    return np.broadcast_to(np.linspace(40, 200, width)[:, None], (height, width, channels)).astype(np.float32)
+
+
+@pytest.mark.parametrize("change", [augment, augment_map])
+def test_off_changes_nothing(change) -> None:  # type: ignore[no-untyped-def]
+    assert np.allclose(change(tf.constant(ramp()), (1, 2), knobs()), ramp(), atol=1e-3)
+
+
+@pytest.mark.parametrize("change", [augment, augment_map])
+def test_the_seed_decides(change) -> None:  # type: ignore[no-untyped-def]
+    strong = knobs(shift=0.3, zoom=0.3, erase=0.5)
+    values = tf.constant(np.random.default_rng(1).uniform(0, 255, (14, 14, 3)).astype(np.float32))
+    first, again, other = (change(values, seed, strong).numpy() for seed in ((1, 2), (1, 2), (1, 3)))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("change", [augment, augment_map])
+def test_nothing_is_mirrored(change) -> None:  # type: ignore[no-untyped-def]
+    for seed in range(20):
+        changed = change(tf.constant(ramp()), (seed, 0), knobs(shift=0.05, zoom=0.1)).numpy()
+        assert (np.diff(changed[2:-2, 2:-2].mean(axis=(0, 2))) > 0).all()
+
+
+def test_a_map_is_erased_channel_by_channel() -> None:
+    values = np.random.default_rng(2).normal(size=(14, 14, 5)).astype(np.float32) + 10 * np.arange(5, dtype=np.float32)
+    changed = augment_map(tf.constant(values), (3, 4), knobs(erase=1.0)).numpy()
+    touched = (changed != values).any(axis=2)
+    assert 1 <= touched.sum() <= 16  # a tenth to a third of 14 positions along each side
+    assert np.allclose(changed[touched], values.mean(axis=(0, 1)), atol=1e-4)
