@@ -57,6 +57,7 @@ class Result:
     sampler: Sampler
     validation_queries: int
     waiting: float  # share of the training time spent waiting for data
+    images_per_second: float  # while training, this time waited included
 
 
 class Trainer:
@@ -86,6 +87,7 @@ class Trainer:
         self.best: list[NDArray[Any]] = []
         self.held: tuple[str, list[NDArray[np.float16]]] | None = None
         self.waited = self.worked = 0.0
+        self.seen = 0
         self.state_path = store / "training" / self.key() / "state.npz"
 
     def key(self) -> str:
@@ -112,8 +114,15 @@ class Trainer:
             self._phase(number, self.params.phases[number], optimizer_state)
             optimizer_state = None
         self._assign(self.best)
-        waiting = self.waited / max(self.waited + self.worked, 1e-9)
-        return Result(self.network, self.progress, self.sampler, len(self.validation.newest), waiting)
+        spent = max(self.waited + self.worked, 1e-9)
+        return Result(
+            self.network,
+            self.progress,
+            self.sampler,
+            len(self.validation.newest),
+            self.waited / spent,
+            self.seen / spent,
+        )
 
     def forget(self) -> None:
         """Remove the checkpoint: the result is safely elsewhere."""
@@ -174,7 +183,10 @@ class Trainer:
             self._look(source, phase, 0.0, self._mean_loss(source, first))
             self._save(optimizer)
         step = self._step(source.model, optimizer)
-        with tqdm(total=total, initial=self.progress.epoch * steps, unit="step", desc=f"phase {number + 1}") as bar:
+        batch = self.sampler.batch_size
+        done = self.progress.epoch * steps * batch
+        name, images = f"phase {number + 1}", phase.epochs * steps * batch
+        with tqdm(total=images, initial=done, unit="image", desc=name, disable=not images) as bar:
             while self.progress.epoch < phase.epochs and self.progress.since_best < phase.patience:
                 self.progress.epoch += 1
                 rows = self.sampler.epoch(_epoch_seed(number, self.progress.epoch), steps)
@@ -242,7 +254,8 @@ class Trainer:
                     f"phase {self.progress.phase + 1}, epoch {self.progress.epoch}: the loss is no longer finite; "
                     "lower the learning rate of this phase (train.phases) or train.loss.beta"
                 )
-            bar.update(1)
+            bar.update(len(index))
+            self.seen += len(index)
             self.waited += arrived - began
             began = time.perf_counter()
             self.worked += began - arrived

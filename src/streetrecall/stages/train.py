@@ -78,7 +78,8 @@ def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path) ->
     trainer.forget()
     print(
         f"validation recall@1 {best['validation_recall']:.4f} after phase {best['phase']}, epoch {best['epoch']}; "
-        f"{time.perf_counter() - began:.0f} s, {result.waiting:.1%} of the training time spent waiting for data"
+        f"{time.perf_counter() - began:.0f} s; {result.images_per_second:.0f} images a second while training, "
+        f"{result.waiting:.1%} of that time spent waiting for data"
     )
 
 
