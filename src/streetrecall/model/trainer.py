@@ -287,7 +287,8 @@ class Trainer:
                 "spread": round(spreading, 6),
             }
         )
-        if spreading < self.params.min_spread or not np.isfinite(spreading):
+        judged = progress.epoch or phase.start != "random"  # a random projection has not learnt to spread yet
+        if not np.isfinite(spreading) or (judged and spreading < self.params.min_spread):
             raise UserError(
                 f"phase {progress.phase + 1}, epoch {progress.epoch}: the descriptors have collapsed: their spread "
                 f"(1 - mean similarity) is {spreading:.4f}, below train.min_spread {self.params.min_spread}. Lower the "
