@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import copy
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import yaml
 
 from streetrecall import params
 from streetrecall.errors import UserError
+from streetrecall.files import write_text
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -70,9 +70,7 @@ def override(path: Path, changes: Mapping[str, Any]) -> bool:
     text = io.StringIO()
     loader.dump(new, text)
     params.parse(yaml.safe_load(text.getvalue()), str(path))
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text.getvalue(), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, text.getvalue())
     return True
 
 

@@ -255,10 +255,11 @@ class Index(Section):
     exact_up_to: Annotated[int, Field(ge=0)]
     ah_up_to: Annotated[int, Field(ge=0)]
     neighbours: Count
-    reorder: Count
+    recall: Annotated[float, Field(gt=0, lt=1)]
+    reorder: Count | Literal["auto"]
     dimensions_per_block: Count
-    leaves: Count
-    leaves_to_search: Count
+    leaves: Count | Literal["auto"]
+    leaves_to_search: Count | Literal["auto"]
     batch_size: Count
 
 

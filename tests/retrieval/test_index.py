@@ -34,16 +34,16 @@ def data() -> tuple[np.ndarray, pd.DataFrame]:
 
 
 def settings(params: Params, kind: str) -> Index:
-    return params.index.model_copy(update={"kind": kind, "leaves": 40, "leaves_to_search": 30})
+    return params.index.model_copy(update={"kind": kind})
 
 
 def store(folder: Path, values: np.ndarray, rows: pd.DataFrame, chosen: Index) -> indexes.Index:
     gallery = np.flatnonzero(rows["role"] == "gallery")
-    built = indexes.build(values[gallery], gallery, chosen, threads=1)
+    built = indexes.build(values[gallery], gallery, chosen, threads=2)
     folder.mkdir()
     np.save(folder / indexes.DESCRIPTORS, values)
     tables.write(tables.DESCRIPTORS, rows, folder / indexes.ROWS)
-    indexes.save(built, folder, chosen)
+    indexes.save(built, folder)
     return built
 
 
@@ -69,7 +69,35 @@ def test_it_finds_the_nearest_and_reloads_elsewhere_with_the_same_answers(
         assert np.array_equal(old, new)
 
 
-@pytest.mark.parametrize("kind", ["exact", "ah"])
+def test_what_is_auto_becomes_the_least_effort_that_reaches_the_recall(
+    params: Params, data: tuple[np.ndarray, pd.DataFrame], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values, rows = data
+    gallery = np.flatnonzero(rows["role"] == "gallery")
+    efforts = []
+    for asked in (0.5, 0.9, 0.999):
+        chosen = settings(params, "tree").model_copy(update={"recall": asked})
+        built = indexes.build(values[gallery], gallery, chosen, threads=1)
+        queries = values[rows["role"] == "query"]
+        nearest = search.exact(queries, values[gallery], 20)[1]
+        assert indexes.recall(built, queries, values[gallery], nearest) > asked - 0.03
+        efforts.append((built.settings.leaves_to_search, built.settings.reorder))
+    assert efforts[0][0] < efforts[1][0] < efforts[2][0]
+    assert efforts[0][1] < efforts[2][1]
+    assert not caplog.text
+
+    poor = settings(params, "tree").model_copy(update={"leaves_to_search": 1, "recall": 0.99})
+    assert indexes.build(values[gallery], gallery, poor, threads=1).settings.leaves_to_search == 1
+    assert "index.recall asks for 99.00%" in caplog.text
+
+
+def test_fixed_settings_are_kept(params: Params, data: tuple[np.ndarray, pd.DataFrame], tmp_path: Path) -> None:
+    fixed = settings(params, "tree").model_copy(update={"leaves": 30, "leaves_to_search": 7, "reorder": 50})
+    built = store(tmp_path / "index", *data, fixed)
+    assert built.settings == indexes.load(tmp_path / "index").settings == fixed
+
+
+@pytest.mark.parametrize("kind", ["exact", "ah", "tree"])
 def test_two_builds_write_the_same_bytes(
     kind: str, params: Params, data: tuple[np.ndarray, pd.DataFrame], tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from streetrecall.expectations.custom import (
     ExpectColumnShareOfOtherValuesToBeAtMost,
     ExpectGroupsToBeComplete,
 )
-from streetrecall.expectations.gate import Batch, expect
+from streetrecall.expectations.gate import Batch, credited, expect
 from streetrecall.params import Params
 
 INPUTS = {"captures": Path("data/captures"), "locations": Path("data/locations.parquet")}
@@ -153,20 +153,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
             pairs=[list(frame) for frame in limits.frames],
             row_condition=whole,
         ),
-        expect(
-            gxe.ExpectColumnValueLengthsToBeBetween,
-            "Whoever shares a picture must know its licence.",
-            "the provider's module must give a licence for each panorama",
-            column="licence",
-            min_value=1,
-        ),
-        expect(
-            gxe.ExpectColumnValueLengthsToBeBetween,
-            "Whoever shows a picture must name its author.",
-            "the provider's module must give an attribution for each panorama",
-            column="attribution",
-            min_value=1,
-        ),
+        *credited(),
     ]
     dates = captures.groupby("place")["date_index"].nunique()
     places["collected"] = places["place"].isin(dates.index).map({True: "yes", False: "no"}).astype("str")

@@ -19,7 +19,7 @@ from streetrecall.expectations.custom import (
     ExpectGroupsToBeApart,
     ExpectPositionsToAgree,
 )
-from streetrecall.expectations.gate import Batch, expect
+from streetrecall.expectations.gate import Batch, credited, expect
 from streetrecall.params import Params
 
 INPUTS = {"crops": Path("data/crops"), "captures": Path("data/captures/captures.parquet")}
@@ -166,20 +166,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
             usual=[""],
             max_share=limits.max_quarantined_share,
         ),
-        expect(
-            gxe.ExpectColumnValueLengthsToBeBetween,
-            "Whoever shares a picture must know its licence.",
-            "the provider's module must give a licence for each panorama",
-            column="licence",
-            min_value=1,
-        ),
-        expect(
-            gxe.ExpectColumnValueLengthsToBeBetween,
-            "Whoever shows a picture must name its author.",
-            "the provider's module must give an attribution for each panorama",
-            column="attribution",
-            min_value=1,
-        ),
+        *credited(),
     ]
 
     key = ["place", "slot", "month", "pano_id"]

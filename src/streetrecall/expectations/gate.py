@@ -12,6 +12,7 @@ from string import Template
 from typing import Any
 
 import great_expectations as gx
+import great_expectations.expectations as gxe
 import numpy as np
 import pandas as pd
 from great_expectations.core import ExpectationSuite, ExpectationValidationResult
@@ -43,6 +44,26 @@ def expect(kind: type[Any], why: str, remedy: str, figure: str = "", **arguments
     A ``figure`` makes the observed value a metric of that name in the report.
     """
     return kind(notes=why, meta={"remedy": remedy, "figure": figure}, **arguments)
+
+
+def credited() -> list[Any]:
+    """Every row says under which licence its picture stands and whose it is."""
+    return [
+        expect(
+            gxe.ExpectColumnValueLengthsToBeBetween,
+            "Whoever shares a picture must know its licence.",
+            "the provider's module must give a licence for each panorama",
+            column="licence",
+            min_value=1,
+        ),
+        expect(
+            gxe.ExpectColumnValueLengthsToBeBetween,
+            "Whoever shows a picture must name its author.",
+            "the provider's module must give an attribution for each panorama",
+            column="attribution",
+            min_value=1,
+        ),
+    ]
 
 
 def validate(name: str, batches: Sequence[Batch], listed: int) -> dict[str, Any]:

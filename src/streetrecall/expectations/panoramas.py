@@ -16,7 +16,7 @@ from streetrecall.expectations.custom import (
     ExpectColumnValuesToBeMonthsBetween,
     ExpectDistanceToAgreeWithPositions,
 )
-from streetrecall.expectations.gate import Batch, expect
+from streetrecall.expectations.gate import Batch, credited, expect
 from streetrecall.params import Params
 
 INPUTS = {
@@ -139,20 +139,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
             min_value=0,
             max_value=limits.max_outside_m,
         ),
-        expect(
-            gxe.ExpectColumnValueLengthsToBeBetween,
-            "Whoever shares a picture must know its licence.",
-            "the provider's module must give a licence for each panorama",
-            column="licence",
-            min_value=1,
-        ),
-        expect(
-            gxe.ExpectColumnValueLengthsToBeBetween,
-            "Whoever shows a picture must name its author.",
-            "the provider's module must give an attribution for each panorama",
-            column="attribution",
-            min_value=1,
-        ),
+        *credited(),
         expect(
             gxe.ExpectColumnUniqueValueCountToBeBetween,
             "A run asks one provider; two mean that tables of two runs were mixed.",

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from streetrecall.errors import UserError
+from streetrecall.files import write_array
 from streetrecall.shards import ShardReader
 
 CHUNK = 512  # pictures a file
@@ -149,8 +150,4 @@ def _read_chunk(home: Path, start: int, outputs: list[NDArray[np.float16]]) -> b
 
 def _write_chunk(home: Path, start: int, parts: list[NDArray[np.float16]]) -> None:
     for number, part in enumerate(parts):
-        path = _chunk_path(home, start, number)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.save(file, part)
-        partial.replace(path)
+        write_array(_chunk_path(home, start, number), part)

@@ -45,23 +45,21 @@ class Network:
     def tail(self, cut: str, to: str = DESCRIPTOR) -> keras.Model:
         """From what `frozen` gives for the same ``cut`` (from the picture if that is ``image``) to the maps, the long
         vector or the descriptor; it shares its weights with the whole."""
+        start: Any
         if cut == HEAD:
-            start: Any = [keras.Input(self.backbone.tensor(name).shape[1:]) for name in self.maps]
-            maps = start
-        elif cut == IMAGE:
-            start = keras.Input(self.whole.input.shape[1:])
-            part = keras.Model(self.backbone.network.input, [self.backbone.tensor(name) for name in self.maps])
-            maps = _listed(part(self.backbone.pixels(start)))
+            start = maps = [keras.Input(self.backbone.tensor(name).shape[1:]) for name in self.maps]
         else:
-            start = keras.Input(self.backbone.tensor(cut).shape[1:])
+            image = cut == IMAGE
+            first = self.backbone.network.input if image else self.backbone.tensor(cut)
             try:
-                part = keras.Model(self.backbone.tensor(cut), [self.backbone.tensor(name) for name in self.maps])
+                part = keras.Model(first, [self.backbone.tensor(name) for name in self.maps])
             except ValueError as error:
                 raise UserError(
                     f"the layer '{cut}' is no place to begin training: the maps {', '.join(self.maps)} must all come "
                     "after it and depend on it alone"
                 ) from error
-            maps = _listed(part(start))
+            start = keras.Input(self.whole.input.shape[1:] if image else first.shape[1:])
+            maps = _listed(part(self.backbone.pixels(start) if image else start))
         if to == MAPS:
             return keras.Model(start, maps)
         long = self.branches(_shaped(maps))

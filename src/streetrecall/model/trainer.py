@@ -312,23 +312,21 @@ class Trainer:
     def _save(self, optimizer: Any) -> None:
         arrays = {f"weight{i}": v for i, v in enumerate(self._values())}
         arrays |= {f"best{i}": v for i, v in enumerate(self.best)}
-        state = [] if optimizer is None else [keras.ops.convert_to_numpy(v) for v in optimizer.variables]
-        arrays |= {f"optimizer{i}": v for i, v in enumerate(state)}
+        arrays |= {f"optimizer{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(optimizer.variables)}
         arrays["confusions"] = self.sampler.confusions
-        checkpoint.save(self.state_path, vars(self.progress) | {"optimizer": optimizer is not None}, arrays)
+        checkpoint.save(self.state_path, vars(self.progress), arrays)
 
     def _resume(self) -> list[NDArray[Any]] | None:
         found = checkpoint.load(self.state_path)
         if found is None:
             return None
         facts, arrays = found
-        with_optimizer = facts.pop("optimizer")
         self.progress = Progress(**facts)
         self._assign(_numbered(arrays, "weight"))
         self.best = _numbered(arrays, "best")
         self.sampler.confusions = arrays["confusions"]
         print(f"going on after phase {self.progress.phase + 1}, epoch {self.progress.epoch} of a run that was stopped")
-        return _numbered(arrays, "optimizer") if with_optimizer else None
+        return _numbered(arrays, "optimizer")
 
 
 class _Maps:

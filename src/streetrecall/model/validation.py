@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -20,12 +21,13 @@ BLOCK = 512  # queries compared at a time
 
 @dataclass(frozen=True)
 class _Contest:
-    """Rows that ask, rows that may answer, and which of these each query may be answered by, (queries, gallery)."""
+    """Who asks whom: rows that ask, those of them that have a right answer, rows that may answer; the years between
+    the two if they show one place; with ``older`` always, and the answer the older one."""
 
     queries: NDArray[np.int64]
     gallery: NDArray[np.int64]
-    near: NDArray[np.bool_]
-    allowed: NDArray[np.bool_]
+    years: float = 0.0
+    older: bool = False
 
 
 class Validation:
@@ -47,32 +49,20 @@ class Validation:
     def __init__(self, rows: pd.DataFrame) -> None:
         split = rows["split"].to_numpy().astype(str)
         role = rows["role"].to_numpy().astype(str)
-        month = month_number(rows["month"])
-        xy = rows[["x", "y"]].to_numpy(float)
-        place = rows["place"].to_numpy(np.int64)
-        mine = split == "validation"
-
-        def contest(queries: NDArray[np.int64], gallery: NDArray[np.int64], years: float, age: bool) -> _Contest:
-            """``years`` between the two if they show one place; with ``age`` always, and the answer the older one."""
-            apart = np.hypot(*(xy[queries][:, None] - xy[gallery][None]).transpose(2, 0, 1))
-            near = apart <= WITHIN_M
-            months = month[queries][:, None] - month[gallery]
-            known = (month[queries][:, None] >= 0) & (month[gallery] >= 0)
-            same_month = (place[queries][:, None] == place[gallery]) & (months == 0)
-            far = known & ((months if age else np.abs(months)) >= 12 * years) if years else ~same_month
-            return _Contest(queries, gallery, near, ~same_month & (far if age else far | ~near))
-
-        newest, older = np.flatnonzero(mine & (role == QUERY)), np.flatnonzero(mine & (role != QUERY))
+        self._month = month_number(rows["month"])
+        self._xy = rows[["x", "y"]].to_numpy(float)
+        self._place = rows["place"].to_numpy(np.int64)
+        mine, train = split == "validation", np.flatnonzero(split == "train")
+        self.newest, older = np.flatnonzero(mine & (role == QUERY)), np.flatnonzero(mine & (role != QUERY))
         everything = np.flatnonzero(mine | (split == "train"))
-        self.newest = newest
-        self.contests = {
-            "own": contest(newest, older, 0, False),
-            "city": contest(newest, np.concatenate([older, np.flatnonzero(split == "train")]), 0, False),
-            "old": contest(newest, older, OLD_YEARS, True),
-            "apart": contest(np.flatnonzero(mine), everything, OLD_YEARS, False),
+        contests = {
+            "own": _Contest(self.newest, older),
+            "city": _Contest(self.newest, np.concatenate([older, train])),
+            "old": _Contest(self.newest, older, OLD_YEARS, older=True),
+            "apart": _Contest(np.flatnonzero(mine), everything, OLD_YEARS),
         }
-        own = self.contests["own"]
-        if not (own.near & own.allowed).any():
+        self._contests = {name: replace(c, queries=self._answerable(c)) for name, c in contests.items()}
+        if not len(self._contests["own"].queries):
             raise UserError(
                 "no validation place has pictures of two dates, so there is nothing to choose a model by; collect "
                 "more, or give a level of order.levels to the split validation"
@@ -81,18 +71,37 @@ class Validation:
     def recall(self, descriptors: NDArray[np.float32]) -> dict[str, float]:
         """Recall at 1 of each contest that holds right answers, over the queries that have one there, and ``mean``."""
         result = {}
-        for name, contest in self.contests.items():
-            answerable = np.flatnonzero((contest.near & contest.allowed).any(axis=1))
-            gallery = descriptors[contest.gallery]
+        for name, contest in self._contests.items():
             hits = 0
-            for start in range(0, len(answerable), BLOCK):
-                rows = answerable[start : start + BLOCK]
-                best = search.exact(descriptors[contest.queries[rows]], gallery, 1, contest.allowed[rows])[0][:, 0]
-                hits += int(contest.near[rows, best].sum())
-            if len(answerable):
-                result[name] = hits / len(answerable)
+            for queries, near, allowed in self._blocks(contest):
+                best = search.exact(descriptors[queries], descriptors[contest.gallery], 1, allowed)[0][:, 0]
+                hits += int(near[np.arange(len(queries)), best].sum())
+            if len(contest.queries):
+                result[name] = hits / len(contest.queries)
         result["mean"] = float(np.mean(list(result.values())))
         return result
+
+    def _answerable(self, contest: _Contest) -> NDArray[np.int64]:
+        parts = [queries[(near & allowed).any(axis=1)] for queries, near, allowed in self._blocks(contest)]
+        return np.concatenate([contest.queries[:0], *parts])
+
+    def _blocks(self, contest: _Contest) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]]:
+        """Some queries at a time: their rows, which answers are right and which may be given, (queries, gallery)."""
+        xy, month, place = self._xy, self._month, self._place
+        gallery, months_of_years = contest.gallery, 12 * contest.years
+        for start in range(0, len(contest.queries), BLOCK):
+            queries = contest.queries[start : start + BLOCK]
+            near = np.hypot(*(xy[queries][:, None] - xy[gallery][None]).transpose(2, 0, 1)) <= WITHIN_M
+            months = month[queries][:, None] - month[gallery]
+            known = (month[queries][:, None] >= 0) & (month[gallery] >= 0)
+            same_month = (place[queries][:, None] == place[gallery]) & (months == 0)
+            if contest.older:
+                far = known & (months >= months_of_years)
+            elif contest.years:
+                far = ~near | (known & (np.abs(months) >= months_of_years))
+            else:
+                far = np.ones_like(near)
+            yield queries, near, far & ~same_month
 
 
 def spread(descriptors: NDArray[np.float32]) -> float:

@@ -18,21 +18,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streetrecall.errors import UserError
+from streetrecall.files import write_json
 from streetrecall.params import Index as Settings
 from streetrecall.retrieval import search
 
 log = logging.getLogger(__name__)
 
 DESCRIPTORS, ROWS, FACTS, SCANN = "descriptors.npy", "rows.parquet", "index.json", "scann"
-VERSION = 1
+VERSION = 2
+TUNED_ON = 1000  # gallery pictures that ask while the effort of a search is chosen
+SAMPLE_PER_LEAF = 125  # gallery pictures that a tree learns from; with many fewer its k-means goes wrong
+QUERIES_AT_ONCE = 64  # that one thread takes
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
 class Index(Protocol):
-    """Searches gallery descriptors. ``rows`` are the gallery's rows of descriptors.npy and rows.parquet."""
+    """Searches gallery descriptors.
+
+    ``rows`` are the gallery's rows of descriptors.npy and rows.parquet, ``settings`` what the index was built with,
+    numbers in place of ``auto``.
+    """
 
     kind: str
     rows: NDArray[np.int64]
+    settings: Settings
 
     def search(self, queries: NDArray, k: int) -> Found:
         """Positions in ``rows`` (q, k) int64 and similarities (q, k) float32, best first; -1 and minus infinity where
@@ -44,8 +53,8 @@ class ExactIndex:
 
     kind = "exact"
 
-    def __init__(self, descriptors: NDArray, rows: NDArray[np.int64]) -> None:
-        self.rows = rows
+    def __init__(self, descriptors: NDArray, rows: NDArray[np.int64], settings: Settings) -> None:
+        self.rows, self.settings = rows, settings
         self._gallery = np.asarray(descriptors, np.float32)
 
     def search(self, queries: NDArray, k: int) -> Found:
@@ -53,20 +62,23 @@ class ExactIndex:
 
 
 class ScannIndex:
-    """ScaNN's searcher (Guo et al. 2020, "Accelerating large-scale inference with anisotropic vector quantization")."""
+    """ScaNN's searcher (Guo et al. 2020, "Accelerating large-scale inference with anisotropic vector quantization"),
+    on as many ``threads`` as it may have. Its answers do not depend on them."""
 
-    def __init__(self, searcher: Any, kind: str, rows: NDArray[np.int64], settings: Settings) -> None:
-        self.kind, self.rows, self._searcher, self._settings = kind, rows, searcher, settings
+    def __init__(
+        self, searcher: Any, kind: str, rows: NDArray[np.int64], settings: Settings, threads: int | None
+    ) -> None:
+        self.kind, self.rows, self.settings, self._searcher = kind, rows, settings, searcher
+        searcher.set_num_threads(threads or os.cpu_count() or 1)
 
     def search(self, queries: NDArray, k: int) -> Found:
         wanted = min(k, len(self.rows))
-        reorder = max(self._settings.reorder, wanted) if self.kind != "exact" else None
-        leaves = {"leaves_to_search": self._settings.leaves_to_search} if self.kind == "tree" else {}
-        found, similar = self._searcher.search_batched(
+        found, similar = self._searcher.search_batched_parallel(
             np.ascontiguousarray(queries, np.float32),
             final_num_neighbors=wanted,
-            pre_reorder_num_neighbors=reorder,
-            **leaves,
+            pre_reorder_num_neighbors=max(int(self.settings.reorder), wanted),
+            leaves_to_search=int(self.settings.leaves_to_search) if self.kind == "tree" else None,
+            batch_size=QUERIES_AT_ONCE,
         )
         similar = np.asarray(similar, np.float32)
         missing = ~np.isfinite(similar)
@@ -99,7 +111,7 @@ def choose(settings: Settings, gallery: int) -> str:
     kind = settings.kind
     if kind == "auto":
         kind = "exact" if gallery <= settings.exact_up_to else "ah" if gallery <= settings.ah_up_to else "tree"
-    if kind == "tree" and gallery < 4 * settings.leaves:
+    if kind == "tree" and gallery < 4 * _leaves(settings, gallery):
         kind = "ah"
     if kind == "ah" and gallery < 256:
         kind = "exact"
@@ -107,25 +119,107 @@ def choose(settings: Settings, gallery: int) -> str:
 
 
 def build(gallery: NDArray, rows: NDArray[np.int64], settings: Settings, threads: int) -> Index:
-    """An index over ``gallery`` (g, d), of unit norm, whose rows in descriptors.npy are ``rows``."""
+    """An index over ``gallery`` (g, d), of unit norm, whose rows in descriptors.npy are ``rows``.
+
+    Settings that are ``auto`` become the least effort by which gallery pictures find ``settings.recall`` of their
+    ``settings.neighbours`` nearest others; a line in the log says so where no effort does.
+    """
     kind = choose(settings, len(gallery))
     scann = scann_module() if kind != "exact" else None
     if scann is None:
-        return ExactIndex(gallery, rows)
+        return ExactIndex(gallery, rows, settings)
+    leaves = _leaves(settings, len(gallery))
+    most = settings.model_copy(
+        update={
+            "leaves": leaves,
+            "leaves_to_search": leaves if settings.leaves_to_search == "auto" else settings.leaves_to_search,
+            "reorder": min(20 * settings.neighbours, len(gallery)) if settings.reorder == "auto" else settings.reorder,
+        }
+    )
     builder = scann.scann_ops_pybind.builder(
         np.ascontiguousarray(gallery, np.float32), min(settings.neighbours, len(gallery)), "dot_product"
-    ).set_n_training_threads(threads)
+    ).set_n_training_threads(1)  # with more of them, two builds are not the same bytes
     if kind == "tree":
         builder = builder.tree(
-            num_leaves=settings.leaves,
-            num_leaves_to_search=settings.leaves_to_search,
-            training_sample_size=min(len(gallery), 250_000),
+            num_leaves=leaves,
+            num_leaves_to_search=most.leaves_to_search,
+            training_sample_size=min(len(gallery), SAMPLE_PER_LEAF * leaves),
+            min_partition_size=10,
+            spherical=True,  # a leaf's centre is compared by inner product: a shorter one would be asked too late
+            random_init=False,  # k-means++, which has a fixed seed; random starts have none
         )
     builder = builder.score_ah(settings.dimensions_per_block, anisotropic_quantization_threshold=0.2)
-    return ScannIndex(builder.reorder(max(settings.reorder, settings.neighbours)).build(), kind, rows, settings)
+    built = ScannIndex(builder.reorder(most.reorder).build(), kind, rows, most, threads)
+    _tune(built, gallery, settings)
+    return built
 
 
-def save(index: Index, folder: str | Path, settings: Settings) -> None:
+def recall(index: Index, queries: NDArray, gallery: NDArray, nearest: NDArray[np.float32]) -> float:
+    """Share of the exact nearest neighbours that ``index`` gives back.
+
+    Args:
+        queries: (q, d).
+        gallery: (g, d), what the index was built over.
+        nearest: (q, k), similarities of the exact nearest ones, best first; pictures as near as the last count as it.
+    """
+    found, _ = index.search(queries, nearest.shape[1])
+    hits = 0
+    for start in range(0, len(queries), 512):
+        rows = slice(start, start + 512)
+        near = gallery[np.maximum(found[rows], 0)].astype(np.float32)
+        similar = np.einsum("qd,qkd->qk", queries[rows].astype(np.float32), near)
+        hits += int(((similar >= nearest[rows, -1:] - 1e-5) & (found[rows] >= 0)).sum())
+    return hits / nearest.size
+
+
+def _leaves(settings: Settings, gallery: int) -> int:
+    return max(int(2 * gallery**0.5), 1) if settings.leaves == "auto" else settings.leaves
+
+
+def _tune(index: ScannIndex, gallery: NDArray, settings: Settings) -> None:
+    """Put numbers in place of what ``settings`` leave ``auto``: first leaves, with room for what re-ordering loses."""
+    if "auto" not in ((settings.leaves_to_search if index.kind == "tree" else None), settings.reorder):
+        return
+    asking = gallery[np.linspace(0, len(gallery) - 1, min(TUNED_ON, len(gallery))).astype(int)]
+    others = min(settings.neighbours, len(gallery) - 1)
+    nearest = search.exact(asking, gallery, others + 1)[1]
+
+    def reached(name: str, effort: int) -> float:
+        """Recall of the others alone: every picture finds itself."""
+        index.settings = index.settings.model_copy(update={name: effort})
+        return (recall(index, asking, gallery, nearest) * (others + 1) - 1) / others
+
+    found, aim = 1.0, (1 + settings.recall) / 2
+    names = ["leaves_to_search"] * (index.kind == "tree" and settings.leaves_to_search == "auto")
+    for name in names + ["reorder"] * (settings.reorder == "auto"):
+        most = int(getattr(index.settings, name))
+        aim = settings.recall if name == "reorder" else aim
+        for effort in _rising(1 if name == "leaves_to_search" else others, most):
+            found = reached(name, effort)
+            if found >= aim:
+                break
+    if found < settings.recall:
+        log.warning(
+            "the index finds %.2f%% of the nearest neighbours at its greatest effort; index.recall asks for %.2f%%. "
+            "Lower index.dimensions_per_block, or give index.reorder or index.leaves_to_search a greater number",
+            100 * found,
+            100 * settings.recall,
+        )
+
+
+def _rising(first: int, last: int) -> list[int]:
+    """Numbers from ``first`` to ``last``, each about a third more than the one before.
+
+    >>> _rising(1, 10)
+    [1, 2, 3, 4, 6, 8, 10]
+    """
+    numbers = [first]
+    while numbers[-1] < last:
+        numbers.append(min(max(numbers[-1] + 1, round(numbers[-1] * 4 / 3 + 0.2)), last))
+    return numbers
+
+
+def save(index: Index, folder: str | Path) -> None:
     """Write ``index.json`` and, unless it is exact, ``scann/`` below ``folder``, beside the descriptors."""
     folder = Path(folder)
     if isinstance(index, ScannIndex):
@@ -136,15 +230,13 @@ def save(index: Index, folder: str | Path, settings: Settings) -> None:
         "version": VERSION,
         "kind": index.kind,
         "gallery": len(index.rows),
-        "settings": settings.model_dump(),
+        "settings": index.settings.model_dump(),
     }
-    partial = folder / f".{FACTS}"
-    partial.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    partial.replace(folder / FACTS)
+    write_json(folder / FACTS, facts)
 
 
-def load(folder: str | Path) -> Index:
-    """The index that `save` wrote, ready to search.
+def load(folder: str | Path, threads: int | None = None) -> Index:
+    """The index that `save` wrote, ready to search on ``threads`` threads, on all if none is said.
 
     Raises:
         UserError: a file is missing or damaged, or of another version.
@@ -171,12 +263,12 @@ def load(folder: str | Path) -> Index:
             searcher = scann.scann_ops_pybind.load_searcher(os.fspath(folder / SCANN))
         except Exception as error:  # ScaNN raises whatever its C++ side raised
             raise UserError(f"{folder / SCANN}: ScaNN cannot read it ({error}); run the stage index again") from error
-        return ScannIndex(searcher, facts["kind"], rows, settings)
+        return ScannIndex(searcher, facts["kind"], rows, settings, threads)
     try:
         descriptors = np.load(folder / DESCRIPTORS, mmap_mode="r")
     except (FileNotFoundError, ValueError) as error:
         raise UserError(f"{folder / DESCRIPTORS}: missing or damaged; run the stage index again") from error
-    return ExactIndex(descriptors[rows], rows)
+    return ExactIndex(descriptors[rows], rows, settings)
 
 
 def _has_avx2() -> bool:

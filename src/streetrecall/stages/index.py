@@ -55,9 +55,10 @@ def run(settings: Settings, threads: int, crops: Path, model: Path, index: Path,
     built = indexes.build(descriptors[gallery], gallery, settings, threads)
     write_array(index / indexes.DESCRIPTORS, descriptors)
     tables.write(tables.DESCRIPTORS, rows, index / indexes.ROWS)
-    indexes.save(built, index, settings)
+    indexes.save(built, index)
 
     queries = descriptors[np.flatnonzero(rows["role"] == QUERY)]
+    nearest = search.exact(queries, descriptors[gallery], RECALL_AT)[1]
     facts = {
         "described": len(rows),
         "gallery": len(gallery),
@@ -65,7 +66,7 @@ def run(settings: Settings, threads: int, crops: Path, model: Path, index: Path,
         "quarantined": int((images["quarantine"] != "").sum()),
         "dimensions": int(descriptors.shape[1]),
         "kind": built.kind,
-        f"recall@{RECALL_AT}_against_exact": round(_recall(built, queries, descriptors[gallery]), 4),
+        f"recall@{RECALL_AT}_against_exact": round(indexes.recall(built, queries, descriptors[gallery], nearest), 4),
     }
     write_json(metrics, facts)
 
@@ -97,18 +98,3 @@ def _describe(settings: Settings, threads: int, crops: Path, model: Path, used) 
     if not np.isfinite(descriptors).all():
         raise UserError(f"{model}: the embedder gives descriptors that are not finite; run the stage train again")
     return descriptors
-
-
-def _recall(built: indexes.Index, queries: NDArray, gallery: NDArray) -> float:
-    """Share of the exact ten nearest that the index gives back; pictures as near as the tenth count as it."""
-    truth = search.exact(queries, gallery, RECALL_AT)[1]
-    found, _ = built.search(queries, RECALL_AT)
-    hits = 0
-    for start in range(0, len(queries), 512):
-        chosen = np.maximum(found[start : start + 512], 0)
-        exact = np.einsum(
-            "qd,qkd->qk", queries[start : start + 512].astype(np.float32), gallery[chosen].astype(np.float32)
-        )
-        enough = exact >= truth[start : start + 512, -1:] - 1e-5
-        hits += int((enough & (found[start : start + 512] >= 0)).sum())
-    return hits / truth.size
