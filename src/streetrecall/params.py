@@ -211,6 +211,7 @@ class Batch(Section):
     guard_m: NonNegative
     gap_weight: NonNegative
     hard_share: Share
+    memory: Annotated[int, Field(ge=0)]
 
 
 class Phase(Section):
@@ -246,6 +247,7 @@ class Train(Section):
     frozen_layers: Annotated[int, Field(ge=0)]
     warmup_steps: Annotated[int, Field(ge=0)]
     weight_decay: NonNegative
+    average_epochs: NonNegative
     min_spread: Share
     augment: Augment
 

@@ -25,13 +25,19 @@ def batch(seed: int, n: int = 12) -> tuple[NDArray[np.float64], NDArray, NDArray
     return descriptors, label, place, xy
 
 
-def naive_masks(label: NDArray, place: NDArray, xy: NDArray, guard: float) -> Masks:
-    n = len(label)
-    positive, negative = np.zeros((n, n), bool), np.zeros((n, n), bool)
-    for i in range(n):
-        for j in range(n):
-            positive[i, j] = i != j and label[i] == label[j]
-            negative[i, j] = place[i] != place[j] and math.dist(xy[i], xy[j]) > guard
+def pictures(image: NDArray, label: NDArray, place: NDArray, xy: NDArray) -> losses.Pictures:
+    known = np.maximum(image, 0)
+    return losses.Pictures(*map(tf.constant, (image, label[known], place[known], xy[known].astype(np.float32))))
+
+
+def naive_masks(image: NDArray, others: NDArray, label: NDArray, place: NDArray, xy: NDArray, guard: float) -> Masks:
+    """Of pictures by number, -1 where there is none."""
+    positive, negative = np.zeros((2, len(image), len(others)), bool)
+    for row, i in enumerate(image):
+        for column, j in enumerate(others):
+            if j >= 0:
+                positive[row, column] = i != j and label[i] == label[j]
+                negative[row, column] = place[i] != place[j] and math.dist(xy[i], xy[j]) > guard
     return positive, negative
 
 
@@ -40,8 +46,8 @@ def naive_multi_similarity(
 ) -> tuple[float, float]:
     total, acted = 0.0, 0
     for i in range(len(s)):
-        own = [s[i, j] for j in range(len(s)) if positive[i, j]]
-        other = [s[i, j] for j in range(len(s)) if negative[i, j]]
+        own = [s[i, j] for j in range(s.shape[1]) if positive[i, j]]
+        other = [s[i, j] for j in range(s.shape[1]) if negative[i, j]]
         hard_own = [v for v in own if other and v < max(other) + epsilon]
         hard_other = [v for v in other if own and v > min(own) - epsilon]
         # An anchor that lacks one kind has no bound to mine by: all of its other kind would be easier than nothing.
@@ -56,7 +62,7 @@ def naive_multi_similarity(
 def naive_contrastive(s: NDArray, positive: NDArray, negative: NDArray, margin: float) -> float:
     pays, pairs = 0.0, 0
     for i in range(len(s)):
-        for j in range(len(s)):
+        for j in range(s.shape[1]):
             if positive[i, j]:
                 pays, pairs = pays + 1 - s[i, j], pairs + 1
             elif negative[i, j]:
@@ -79,12 +85,15 @@ MS = {"alpha": 2.0, "beta": 50.0, "base": 0.5, "epsilon": 0.1}
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("guard", [0.0, 100.0])
 def test_masks_and_losses_equal_their_loops(seed: int, guard: float) -> None:
-    descriptors, label, place, xy = batch(seed)
-    positive, negative = naive_masks(label, place, xy, guard)
-    got = losses.masks(tf.constant(label), tf.constant(place), tf.constant(xy, tf.float32), guard)
+    """A batch with a picture in it twice, against itself and a memory of other pictures, some of it empty."""
+    descriptors, *facts = batch(seed, 16)
+    image = np.array([0, 1, 2, 3, 4, 5, 6, 6, 8, 9])
+    others = np.concatenate([image, [3, -1, 11, 12, 13, 14, 15, -1]])
+    positive, negative = naive_masks(image, others, *facts, guard)
+    got = losses.masks(pictures(image, *facts), pictures(others, *facts), guard)
     assert np.array_equal(got[0].numpy(), positive)
     assert np.array_equal(got[1].numpy(), negative)
-    s = (descriptors @ descriptors.T).astype(np.float32)
+    s = (descriptors[image] @ descriptors[others].T).astype(np.float32)
     value, share = losses.multi_similarity(tf.constant(s), *got, **MS)
     expected, expected_share = naive_multi_similarity(s, positive, negative, **MS)
     assert float(value) == pytest.approx(expected, rel=1e-5)
@@ -97,8 +106,9 @@ def test_masks_and_losses_equal_their_loops(seed: int, guard: float) -> None:
 
 @pytest.mark.parametrize("name", ["multi_similarity", "contrastive", "triplet"])
 def test_gradients_equal_finite_differences(name: str) -> None:
-    descriptors, label, place, xy = batch(3)
-    pair = losses.masks(tf.constant(label), tf.constant(place), tf.constant(xy, tf.float32), 0.0)
+    descriptors, *facts = batch(3)
+    everything = pictures(np.arange(len(descriptors)), *facts)
+    pair = losses.masks(everything, everything, 0.0)
     settings = {**MS, "beta": 5.0} if name == "multi_similarity" else {"margin": 0.2}
     s = tf.Variable((descriptors @ descriptors.T).astype(np.float32))
     with tf.GradientTape() as tape:

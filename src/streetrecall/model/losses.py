@@ -1,15 +1,16 @@
-"""Losses over a batch of descriptors of unit norm, by cosine similarity: pure functions of TensorFlow tensors.
+"""Losses over descriptors of unit norm, by cosine similarity: pure functions of TensorFlow tensors.
 
-All take ``similarity`` (n, n), ``positive`` (n, n) and ``negative`` (n, n) masks without a diagonal; a pair in neither
-mask is not judged (the same place by another heading, or a place too near by). All return the mean over anchors, as a
-scalar, and the share of judged pairs that the loss acted on.
+All take ``similarity`` (n, m) of n anchors, a batch, to m others, the batch itself and what is remembered of earlier
+ones, and ``positive`` (n, m) and ``negative`` (n, m) masks; a pair in neither mask is not judged (a picture and itself,
+the same place by another heading, or a place too near by). All return the mean over anchors, as a scalar, and the share
+of judged pairs that the loss acted on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -18,25 +19,35 @@ from streetrecall.params import Loss
 Pairs = tuple[Any, Any]
 
 
-def masks(label: Any, place: Any, xy: Any, guard_m: float) -> tuple[Any, Any]:
-    """Which pairs of a batch are positive and which negative.
+class Pictures(NamedTuple):
+    """What `masks` must know of n pictures.
 
-    Args:
-        label: (n,) one number for each (place, heading slot).
-        place: (n,) the place.
-        xy: (n, 2) position in metres.
-        guard_m: places nearer than this show the same street: their pairs are not judged.
+    ``image`` (n,) is a number of their own, -1 where there is none; ``label`` (n,) one for each (place, heading slot);
+    ``place`` (n,) the place; ``xy`` (n, 2) its position in metres.
+    """
 
-    >>> same, other = masks(tf.constant([0, 0, 1, 5]), tf.constant([0, 0, 0, 1]),
-    ...                     tf.constant([[0., 0.], [0., 0.], [0., 0.], [200., 0.]]), 100.0)
+    image: Any
+    label: Any
+    place: Any
+    xy: Any
+
+
+def masks(anchors: Pictures, others: Pictures, guard_m: float) -> tuple[Any, Any]:
+    """Which of ``others`` are positive and which negative for each of ``anchors``, (anchors, others).
+
+    Places nearer than ``guard_m`` metres show the same street: their pairs are not judged.
+
+    >>> xy = tf.constant([[0., 0.], [0., 0.], [0., 0.], [200., 0.]])
+    >>> four = Pictures(tf.range(4), tf.constant([0, 0, 1, 5]), tf.constant([0, 0, 0, 1]), xy)
+    >>> same, other = masks(four, four, 100.0)
     >>> same.numpy().astype(int).tolist()[0], other.numpy().astype(int).tolist()[0]
     ([0, 1, 0, 0], [0, 0, 0, 1])
     """
-    n = tf.shape(label)[0]
-    itself = tf.eye(n, dtype=tf.bool)
-    positive = tf.logical_and(label[:, None] == label[None, :], ~itself)
-    apart = tf.reduce_sum(tf.square(xy[:, None, :] - xy[None, :, :]), -1) > guard_m**2
-    negative = tf.logical_and(place[:, None] != place[None, :], apart)
+    there = others.image[None, :] >= 0
+    another = anchors.image[:, None] != others.image[None, :]
+    positive = (anchors.label[:, None] == others.label[None, :]) & another & there
+    apart = tf.reduce_sum(tf.square(anchors.xy[:, None, :] - others.xy[None, :, :]), -1) > guard_m**2
+    negative = (anchors.place[:, None] != others.place[None, :]) & apart & there
     return positive, negative
 
 

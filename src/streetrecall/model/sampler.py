@@ -35,7 +35,7 @@ class Sampler:
     - A group gives ``images`` pictures. Its first is drawn evenly; each further one with chance proportional to
       ``1 + gap_weight x years`` between it and the first, without repeats as long as there are pictures left and, as
       far as there are enough, of different months. A group with fewer pictures than ``images`` repeats some of its own
-      (they are positives of similarity 1, on which the miner does not act). A group with a single picture, or a single
+      (a picture is not compared with itself). A group with a single picture, or a single
       month, teaches nothing about change: it is left out.
     - ``hard_share`` of a batch are drawn as neighbours: each such group is the one that the model confuses most with an
       earlier group of that batch (see `confusions`); those within ``guard_m`` of each other are never judged as

@@ -85,6 +85,7 @@ class Trainer:
         self.loss = losses.build(params.loss)
         self.progress = Progress()
         self.best: list[NDArray[Any]] = []
+        self.memory = _Memory(min(params.batch.memory, len(self.training)), params.head.dimensions)
         self.held: tuple[str, list[NDArray[np.float16]]] | None = None
         self.waited = self.worked = 0.0
         self.seen = 0
@@ -168,7 +169,10 @@ class Trainer:
             warmup_target=phase.learning_rate if warmup else None,
             warmup_steps=warmup,
         )
-        optimizer: Any = keras.optimizers.AdamW(schedule, weight_decay=self.params.weight_decay)
+        window = self.params.average_epochs * steps
+        optimizer: Any = keras.optimizers.AdamW(
+            schedule, weight_decay=self.params.weight_decay, use_ema=window > 0, ema_momentum=window / (1 + window)
+        )
         if self.params.precision == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(source.model.trainable_variables)
@@ -181,6 +185,7 @@ class Trainer:
                 self._start_head(source, phase.start)
             first = self.sampler.epoch(_epoch_seed(number, 0), min(steps, 8))
             self._look(source, phase, 0.0, self._mean_loss(source, first))
+            self.memory.clear()
             self._save(optimizer)
         step = self._step(source.model, optimizer)
         batch = self.sampler.batch_size
@@ -192,7 +197,10 @@ class Trainer:
                 rows = self.sampler.epoch(_epoch_seed(number, self.progress.epoch), steps)
                 loss, active = self._epoch(source, rows, step, bar)
                 rate = float(schedule(optimizer.iterations))
+                trained = self._values()
+                optimizer.finalize_variable_values(source.model.trainable_variables)  # their average, if it is kept
                 self._look(source, phase, rate, (loss, active))
+                self._assign(trained)
                 bar.set_postfix(
                     loss=f"{loss:.3f}",
                     recall=f"{self.progress.rows[-1]['validation_recall']:.4f}",
@@ -213,20 +221,26 @@ class Trainer:
         scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
 
         @tf.function
-        def step(inputs: Any, label: Any, place: Any, xy: Any) -> Any:
+        def step(inputs: Any, index: Any) -> Any:
             with tf.GradientTape() as tape:
-                loss, active = self._judge(model(_shaped(inputs), training=True), label, place, xy)
+                descriptors = model(_shaped(inputs), training=True)
+                loss, active = self._judge(descriptors, index, *self.memory.after(descriptors, index))
                 objective = optimizer.scale_loss(loss) if scaled else loss
             gradients = tape.gradient(objective, model.trainable_variables)
             optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+            self.memory.push(descriptors, index)
             return loss, active
 
         return step
 
-    def _judge(self, descriptors: Any, label: Any, place: Any, xy: Any) -> Any:
-        similarity = tf.matmul(descriptors, descriptors, transpose_b=True)
-        positive, negative = losses.masks(label, place, xy, self.params.batch.guard_m)
-        return self.loss(similarity, positive, negative)
+    def _judge(self, descriptors: Any, index: Any, others: Any, others_index: Any) -> Any:
+        similarity = tf.matmul(descriptors, others, transpose_b=True)
+        pairs = losses.masks(self._facts(index), self._facts(others_index), self.params.batch.guard_m)
+        return self.loss(similarity, *pairs)
+
+    def _facts(self, index: Any) -> losses.Pictures:
+        known = tf.maximum(index, 0)
+        return losses.Pictures(index, *(tf.gather(values, known) for values in (self.label, self.place, self.xy)))
 
     def _batches(self, source: _Maps | _Pixels, rows: Ints) -> tf.data.Dataset:
         """Batches of an epoch; ``rows`` number the training pictures."""
@@ -237,16 +251,12 @@ class Trainer:
         seed = (self.params.seed * 1000 + self.progress.phase, self.progress.epoch)
         return tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_split(seed, count))
 
-    def _facts(self, rows: Any) -> tuple[Any, Any, Any]:
-        index = rows.numpy()
-        return tf.constant(self.label[index]), tf.constant(self.place[index]), tf.constant(self.xy[index])
-
     def _epoch(self, source: _Maps | _Pixels, rows: Ints, step: Any, bar: tqdm) -> tuple[float, float]:
         sums, count = np.zeros(2), 0
         began = time.perf_counter()
         for inputs, index in self._batches(source, rows):
             arrived = time.perf_counter()
-            loss, active = step(inputs, *self._facts(index))
+            loss, active = step(inputs, index)
             sums += float(loss), float(active)
             count += 1
             if not np.isfinite(sums[0]):
@@ -263,8 +273,13 @@ class Trainer:
 
     def _mean_loss(self, source: _Maps | _Pixels, rows: Ints) -> tuple[float, float]:
         model = source.model
-        run = tf.function(lambda inputs: model(_shaped(inputs), training=False))
-        values = [self._judge(run(inputs), *self._facts(index)) for inputs, index in self._batches(source, rows)]
+
+        @tf.function
+        def run(inputs: Any, index: Any) -> Any:
+            descriptors = model(_shaped(inputs), training=False)
+            return self._judge(descriptors, index, descriptors, index)
+
+        values = [run(inputs, index) for inputs, index in self._batches(source, rows)]
         return float(np.mean([float(v[0]) for v in values])), float(np.mean([float(v[1]) for v in values]))
 
     # after an epoch
@@ -313,6 +328,7 @@ class Trainer:
         arrays = {f"weight{i}": v for i, v in enumerate(self._values())}
         arrays |= {f"best{i}": v for i, v in enumerate(self.best)}
         arrays |= {f"optimizer{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(optimizer.variables)}
+        arrays |= {f"memory{i}": v.numpy() for i, v in enumerate(self.memory.variables)}
         arrays["confusions"] = self.sampler.confusions
         checkpoint.save(self.state_path, vars(self.progress), arrays)
 
@@ -325,8 +341,32 @@ class Trainer:
         self._assign(_numbered(arrays, "weight"))
         self.best = _numbered(arrays, "best")
         self.sampler.confusions = arrays["confusions"]
+        for variable, value in zip(self.memory.variables, _numbered(arrays, "memory"), strict=True):
+            variable.assign(value)
         print(f"going on after phase {self.progress.phase + 1}, epoch {self.progress.epoch} of a run that was stopped")
         return _numbered(arrays, "optimizer")
+
+
+class _Memory:
+    """Descriptors of the latest training pictures as they were when they were trained on (Wang et al. 2020,
+    "Cross-batch memory for embedding learning"): a batch finds many more hard negatives there than in itself."""
+
+    def __init__(self, size: int, dimensions: int) -> None:
+        self.variables = (tf.Variable(tf.zeros((size, dimensions))), tf.Variable(tf.fill((size,), np.int64(-1))))
+
+    def clear(self) -> None:
+        descriptors, index = self.variables
+        descriptors.assign(tf.zeros_like(descriptors))
+        index.assign(tf.fill(index.shape, np.int64(-1)))
+
+    def after(self, descriptors: Any, index: Any) -> list[Any]:
+        """A batch and what is remembered, (batch + size, ...): descriptors and rows, -1 where there is none."""
+        return [tf.concat(pair, 0) for pair in zip((descriptors, index), self.variables, strict=True)]
+
+    def push(self, descriptors: Any, index: Any) -> None:
+        """Take in a batch and forget as many of the oldest."""
+        for variable, new in zip(self.variables, (descriptors, index), strict=True):
+            variable.assign(tf.concat([variable, new], 0)[tf.shape(new)[0] :])
 
 
 class _Maps:

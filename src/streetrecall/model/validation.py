@@ -31,7 +31,8 @@ class _Contest:
 
 
 class Validation:
-    """Recall at 1 within 25 m of validation pictures, in four contests; their mean is what training selects by.
+    """Recall at 1 within 25 m of validation pictures, in four contests; over the queries of all, it is what training
+    selects by.
 
     The newest picture of each view asks in three: ``own``, against the older validation pictures; ``city``, against
     these and the training pictures; ``old``, against those of the older validation pictures that are at least six years
@@ -69,8 +70,9 @@ class Validation:
             )
 
     def recall(self, descriptors: NDArray[np.float32]) -> dict[str, float]:
-        """Recall at 1 of each contest that holds right answers, over the queries that have one there, and ``mean``."""
-        result = {}
+        """Recall at 1 of each contest that holds right answers, over the queries that have one there, and ``mean``,
+        over the queries of all contests."""
+        result, all_hits, asked = {}, 0, 0
         for name, contest in self._contests.items():
             hits = 0
             for queries, near, allowed in self._blocks(contest):
@@ -78,7 +80,8 @@ class Validation:
                 hits += int(near[np.arange(len(queries)), best].sum())
             if len(contest.queries):
                 result[name] = hits / len(contest.queries)
-        result["mean"] = float(np.mean(list(result.values())))
+            all_hits, asked = all_hits + hits, asked + len(contest.queries)
+        result["mean"] = all_hits / asked
         return result
 
     def _answerable(self, contest: _Contest) -> NDArray[np.int64]:
