@@ -27,7 +27,7 @@ def collection(dates: list[list[int]], spacing: float = 200.0) -> pd.DataFrame:
 
 
 def settings_of(**change: float) -> Batch:
-    values = {"places": 4, "images": 3, "guard_m": 100.0, "gap_weight": 0.5, "hard_share": 0.0} | change
+    values = {"places": 4, "images": 3, "guard_m": 100.0, "gap_weight": 0.5, "hard_share": 0.0, "memory": 0} | change
     return Batch.model_validate(values)
 
 
