@@ -70,7 +70,7 @@ def test_it_finds_the_nearest_and_reloads_elsewhere_with_the_same_answers(
 
 
 def test_what_is_auto_becomes_the_least_effort_that_reaches_the_recall(
-    params: Params, data: tuple[np.ndarray, pd.DataFrame], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    params: Params, data: tuple[np.ndarray, pd.DataFrame], caplog: pytest.LogCaptureFixture
 ) -> None:
     values, rows = data
     gallery = np.flatnonzero(rows["role"] == "gallery")

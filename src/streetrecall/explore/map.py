@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from streetrecall.files import whole
+
 RIGHT, WRONG, PLAIN = "#1a7fc4", "#d1495b", "#c9c5bc"
 
 
@@ -64,10 +66,8 @@ def draw_map(rows: pd.DataFrame, predictions: pd.DataFrame, path: Path) -> None:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.005), ncols=3, frameon=False, labelcolor="#333333")
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(path)
+    with whole(path) as partial:
+        partial.write_bytes(buffer.getvalue())
 
 
 def _scale_bar(axes, width_m: float) -> None:  # type: ignore[no-untyped-def]

@@ -59,7 +59,7 @@ def bench_embed(args: argparse.Namespace) -> None:
 def clustered(count: int, dimensions: int, seed: int) -> NDArray[np.float32]:
     """Unit vectors (count, dimensions) about as a city's: some ten pictures a view, a hundred views of a kind.
 
-    Expected cosine similarity is 0.67 between pictures of one view and 0.34 between views of one kind.
+    Expected cosine similarity is 0.67 between pictures of one view, 0.34 of two views of one kind.
     """
     rng = np.random.default_rng(seed)
     kinds = rng.standard_normal((max(count // 1000, 1), dimensions), dtype=np.float32)

@@ -74,9 +74,9 @@ class Validation:
         over the queries of all contests."""
         result, all_hits, asked = {}, 0, 0
         for name, contest in self._contests.items():
-            hits = 0
+            hits, gallery = 0, descriptors[contest.gallery]
             for queries, near, allowed in self._blocks(contest):
-                best = search.exact(descriptors[queries], descriptors[contest.gallery], 1, allowed)[0][:, 0]
+                best = search.exact(descriptors[queries], gallery, 1, allowed)[0][:, 0]
                 hits += int(near[np.arange(len(queries)), best].sum())
             if len(contest.queries):
                 result[name] = hits / len(contest.queries)

@@ -65,11 +65,9 @@ class ScannIndex:
     """ScaNN's searcher (Guo et al. 2020, "Accelerating large-scale inference with anisotropic vector quantization"),
     on as many ``threads`` as it may have. Its answers do not depend on them."""
 
-    def __init__(
-        self, searcher: Any, kind: str, rows: NDArray[np.int64], settings: Settings, threads: int | None
-    ) -> None:
+    def __init__(self, searcher: Any, kind: str, rows: NDArray[np.int64], settings: Settings, threads: int) -> None:
         self.kind, self.rows, self.settings, self._searcher = kind, rows, settings, searcher
-        searcher.set_num_threads(threads or os.cpu_count() or 1)
+        searcher.set_num_threads(threads)
 
     def search(self, queries: NDArray, k: int) -> Found:
         wanted = min(k, len(self.rows))
@@ -178,26 +176,27 @@ def _leaves(settings: Settings, gallery: int) -> int:
 
 def _tune(index: ScannIndex, gallery: NDArray, settings: Settings) -> None:
     """Put numbers in place of what ``settings`` leave ``auto``: first leaves, with room for what re-ordering loses."""
-    if "auto" not in ((settings.leaves_to_search if index.kind == "tree" else None), settings.reorder):
+    leaves = index.kind == "tree" and settings.leaves_to_search == "auto"
+    reorder = settings.reorder == "auto"
+    if not (leaves or reorder):
         return
     asking = gallery[np.linspace(0, len(gallery) - 1, min(TUNED_ON, len(gallery))).astype(int)]
     others = min(settings.neighbours, len(gallery) - 1)
     nearest = search.exact(asking, gallery, others + 1)[1]
 
-    def reached(name: str, effort: int) -> float:
-        """Recall of the others alone: every picture finds itself."""
-        index.settings = index.settings.model_copy(update={name: effort})
-        return (recall(index, asking, gallery, nearest) * (others + 1) - 1) / others
-
-    found, aim = 1.0, (1 + settings.recall) / 2
-    names = ["leaves_to_search"] * (index.kind == "tree" and settings.leaves_to_search == "auto")
-    for name in names + ["reorder"] * (settings.reorder == "auto"):
-        most = int(getattr(index.settings, name))
-        aim = settings.recall if name == "reorder" else aim
-        for effort in _rising(1 if name == "leaves_to_search" else others, most):
-            found = reached(name, effort)
+    def least(name: str, first: int, aim: float) -> float:
+        """Set the least effort that reaches ``aim``, or the greatest; recall of the others: a picture finds itself."""
+        found = 0.0
+        for effort in _rising(first, int(getattr(index.settings, name))):
+            index.settings = index.settings.model_copy(update={name: effort})
+            found = (recall(index, asking, gallery, nearest) * (others + 1) - 1) / others
             if found >= aim:
                 break
+        return found
+
+    found = least("leaves_to_search", 1, (1 + settings.recall) / 2) if leaves else 0.0
+    if reorder:
+        found = least("reorder", others, settings.recall)
     if found < settings.recall:
         log.warning(
             "the index finds %.2f%% of the nearest neighbours at its greatest effort; index.recall asks for %.2f%%. "
@@ -235,8 +234,8 @@ def save(index: Index, folder: str | Path) -> None:
     write_json(folder / FACTS, facts)
 
 
-def load(folder: str | Path, threads: int | None = None) -> Index:
-    """The index that `save` wrote, ready to search on ``threads`` threads, on all if none is said.
+def load(folder: str | Path) -> Index:
+    """The index that `save` wrote, ready to search, on all of the machine's threads.
 
     Raises:
         UserError: a file is missing or damaged, or of another version.
@@ -263,7 +262,7 @@ def load(folder: str | Path, threads: int | None = None) -> Index:
             searcher = scann.scann_ops_pybind.load_searcher(os.fspath(folder / SCANN))
         except Exception as error:  # ScaNN raises whatever its C++ side raised
             raise UserError(f"{folder / SCANN}: ScaNN cannot read it ({error}); run the stage index again") from error
-        return ScannIndex(searcher, facts["kind"], rows, settings, threads)
+        return ScannIndex(searcher, facts["kind"], rows, settings, os.cpu_count() or 1)
     try:
         descriptors = np.load(folder / DESCRIPTORS, mmap_mode="r")
     except (FileNotFoundError, ValueError) as error:

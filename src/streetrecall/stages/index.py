@@ -52,13 +52,14 @@ def run(settings: Settings, threads: int, crops: Path, model: Path, index: Path,
 
     index.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(index / indexes.SCANN, ignore_errors=True)
-    built = indexes.build(descriptors[gallery], gallery, settings, threads)
+    searched = descriptors[gallery]
+    built = indexes.build(searched, gallery, settings, threads)
     write_array(index / indexes.DESCRIPTORS, descriptors)
     tables.write(tables.DESCRIPTORS, rows, index / indexes.ROWS)
     indexes.save(built, index)
 
     queries = descriptors[np.flatnonzero(rows["role"] == QUERY)]
-    nearest = search.exact(queries, descriptors[gallery], RECALL_AT)[1]
+    nearest = search.exact(queries, searched, RECALL_AT)[1]
     facts = {
         "described": len(rows),
         "gallery": len(gallery),
@@ -66,7 +67,7 @@ def run(settings: Settings, threads: int, crops: Path, model: Path, index: Path,
         "quarantined": int((images["quarantine"] != "").sum()),
         "dimensions": int(descriptors.shape[1]),
         "kind": built.kind,
-        f"recall@{RECALL_AT}_against_exact": round(indexes.recall(built, queries, descriptors[gallery], nearest), 4),
+        f"recall@{RECALL_AT}_against_exact": round(indexes.recall(built, queries, searched, nearest), 4),
     }
     write_json(metrics, facts)
 
