@@ -64,14 +64,26 @@ def test_the_network_recognises_a_cat(lite: backbone.Backbone) -> None:
     assert scores.argmax() in (281, 282, 285)  # tabby, tiger cat, Egyptian cat
 
 
-def test_folding_batch_normalisation_changes_nothing(lite: backbone.Backbone) -> None:
+def test_folding_normalisation_and_padding_changes_nothing(lite: backbone.Backbone) -> None:
     pixels = lite.pixels(np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3)).astype(np.float32))
     layers = ["block5c_add", "block7a_project_bn", backbone.LAST]
     folded = lite.inference(layers)
-    assert not any(type(layer).__name__ == "BatchNormalization" for layer in folded.layers)
+    assert not {type(layer).__name__ for layer in folded.layers} & {"BatchNormalization", "ZeroPadding2D"}
     plain = backbone.keras.Model(lite.network.input, [lite.tensor(name) for name in layers])
     for old, new in zip(plain(pixels, training=False), folded(pixels, training=False), strict=True):
         assert np.abs(old.numpy() - new.numpy()).max() < 1e-3
+
+
+@pytest.mark.parametrize(("side", "padding", "stays"), [(8, (0, 1), False), (8, (1, 0), True), (9, (0, 1), True)])
+def test_only_padding_that_a_convolution_does_alike_is_folded(side: int, padding: tuple[int, int], stays: bool) -> None:
+    layers = backbone.keras.layers
+    start = backbone.keras.Input((side, side, 2))
+    padded = layers.ZeroPadding2D((padding, padding))(start)
+    model = backbone.keras.Model(start, [layers.DepthwiseConv2D(3, strides=2, use_bias=False)(padded)])
+    folded = backbone.fold(model)
+    assert any(type(layer).__name__ == "ZeroPadding2D" for layer in folded.layers) == stays
+    values = np.random.default_rng(1).random((2, side, side, 2), np.float32)
+    assert np.allclose(model(values)[0], folded(values)[0], atol=1e-6)
 
 
 def test_mistakes_are_explained(lite: backbone.Backbone, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,9 @@ def test_fine_tuning_from_a_layer_and_from_pixels(trained: Path, tiny_crops: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", [{"recipe": "original"}, {"precision": "mixed_bfloat16"}])
+@pytest.mark.parametrize(
+    "change", [{"recipe": "original"}, {"precision": "mixed_bfloat16"}, {"precision": "mixed_float16"}]
+)
 def test_other_recipes_and_precisions_train_and_describe(
     change: dict[str, str], tiny_crops: Path, tmp_path: Path
 ) -> None:

@@ -90,8 +90,8 @@ class Backbone:
     def inference(self, layers: list[str]) -> keras.Model:
         """A network of its own from prepared pixels to the outputs of ``layers``, with the weights of this moment.
 
-        Of an EfficientNet-Lite every batch normalisation is folded into the convolution before it: the same function
-        but for rounding, in about 60% of the time on a CPU.
+        Of an EfficientNet-Lite every batch normalisation is folded into the convolution before it, and so is padding
+        into the one after it: the same function but for rounding, in about half the time on a CPU.
         """
         outputs = [self.tensor(name) for name in layers]
         part = keras.Model(self.network.input, outputs)
@@ -99,17 +99,25 @@ class Backbone:
 
 
 def fold(model: keras.Model) -> keras.Model:
-    """``model`` without its batch normalisations, each of which must follow a convolution without bias."""
+    """``model`` without its batch normalisations, each of which must follow a convolution without bias, and without
+    layers of padding where the convolution that follows can pad alike."""
     by_input = {layer.input.name: layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
     start = keras.Input(model.input.shape[1:])
     made = {model.input.name: start}
+    padded: set[str] = set()  # what a convolution is to pad by itself
     for layer in model.layers[1:]:
         given = layer.input if isinstance(layer.input, list) else [layer.input]
         inputs = [made[tensor.name] for tensor in given]
         if isinstance(layer, keras.layers.BatchNormalization):
             made[layer.output.name] = inputs[0]
             continue
+        if isinstance(layer, keras.layers.ZeroPadding2D) and _pads_as_same(layer):
+            made[layer.output.name] = inputs[0]
+            padded.add(layer.output.name)
+            continue
         config = layer.get_config()
+        if given[0].name in padded:
+            config["padding"] = "same"
         normalisation = by_input.get(layer.output.name)
         if normalisation is not None:
             config["use_bias"] = True
@@ -124,6 +132,21 @@ def fold(model: keras.Model) -> keras.Model:
         elif layer.weights:
             copy.set_weights(layer.get_weights())
     return keras.Model(start, [made[tensor.name] for tensor in model.outputs])
+
+
+def _pads_as_same(padding: keras.layers.ZeroPadding2D) -> bool:
+    """Whether all that takes this layer's output are convolutions for which "same" stands for just this padding."""
+    for node in padding._outbound_nodes:
+        layer = node.operation
+        if not isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D) or layer.padding != "valid":
+            return False
+        for side, kernel, stride, added in zip(
+            padding.input.shape[1:3], layer.kernel_size, layer.strides, padding.padding, strict=True
+        ):
+            total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+            if added != (total // 2, total - total // 2):
+                return False
+    return True
 
 
 def build(name: str, weights: str, image_size: int) -> Backbone:

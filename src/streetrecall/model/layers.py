@@ -20,7 +20,8 @@ class Standardise(keras.Layer):
         pixels = ops.cast(inputs, self.compute_dtype)
         if self.bgr:
             pixels = ops.flip(pixels, axis=-1)
-        return (pixels - ops.convert_to_tensor(self.mean, self.compute_dtype)) / self.deviation
+        mean = self.mean[0] if len(set(self.mean)) == 1 else self.mean  # TensorFlow subtracts one number much faster
+        return (pixels - ops.convert_to_tensor(mean, self.compute_dtype)) / self.deviation
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
