@@ -47,6 +47,17 @@ def read_pictures(crops: Path, images: pd.DataFrame) -> Iterator[bytes]:
             yield reader.read(shard, int(offset), int(size))
 
 
+def untuned(data: tf.data.Dataset) -> tf.data.Dataset:
+    """``data`` without tf.data's autotuning, to which nothing is left here.
+
+    With it (TensorFlow 2.20) a loop over a dataset now and then did not end with its data, but up to a minute later:
+    when the tuning thread, whose pauses double up to 60 s, woke up.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return data.with_options(options)
+
+
 def batches(jpegs: Iterable[bytes], size: int, batch: int, threads: int) -> tf.data.Dataset:
     """Decoded pictures in batches of exactly ``batch`` (the last one filled up with black), and how many are real."""
     data = tf.data.Dataset.from_generator(
@@ -56,7 +67,7 @@ def batches(jpegs: Iterable[bytes], size: int, batch: int, threads: int) -> tf.d
     data = data.batch(batch).map(
         lambda x: (tf.pad(x, [[0, batch - tf.shape(x)[0]], [0, 0], [0, 0], [0, 0]]), tf.shape(x)[0])
     )
-    return data.map(lambda x, n: (tf.ensure_shape(x, (batch, size, size, 3)), n)).prefetch(2)
+    return untuned(data.map(lambda x, n: (tf.ensure_shape(x, (batch, size, size, 3)), n)).prefetch(2))
 
 
 def weights_digest(model: keras.Model) -> str:

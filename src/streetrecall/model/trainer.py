@@ -398,7 +398,7 @@ class _Maps:
         if self.cut != network.HEAD:
             data = tf.data.Dataset.zip(data, self.trainer.seeds(rows.size))
             data = data.map(change, num_parallel_calls=1)
-        return data.batch(rows.shape[1], drop_remainder=True).prefetch(2)
+        return features.untuned(data.batch(rows.shape[1], drop_remainder=True).prefetch(2))
 
     def run(self, model: keras.Model, rows: Ints) -> list[Floats]:
         """Outputs of ``model``, which takes these maps, for ``rows``."""
@@ -436,7 +436,7 @@ class _Pixels:
 
         data = tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices(rows.ravel()), self.trainer.seeds(rows.size))
         data = data.map(picture, num_parallel_calls=params.threads, deterministic=True)
-        return data.batch(rows.shape[1], drop_remainder=True).prefetch(2)
+        return features.untuned(data.batch(rows.shape[1], drop_remainder=True).prefetch(2))
 
     def run(self, model: keras.Model, rows: Ints) -> list[Floats]:
         """Outputs of ``model``, which takes pixels, for ``rows``."""
