@@ -18,7 +18,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     """A path to write to, which becomes ``path`` when the block ends well; otherwise ``path`` stays what it was."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{os.getpid()}.{path.name}")  # some writers go by the suffix
     try:
         yield partial
         partial.replace(path)

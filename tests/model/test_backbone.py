@@ -86,6 +86,17 @@ def test_only_padding_that_a_convolution_does_alike_is_folded(side: int, padding
     assert np.allclose(model(values)[0], folded(values)[0], atol=1e-6)
 
 
+def test_folding_leaves_what_is_asked_for(lite: backbone.Backbone) -> None:
+    """A convolution before its normalisation, and padding, are maps too."""
+    pixels = lite.pixels(np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3)).astype(np.float32))
+    layers = ["block2a_expand_conv", "block2a_dwconv_pad", "block2b_add"]
+    plain = backbone.keras.Model(lite.network.input, [lite.tensor(name) for name in layers])
+    got = lite.inference(layers)(pixels, training=False)
+    for old, new in zip(plain(pixels, training=False), got, strict=True):
+        assert old.shape == new.shape
+        assert np.abs(old.numpy() - new.numpy()).max() < 1e-3
+
+
 def test_mistakes_are_explained(lite: backbone.Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="efficientnet_lite0"):
         backbone.build("efficientnet", "none", 224)

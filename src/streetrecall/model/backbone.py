@@ -100,29 +100,38 @@ class Backbone:
 
 def fold(model: keras.Model) -> keras.Model:
     """``model`` without its batch normalisations, each of which must follow a convolution without bias, and without
-    layers of padding where the convolution that follows can pad alike."""
-    by_input = {layer.input.name: layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
+    layers of padding where the convolution that follows can pad alike. What the model gives out stays what it is: a
+    normalisation stays where the convolution before it is an output, padding where it is one itself."""
+    asked = {tensor.name for tensor in model.outputs}
+    takers: dict[str, list[keras.Layer]] = {}  # of each tensor
+    for layer in model.layers[1:]:
+        for tensor in _inputs(layer):
+            takers.setdefault(tensor.name, []).append(layer)
     start = keras.Input(model.input.shape[1:])
     made = {model.input.name: start}
     padded: set[str] = set()  # what a convolution is to pad by itself
+    folded: set[str] = set()  # normalisations that their convolution has taken in
     for layer in model.layers[1:]:
-        given = layer.input if isinstance(layer.input, list) else [layer.input]
-        inputs = [made[tensor.name] for tensor in given]
-        if isinstance(layer, keras.layers.BatchNormalization):
-            made[layer.output.name] = inputs[0]
+        inputs = [made[tensor.name] for tensor in _inputs(layer)]
+        name = layer.output.name
+        if layer.name in folded:
+            made[name] = inputs[0]
             continue
-        if isinstance(layer, keras.layers.ZeroPadding2D) and _pads_as_same(layer):
-            made[layer.output.name] = inputs[0]
-            padded.add(layer.output.name)
+        if isinstance(layer, keras.layers.ZeroPadding2D) and name not in asked and _as_same(layer, takers[name]):
+            made[name] = inputs[0]
+            padded.add(name)
             continue
         config = layer.get_config()
-        if given[0].name in padded:
+        if _inputs(layer)[0].name in padded:
             config["padding"] = "same"
-        normalisation = by_input.get(layer.output.name)
+        after = takers.get(name, [])
+        foldable = name not in asked and len(after) == 1 and isinstance(after[0], keras.layers.BatchNormalization)
+        normalisation = after[0] if foldable else None
         if normalisation is not None:
             config["use_bias"] = True
+            folded.add(normalisation.name)
         copy = type(layer).from_config(config)
-        made[layer.output.name] = copy(inputs if len(inputs) > 1 else inputs[0])
+        made[name] = copy(inputs if len(inputs) > 1 else inputs[0])
         if normalisation is not None:
             gamma, beta, mean, variance = normalisation.get_weights()
             scale = gamma / np.sqrt(variance + normalisation.epsilon)
@@ -134,10 +143,13 @@ def fold(model: keras.Model) -> keras.Model:
     return keras.Model(start, [made[tensor.name] for tensor in model.outputs])
 
 
-def _pads_as_same(padding: keras.layers.ZeroPadding2D) -> bool:
+def _inputs(layer: keras.Layer) -> list[Any]:
+    return layer.input if isinstance(layer.input, list) else [layer.input]
+
+
+def _as_same(padding: keras.layers.ZeroPadding2D, takers: list[keras.Layer]) -> bool:
     """Whether all that takes this layer's output are convolutions for which "same" stands for just this padding."""
-    for node in padding._outbound_nodes:
-        layer = node.operation
+    for layer in takers:
         if not isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D) or layer.padding != "valid":
             return False
         for side, kernel, stride, added in zip(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from streetrecall.errors import UserError
+from streetrecall.files import whole, write_json
 from streetrecall.model import runtime  # noqa: F401  first: it quietens TensorFlow's import
 from streetrecall.params import Head
 
@@ -73,7 +74,6 @@ class Embedder:
 def save(embedder: Embedder, folder: str | Path) -> None:
     """Write ``config.json`` and the weights below ``folder``: the same embedder gives the same bytes."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     facts = {
         "version": VERSION,
         "backbone": embedder.backbone,
@@ -81,13 +81,9 @@ def save(embedder: Embedder, folder: str | Path) -> None:
         "dimensions": embedder.dimensions,
         "head": embedder.head.model_dump(),
     }
-    partial = folder / ".partial.weights.h5"
-    embedder.network.whole.save_weights(partial)
-    partial.replace(folder / WEIGHTS)
-    text = json.dumps(facts, indent=2, sort_keys=True) + "\n"
-    config = folder / f".{CONFIG}"
-    config.write_text(text, encoding="utf-8")
-    config.replace(folder / CONFIG)
+    with whole(folder / WEIGHTS) as partial:
+        embedder.network.whole.save_weights(partial)
+    write_json(folder / CONFIG, facts)
 
 
 def load(folder: str | Path, batch_size: int = 64, threads: int = 2) -> Embedder:

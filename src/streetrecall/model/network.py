@@ -40,7 +40,7 @@ class Network:
     def inference(self) -> keras.Model:
         """The whole, as fast as it can be had, with the weights of this moment."""
         frozen = self.frozen(HEAD)
-        return keras.Model(frozen.input, self.projection(self.branches(_shaped(frozen.outputs))))
+        return keras.Model(frozen.input, self.projection(self.branches(shaped(frozen.outputs))))
 
     def tail(self, cut: str, to: str = DESCRIPTOR) -> keras.Model:
         """From what `frozen` gives for the same ``cut`` (from the picture if that is ``image``) to the maps, the long
@@ -62,7 +62,7 @@ class Network:
             maps = _listed(part(self.backbone.pixels(start) if image else start))
         if to == MAPS:
             return keras.Model(start, maps)
-        long = self.branches(_shaped(maps))
+        long = self.branches(shaped(maps))
         return keras.Model(start, long if to == LONG else self.projection(long))
 
 
@@ -77,7 +77,7 @@ def build(backbone: str, weights: str, image_size: int, head: Head) -> Network:
         for number, branch in enumerate(head.branches)
     ]
     joined = keras.layers.Concatenate(name="joined", dtype="float32")(parts) if len(parts) > 1 else parts[0]
-    branches = keras.Model(_shaped(inputs), joined, name="branches")
+    branches = keras.Model(shaped(inputs), joined, name="branches")
     long = keras.Input(joined.shape[1:], name="long")
     short = keras.layers.Dense(
         head.dimensions, name="projection", kernel_initializer="glorot_uniform", dtype="float32"
@@ -86,7 +86,7 @@ def build(backbone: str, weights: str, image_size: int, head: Head) -> Network:
     projection = keras.Model(long, unit, name="descriptor")
     image = keras.Input((image_size, image_size, 3), name="image")
     features = keras.Model(base.network.input, tensors, name="maps")
-    whole = keras.Model(image, projection(branches(_shaped(features(base.pixels(image))))), name="embedder")
+    whole = keras.Model(image, projection(branches(shaped(features(base.pixels(image))))), name="embedder")
     return Network(base, maps, branches, projection, whole)
 
 
@@ -123,7 +123,7 @@ def _listed(tensors: Any) -> list[Any]:
     return list(tensors) if isinstance(tensors, list | tuple) else [tensors]
 
 
-def _shaped(tensors: Any) -> Any:
+def shaped(tensors: Any) -> Any:
     """Inputs as a Keras model takes them: one tensor, or a list of several."""
     several = _listed(tensors)
     return several if len(several) > 1 else several[0]

@@ -223,7 +223,7 @@ class Trainer:
         @tf.function
         def step(inputs: Any, index: Any) -> Any:
             with tf.GradientTape() as tape:
-                descriptors = model(_shaped(inputs), training=True)
+                descriptors = model(network.shaped(inputs), training=True)
                 loss, active = self._judge(descriptors, index, *self.memory.after(descriptors, index))
                 objective = optimizer.scale_loss(loss) if scaled else loss
             gradients = tape.gradient(objective, model.trainable_variables)
@@ -276,7 +276,7 @@ class Trainer:
 
         @tf.function
         def run(inputs: Any, index: Any) -> Any:
-            descriptors = model(_shaped(inputs), training=False)
+            descriptors = model(network.shaped(inputs), training=False)
             return self._judge(descriptors, index, descriptors, index)
 
         values = [run(inputs, index) for inputs, index in self._batches(source, rows)]
@@ -402,7 +402,7 @@ class _Maps:
 
     def run(self, model: keras.Model, rows: Ints) -> list[Floats]:
         """Outputs of ``model``, which takes these maps, for ``rows``."""
-        run = tf.function(lambda *inputs: tf.nest.flatten(model(_shaped(inputs), training=False)))
+        run = tf.function(lambda *inputs: tf.nest.flatten(model(network.shaped(inputs), training=False)))
         parts = []
         for start in range(0, len(rows), VALIDATION_BATCH):
             batch = rows[start : start + VALIDATION_BATCH]
@@ -446,12 +446,6 @@ class _Pixels:
         data = features.batches(jpegs, trainer.params.image_size, features.BATCH, trainer.params.threads)
         parts = [[value.numpy()[: int(n)].astype(np.float32) for value in run(x)] for x, n in data]
         return [np.concatenate(each) for each in zip(*parts, strict=True)]
-
-
-def _shaped(inputs: Any) -> Any:
-    """Inputs as a Keras model takes them: one tensor, or a list of several."""
-    tensors = tf.nest.flatten(inputs)
-    return tensors if len(tensors) > 1 else tensors[0]
 
 
 def _numbered(arrays: dict[str, NDArray[Any]], name: str) -> list[NDArray[Any]]:
