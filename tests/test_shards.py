@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streetrecall.errors import UserError
-from streetrecall.shards import PLACES_PER_SHARD, ShardReader, shard_name, write_shard
+from streetrecall.shards import KEPT_OPEN, PLACES_PER_SHARD, ShardReader, shard_name, write_shard
 
 NAMES = st.text("abcdefghij0123456789_-", min_size=1, max_size=40)
 
@@ -23,7 +24,7 @@ def test_what_is_written_is_read_back_by_offset_and_by_tar(
     members = write_shard(folder / "a.tar", files.items())
     assert [m.name for m in members] == sorted(files)
     with ShardReader(folder) as reader:
-        assert list(reader.read_many(("a.tar", m.offset, m.size) for m in members)) == [files[m.name] for m in members]
+        assert {m.name: reader.read("a.tar", m.offset, m.size) for m in members} == files
     with tarfile.open(folder / "a.tar") as tar:
         assert {i.name: tar.extractfile(i).read() for i in tar} == files  # type: ignore[union-attr]
 
@@ -49,3 +50,14 @@ def test_a_new_level_adds_shards_and_renames_none() -> None:
     first = {shard_name("train_v1", 0, i) for i in range(20)}
     assert len(first) == -(-20 // PLACES_PER_SHARD)
     assert first.isdisjoint({shard_name("train_v1", 1, i) for i in range(20)})
+
+
+def test_more_shards_than_may_be_open_are_read_from_many_threads(tmp_path: Path) -> None:
+    count = 3 * KEPT_OPEN
+    for number in range(count):
+        (member,) = write_shard(tmp_path / f"{number}.tar", [("x", f"{number:05d}".encode())])
+    with ShardReader(tmp_path) as reader, ThreadPoolExecutor(4) as pool:
+        wanted = [number for number in range(count) for _ in range(3)]
+        found = list(pool.map(lambda n: reader.read(f"{n}.tar", member.offset, member.size), wanted))
+        assert len(reader._open) == KEPT_OPEN
+    assert [int(data) for data in found] == wanted

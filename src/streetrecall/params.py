@@ -245,6 +245,7 @@ class Train(Section):
     batch: Batch
     phases: Annotated[list[Phase], Field(min_length=1)]
     frozen_layers: Annotated[int, Field(ge=0)]
+    batch_norm: Literal["frozen", "trained"]
     warmup_steps: Annotated[int, Field(ge=0)]
     weight_decay: NonNegative
     average_epochs: NonNegative

@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from streetrecall.errors import UserError
 from streetrecall.files import whole, write_text
 
 PLACES_PER_SHARD = 8
+KEPT_OPEN = 64  # shards at once; systems allow from 256 open files
 
 # Folders of shards are never empty: DVC warns of empty ones. Other words here, and .dvc/unshared is to be made anew.
 README = {
@@ -69,11 +71,13 @@ def write_shard(path: str | Path, members: Iterable[tuple[str, bytes]]) -> list[
 
 
 class ShardReader:
-    """Reads pictures out of shards below a folder, keeping the files open; use as a context manager."""
+    """Reads pictures out of shards below a folder, from any thread, keeping the latest files open; use as a context
+    manager."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self._open: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     def __enter__(self) -> ShardReader:
         return self
@@ -88,20 +92,19 @@ class ShardReader:
 
     def read(self, shard: str, offset: int, size: int) -> bytes:
         """Raises UserError if the shard is missing or shorter than the table says."""
-        if shard not in self._open:
-            try:
-                self._open[shard] = os.open(self.root / shard, os.O_RDONLY)
-            except FileNotFoundError as error:
-                raise UserError(
-                    f"{self.root / shard}: the shard is missing; get it with dvc pull or make it with dvc repro"
-                ) from error
-        data = os.pread(self._open[shard], size, offset)
+        with self._lock:
+            if shard not in self._open:
+                try:
+                    self._open[shard] = os.open(self.root / shard, os.O_RDONLY)
+                except FileNotFoundError as error:
+                    raise UserError(
+                        f"{self.root / shard}: the shard is missing; get it with dvc pull or make it with dvc repro"
+                    ) from error
+                if len(self._open) > KEPT_OPEN:
+                    os.close(self._open.pop(next(iter(self._open))))
+            data = os.pread(self._open[shard], size, offset)
         if len(data) != size:
             raise UserError(
                 f"{self.root / shard}: holds {len(data)} of the {size} bytes at {offset}; dvc checkout mends it"
             )
         return data
-
-    def read_many(self, rows: Iterable[tuple[str, int, int]]) -> Iterator[bytes]:
-        for shard, offset, size in rows:
-            yield self.read(shard, offset, size)

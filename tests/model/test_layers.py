@@ -7,7 +7,9 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
+from streetrecall.model import network  # noqa: E402
 from streetrecall.model.layers import VLAD, GeM, Standardise  # noqa: E402
+from streetrecall.params import AverageBranch, GemBranch, GridBranch, Params, VladBranch  # noqa: E402
 
 MAPS = np.random.default_rng(0).standard_normal((3, 4, 5, 6)).astype(np.float32)
 
@@ -65,3 +67,38 @@ def test_vlad_equals_its_definition() -> None:
 def test_standardise_reverses_channels() -> None:
     pixels = np.array([[[[10.0, 20.0, 30.0]]]], np.float32)
     assert np.allclose(Standardise([1, 2, 3], 2.0, True)(pixels), [[[[14.5, 9.0, 3.5]]]])
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_every_branch_is_finite_in_any_precision(precision: str, params: Params) -> None:
+    """With centres that no position is near to, and positions where the backbone sees nothing at all."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(3)
+    maps = rng.standard_normal((2, 14, 14, 112)).astype(np.float32)
+    maps[0, :7] = 0
+    default = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        branches = [
+            VladBranch(pool="vlad", map="m", channels=112, clusters=64, sharpness=50.0, weight=1.0),
+            GridBranch(pool="grid", map="m", channels=64, weight=1.0),
+            GemBranch(pool="gem", map="m", p=3.0, weight=1.0),
+            AverageBranch(pool="average", map="m", weight=1.0),
+        ]
+        for branch in branches:
+            for normalise in ("none", "before", "after"):
+                start = keras.Input(maps.shape[1:])
+                model = keras.Model(start, network._branch(branch, start, 0, normalise))
+                if isinstance(branch, VladBranch):
+                    centres = rng.standard_normal((64, 112)).astype(np.float32)
+                    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+                    model.get_layer("branch0_vlad").start(centres, branch.sharpness)
+                with tf.GradientTape() as tape:
+                    values = model(maps)
+                    total = tf.reduce_sum(values**2)
+                assert values.dtype == "float32"
+                assert np.isfinite(values).all()
+                assert all(np.isfinite(g).all() for g in tape.gradient(total, model.trainable_variables))
+    finally:
+        keras.config.set_dtype_policy(default)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streetrecall.errors import UserError
+from streetrecall.model import sampler as sampling
 from streetrecall.model.sampler import Sampler
 from streetrecall.params import Batch
 
@@ -120,3 +123,43 @@ def test_longer_gaps_are_drawn_more_often() -> None:
         years = table["month"].str[:4].astype(int).to_numpy()
         gaps[weight] = np.abs(years[rows[:, 0]] - years[rows[:, 1]]).mean()
     assert gaps[10.0] > gaps[0.0] + 0.5
+
+
+def test_a_picture_of_unknown_month_is_drawn_as_one_of_no_distance() -> None:
+    table = collection([[6]] * 4)
+    table.loc[table.groupby("place").tail(1).index, "month"] = ""  # was the newest
+    shares = {}
+    for weight in (0.0, 10.0):
+        sampler = Sampler(table, settings_of(images=2, gap_weight=weight), 1)
+        rows = sampler.epoch(1, 400).reshape(-1, 2)
+        shares[weight] = (table["month"].to_numpy()[rows] == "").any(axis=1).mean()
+    assert shares[0.0] == pytest.approx(1 / 3, abs=0.04)
+    assert shares[10.0] < shares[0.0]
+    assert (table["month"][sampler.first_and_last()] != "").all()
+
+    table = collection([[2]] * 4)
+    table.loc[table["month"] == MONTHS[1], "month"] = ""  # one known month each: nothing is known to have changed
+    with pytest.raises(UserError, match="two dates"):
+        Sampler(table, settings_of(), 1)
+
+
+def test_pictures_of_unknown_month_fill_a_group_before_any_is_repeated() -> None:
+    table = collection([[5]] * 2)
+    table.loc[table.groupby("place").head(3).index, "month"] = ""
+    for row in Sampler(table, settings_of(images=5), 1).epoch(1, 5):
+        assert len(set(row)) == 10
+
+
+def test_confusions_are_found_in_parts_and_in_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = collection([[2]] * 2000, spacing=10.0)
+    sampler = Sampler(table, settings_of(), 1)
+    descriptors = np.random.default_rng(0).standard_normal((len(table), 8)).astype(np.float32)
+    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+    tracemalloc.start()
+    sampler.update(descriptors, np.arange(len(table)))
+    assert tracemalloc.get_traced_memory()[1] < 80e6  # all 2,000 x 2,000 at once: some 130 MB
+    tracemalloc.stop()
+    in_parts = sampler.confusions
+    monkeypatch.setattr(sampling, "UPDATED_AT_ONCE", len(table))
+    sampler.update(descriptors, np.arange(len(table)))
+    assert np.array_equal(in_parts, sampler.confusions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,29 +46,17 @@ class Embedder:
         """Descriptors of unit norm, (n, d) float32, of JPEG pictures of any size (best 224 x 224 as `crop` makes them).
 
         Raises:
-            UserError: a picture cannot be decoded; says which.
+            UserError: a picture cannot be read or is no JPEG; says which.
         """
         parts = list(self.describe_all(jpegs))
         return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), np.float32)
 
-    def describe_all(self, jpegs: Iterable[bytes]) -> Iterator[NDArray[np.float32]]:
+    def describe_all(self, jpegs: Sequence[bytes]) -> Iterator[NDArray[np.float32]]:
         """As `describe`, batch after batch, for more pictures than fit into memory."""
-        import tensorflow as tf
-
         from streetrecall.model import features
 
-        done = 0
-        data = features.batches(jpegs, self.image_size, self.batch_size, self.threads)
-        try:
-            for pixels, real in data:
-                count = int(real)
-                yield self._run(pixels).numpy()[:count].astype(np.float32)
-                done += count
-        except tf.errors.InvalidArgumentError as error:
-            raise UserError(
-                f"one of the pictures {done} to {done + self.batch_size - 1} (counted from 0) is no JPEG: "
-                f"{error.message.splitlines()[0]}"
-            ) from error
+        for pixels, count in features.batches(jpegs, self.image_size, self.batch_size, self.threads):
+            yield self._run(pixels).numpy()[:count].astype(np.float32)
 
 
 def save(embedder: Embedder, folder: str | Path) -> None:

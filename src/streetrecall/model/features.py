@@ -1,7 +1,7 @@
 """Pictures to pixels, and pixels to the maps of a backbone's frozen part, computed once and kept.
 
 The cache lies outside DVC's outputs (below the store's folder) and is keyed by all that its values depend on: weights,
-layers, code, TensorFlow's version, threads, picture size and the pictures' hashes in order.
+layers, code, the libraries' versions, threads, picture size and the pictures' hashes in order.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
+import keras_cv
 import numpy as np
 import pandas as pd
 import tensorflow as tf
@@ -28,6 +30,7 @@ from streetrecall.shards import ShardReader
 CHUNK = 512  # pictures a file
 BATCH = 32
 KEPT = 3  # sets of maps
+CODE = ("features.py", "backbone.py", "layers.py", "network.py")  # what decides a map's values
 
 
 def decode(data: Any, size: int) -> Any:
@@ -40,11 +43,55 @@ def decode(data: Any, size: int) -> Any:
     return tf.ensure_shape(image, (size, size, 3))
 
 
-def read_pictures(crops: Path, images: pd.DataFrame) -> Iterator[bytes]:
-    """The JPEGs of ``images`` (IMAGES rows), in order."""
-    with ShardReader(crops) as reader:
-        for shard, offset, size in zip(images["shard"], images["offset"], images["size"], strict=True):
-            yield reader.read(shard, int(offset), int(size))
+class Pictures(Sequence[bytes]):
+    """The JPEGs of ``images`` (IMAGES rows), in order, each read from its shard below ``crops`` when it is asked for.
+
+    Raises:
+        UserError: a shard is missing or too short.
+    """
+
+    def __init__(self, crops: Path, images: pd.DataFrame) -> None:
+        self._reader = ShardReader(crops)
+        self._crops, self._names = crops, images["image_id"].to_numpy()
+        self._where = list(zip(images["shard"], images["offset"].astype(int), images["size"].astype(int), strict=True))
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __getitem__(self, position: Any) -> Any:
+        return self._reader.read(*self._where[position])
+
+    def __del__(self) -> None:
+        self._reader.close()
+
+    def name(self, position: int) -> str:
+        """Where that picture is, for people."""
+        return f"{self._crops / self._where[position][0]}: image_id {self._names[position]}"
+
+
+def fetch(jpegs: Sequence[bytes], position: Any) -> Any:
+    """One of ``jpegs``, a scalar string tensor. A TensorFlow op.
+
+    It is called stateless, as which it is read ahead and in parallel also where ops are made deterministic.
+    """
+    return tf.ensure_shape(tf.numpy_function(lambda i: jpegs[int(i)], [position], tf.string, stateful=False), ())
+
+
+@contextmanager
+def named(jpegs: Sequence[bytes]) -> Iterator[None]:
+    """Turns TensorFlow's complaint about one of ``jpegs`` into a UserError that names it."""
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.UnknownError):
+        name: Callable[[int], str] = getattr(jpegs, "name", "picture {} (counted from 0)".format)
+        for position in range(len(jpegs)):
+            try:
+                tf.io.decode_jpeg(jpegs[position])
+            except tf.errors.InvalidArgumentError as fault:
+                raise UserError(
+                    f"{name(position)} is no JPEG: {fault.message.splitlines()[0]}; run the stage crop again"
+                ) from fault
+        raise
 
 
 def untuned(data: tf.data.Dataset) -> tf.data.Dataset:
@@ -58,16 +105,21 @@ def untuned(data: tf.data.Dataset) -> tf.data.Dataset:
     return data.with_options(options)
 
 
-def batches(jpegs: Iterable[bytes], size: int, batch: int, threads: int) -> tf.data.Dataset:
-    """Decoded pictures in batches of exactly ``batch`` (the last one filled up with black), and how many are real."""
-    data = tf.data.Dataset.from_generator(
-        lambda: iter(jpegs), output_signature=tf.TensorSpec(shape=(), dtype=tf.string)
-    )
-    data = data.map(lambda jpeg: decode(jpeg, size), num_parallel_calls=threads, deterministic=True)
+def batches(jpegs: Sequence[bytes], size: int, batch: int, threads: int) -> Iterator[tuple[Any, int]]:
+    """Decoded pictures in batches of exactly ``batch`` (the last one filled up with black), and how many are real.
+
+    Raises:
+        UserError: a picture cannot be read or is no JPEG; says which.
+    """
+    data = tf.data.Dataset.range(len(jpegs))
+    data = data.map(lambda i: decode(fetch(jpegs, i), size), num_parallel_calls=threads, deterministic=True)
     data = data.batch(batch).map(
         lambda x: (tf.pad(x, [[0, batch - tf.shape(x)[0]], [0, 0], [0, 0], [0, 0]]), tf.shape(x)[0])
     )
-    return untuned(data.map(lambda x, n: (tf.ensure_shape(x, (batch, size, size, 3)), n)).prefetch(2))
+    data = data.map(lambda x, n: (tf.ensure_shape(x, (batch, size, size, 3)), n))
+    with named(jpegs):
+        for pixels, real in untuned(data.prefetch(2)):
+            yield pixels, int(real)
 
 
 def weights_digest(model: keras.Model) -> str:
@@ -88,8 +140,8 @@ def key_of(frozen: keras.Model, backbone: str, maps: list[str], size: int, image
         "size": size,
         "batch": BATCH,
         "threads": threads,
-        "code": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
-        "tensorflow": tf.__version__,
+        "code": [hashlib.sha256((Path(__file__).parent / name).read_bytes()).hexdigest() for name in CODE],
+        "libraries": [tf.__version__, keras.__version__, keras_cv.__version__],
         "policy": keras.config.dtype_policy().name,
         "pictures": hashlib.sha256("".join(images["sha256"]).encode()).hexdigest(),
     }
@@ -129,8 +181,7 @@ def compute(
         for start in missing:
             rows = images.iloc[start : start + CHUNK]
             at = start
-            for pixels, real in batches(list(read_pictures(crops, rows)), size, BATCH, threads):
-                count = int(real)
+            for pixels, count in batches(Pictures(crops, rows), size, BATCH, threads):
                 values = run(pixels)
                 for output, value in zip(outputs, values, strict=True):
                     output[at : at + count] = value.numpy()[:count]

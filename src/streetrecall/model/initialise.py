@@ -75,6 +75,17 @@ def _start_branch(
         vlad.start(kmeans(local, branch.clusters, rng), branch.sharpness)
 
 
+def sample(label: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """Rows of ``label`` (n,), ascending: all if there are no more than ``most``, else those of labels drawn at random
+    as long as they do not exceed it, each with all its rows."""
+    if len(label) <= most:
+        return np.arange(len(label))
+    _, member, counts = np.unique(label, return_inverse=True, return_counts=True)
+    drawn = np.random.default_rng((seed, 3)).permutation(len(counts))
+    kept = drawn[np.cumsum(counts[drawn]) <= most]
+    return np.flatnonzero(np.isin(member, kept))
+
+
 def start_projection(
     network: Network, head: Head, start: str, vectors: Floats, label: NDArray[np.int64], seed: int
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -92,7 +93,8 @@ def build(backbone: str, weights: str, image_size: int, head: Head) -> Network:
 
 def _branch(branch: Branch, tensor: Any, number: int, normalise: str) -> Any:
     name = f"branch{number}"
-    unit = keras.layers.UnitNormalization
+    # In float32 whatever the precision: sums over a whole map, and lengths near zero, leave the range of float16.
+    unit = partial(keras.layers.UnitNormalization, dtype="float32")
     if isinstance(branch, VladBranch | GridBranch):
         if branch.channels > tensor.shape[-1]:
             raise UserError(
@@ -102,18 +104,19 @@ def _branch(branch: Branch, tensor: Any, number: int, normalise: str) -> Any:
         local = keras.layers.Dense(branch.channels, name=f"{name}_local")(tensor)
         local = unit(axis=-1, name=f"{name}_unit")(local)
         if isinstance(branch, VladBranch):
-            pooled = VLAD(branch.clusters, name=f"{name}_vlad")(local)
+            pooled = VLAD(branch.clusters, name=f"{name}_vlad", dtype="float32")(local)
         else:
-            pooled = keras.layers.Flatten(name=f"{name}_flat")(local)
-            pooled = keras.layers.Rescaling(1.0 / (local.shape[1] * local.shape[2]) ** 0.5, name=f"{name}_mean")(pooled)
+            pooled = keras.layers.Flatten(name=f"{name}_flat", dtype="float32")(local)
+            mean = 1.0 / (local.shape[1] * local.shape[2]) ** 0.5
+            pooled = keras.layers.Rescaling(mean, name=f"{name}_mean", dtype="float32")(pooled)
     else:
         if normalise == "before":
             tensor = unit(axis=-1, name=f"{name}_before")(tensor)
         if isinstance(branch, GemBranch):
-            pooled = GeM(branch.p, name=f"{name}_gem")(tensor)
+            pooled = GeM(branch.p, name=f"{name}_gem", dtype="float32")(tensor)
         else:
             assert isinstance(branch, AverageBranch)
-            pooled = keras.layers.GlobalAveragePooling2D(name=f"{name}_average")(tensor)
+            pooled = keras.layers.GlobalAveragePooling2D(name=f"{name}_average", dtype="float32")(tensor)
         if normalise == "after":
             pooled = unit(axis=-1, name=f"{name}_after")(pooled)
     return keras.layers.Rescaling(branch.weight, name=f"{name}_weight", dtype="float32")(pooled)

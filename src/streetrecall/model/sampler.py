@@ -12,6 +12,7 @@ from streetrecall.errors import UserError
 from streetrecall.params import Batch
 
 Ints = NDArray[np.int64]
+UPDATED_AT_ONCE = 512  # groups whose confusions are sought together: a city's groups all at once do not fit into memory
 
 
 def month_number(months: pd.Series) -> Ints:
@@ -35,8 +36,9 @@ class Sampler:
     - A group gives ``images`` pictures. Its first is drawn evenly; each further one with chance proportional to
       ``1 + gap_weight x years`` between it and the first, without repeats as long as there are pictures left and, as
       far as there are enough, of different months. A group with fewer pictures than ``images`` repeats some of its own
-      (a picture is not compared with itself). A group with a single picture, or a single
-      month, teaches nothing about change: it is left out.
+      (a picture is not compared with itself). A group with a single picture, or a single known month, teaches nothing
+      about change: it is left out.
+    - A picture of unknown month counts as of a month of its own, no time away from any other.
     - ``hard_share`` of a batch are drawn as neighbours: each such group is the one that the model confuses most with an
       earlier group of that batch (see `confusions`); those within ``guard_m`` of each other are never judged as
       negatives by `losses.masks`, and are not drawn as confusions either.
@@ -58,13 +60,15 @@ class Sampler:
 
     def __post_init__(self) -> None:
         self.month = month_number(self.images["month"])
+        self.month = np.where(self.month < 0, -1 - np.arange(len(self.month)), self.month)
         self.groups, places = [], []
         self.group = np.full(len(self.images), -1, np.int64)
         position = pd.Series(np.arange(len(self.images)))
         place, slot = self.images["place"].to_numpy(), self.images["slot"].to_numpy()
         for (where, _), rows in position.groupby([place, slot], sort=True):
             members = rows.to_numpy(np.int64)
-            if len(np.unique(self.month[members])) > 1:
+            known = self.month[members]
+            if len(np.unique(known[known >= 0])) > 1:
                 self.group[members] = len(self.groups)
                 self.groups.append(members)
                 places.append(where)
@@ -111,10 +115,11 @@ class Sampler:
 
     def _pictures(self, rng: np.random.Generator, rows: Ints) -> Ints:
         picked = [int(rng.choice(rows))]
-        years = np.abs(self.month[rows] - self.month[picked[0]]) / 12.0
+        month, first = self.month[rows], self.month[picked[0]]
+        years = np.where((month >= 0) & (first >= 0), np.abs(month - first), 0) / 12.0
         weight = 1.0 + self.batch.gap_weight * years
         while len(picked) < self.batch.images:
-            new_month = ~np.isin(self.month[rows], self.month[picked])
+            new_month = ~np.isin(month, self.month[picked])
             unused = ~np.isin(rows, picked)
             allowed = new_month if new_month.any() else unused if unused.any() else np.ones(len(rows), bool)
             chance = np.where(allowed, weight, 0.0)
@@ -122,8 +127,9 @@ class Sampler:
         return np.asarray(picked, np.int64)
 
     def first_and_last(self) -> Ints:
-        """Rows of the oldest and the newest picture of each group, ascending."""
-        ordered = [group[np.argsort(self.month[group], kind="stable")] for group in self.groups]
+        """Rows of the oldest and the newest picture of known month of each group, ascending."""
+        known = [group[self.month[group] >= 0] for group in self.groups]
+        ordered = [group[np.argsort(self.month[group], kind="stable")] for group in known]
         return np.sort(np.asarray([rows[[0, -1]] for rows in ordered], np.int64).ravel())
 
     def update(self, descriptors: NDArray[np.float32], rows: Ints, keep: int = 10) -> None:
@@ -135,9 +141,13 @@ class Sampler:
         means = np.zeros((len(self.groups), descriptors.shape[1]), np.float64)
         np.add.at(means, self.group[rows], descriptors)
         means /= np.bincount(self.group[rows], minlength=len(means))[:, None]
-        similarity = means @ means.T
-        apart = np.hypot(*(self.xy[:, None] - self.xy[None]).transpose(2, 0, 1)) > self.batch.guard_m
-        allowed = apart & (self.group_place[:, None] != self.group_place[None])
-        similarity[~allowed] = -np.inf
-        best = np.argsort(-similarity, axis=1, kind="stable")[:, :keep]
-        self.confusions = np.where(np.take_along_axis(allowed, best, 1), best, -1).astype(np.int64)
+        found = []
+        for start in range(0, len(means), UPDATED_AT_ONCE):
+            some = slice(start, start + UPDATED_AT_ONCE)
+            similarity = means[some] @ means.T
+            apart = np.hypot(*(self.xy[some, None] - self.xy[None]).transpose(2, 0, 1)) > self.batch.guard_m
+            allowed = apart & (self.group_place[some, None] != self.group_place[None])
+            similarity[~allowed] = -np.inf
+            best = np.argsort(-similarity, axis=1, kind="stable")[:, :keep]
+            found.append(np.where(np.take_along_axis(allowed, best, 1), best, -1))
+        self.confusions = np.concatenate(found).astype(np.int64)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,10 @@ from streetrecall.model.sampler import Sampler
 from streetrecall.model.validation import Validation, spread
 from streetrecall.params import Phase, Train
 from streetrecall.retrieval.rows import descriptor_rows
-from streetrecall.shards import ShardReader
 
 VALIDATION_BATCH = 128
+SHOWN_EVERY = 10  # steps
+STARTED_FROM = 30_000  # training pictures at most, whole views: a projection of 10,000 inputs takes 1.2 GB for them
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
@@ -61,10 +63,20 @@ class Result:
 
 
 class Trainer:
-    """Trains an embedder on ``images`` (IMAGES rows, quarantined ones included, which it leaves out) of ``crops``."""
+    """Trains an embedder on ``images`` (IMAGES rows, quarantined ones included, which it leaves out) of ``crops``.
 
-    def __init__(self, params: Train, crops: Path, images: pd.DataFrame, store: Path) -> None:
-        self.params, self.crops, self.store = params, crops, store
+    ``store`` is the folder of caches and checkpoints; ``told`` gets the rows of the curve whenever there is a new one.
+    """
+
+    def __init__(
+        self,
+        params: Train,
+        crops: Path,
+        images: pd.DataFrame,
+        store: Path,
+        told: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
+    ) -> None:
+        self.params, self.crops, self.store, self.told = params, crops, store, told
         taking_part = images["split"].isin(["train", "validation"]) & (images["quarantine"] == "")
         self.images = images[taking_part].sort_values("image_id", ignore_index=True)
         self.training = np.flatnonzero(self.images["split"] == "train")
@@ -79,9 +91,6 @@ class Trainer:
         self.xy = self.images[["x", "y"]].to_numpy(np.float64)
         self.xy = (self.xy - self.xy.mean(axis=0)).astype(np.float32)
         self.network = network.build(params.backbone, params.weights, params.image_size, params.head)
-        for layer in self.network.backbone.network.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.trainable = False  # batches of like views have no honest statistics
         self.loss = losses.build(params.loss)
         self.progress = Progress()
         self.best: list[NDArray[Any]] = []
@@ -137,8 +146,9 @@ class Trainer:
         to_maps, to_long = (self.network.tail(source.cut, to) for to in (network.MAPS, network.LONG))
         initialise.start_branches(self.network, head, lambda rows: source.run(to_maps, rows), self.training, seed)
         if start != "random":
-            (vectors,) = source.run(to_long, self.training)
-            initialise.start_projection(self.network, head, start, vectors, self.label[self.training], seed)
+            rows = self.training[initialise.sample(self.label[self.training], STARTED_FROM, seed)]
+            (vectors,) = source.run(to_long, rows)
+            initialise.start_projection(self.network, head, start, vectors, self.label[rows], seed)
 
     def _maps(self, cut: str) -> list[NDArray[np.float16]]:
         """Maps of all pictures at ``cut``, computed, read from the cache or still at hand."""
@@ -195,27 +205,22 @@ class Trainer:
             while self.progress.epoch < phase.epochs and self.progress.since_best < phase.patience:
                 self.progress.epoch += 1
                 rows = self.sampler.epoch(_epoch_seed(number, self.progress.epoch), steps)
-                loss, active = self._epoch(source, rows, step, bar)
+                loss, active = self._epoch(source, rows, step, bar, lambda: float(schedule(optimizer.iterations)))
                 rate = float(schedule(optimizer.iterations))
                 trained = self._values()
                 optimizer.finalize_variable_values(source.model.trainable_variables)  # their average, if it is kept
                 self._look(source, phase, rate, (loss, active))
                 self._assign(trained)
-                bar.set_postfix(
-                    loss=f"{loss:.3f}",
-                    recall=f"{self.progress.rows[-1]['validation_recall']:.4f}",
-                    best=f"{self.progress.score:.4f}",
-                )
+                self._show(bar, loss, active, rate)
                 self._save(optimizer)
         self._assign(self.best)
 
     def _set_trainable(self, phase: Phase) -> None:
         backbone = self.network.backbone.network
         for position, layer in enumerate(backbone.layers):
-            if isinstance(layer, keras.layers.BatchNormalization):
-                continue
             frozen = phase.trains_after == network.IMAGE and position < self.params.frozen_layers
-            layer.trainable = not frozen
+            still = isinstance(layer, keras.layers.BatchNormalization) and self.params.batch_norm == "frozen"
+            layer.trainable = not (frozen or still)
 
     def _step(self, model: keras.Model, optimizer: Any) -> Any:
         scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
@@ -242,7 +247,7 @@ class Trainer:
         known = tf.maximum(index, 0)
         return losses.Pictures(index, *(tf.gather(values, known) for values in (self.label, self.place, self.xy)))
 
-    def _batches(self, source: _Maps | _Pixels, rows: Ints) -> tf.data.Dataset:
+    def _batches(self, source: _Maps | _Pixels, rows: Ints) -> Iterable[Any]:
         """Batches of an epoch; ``rows`` number the training pictures."""
         return source.dataset(self.training[rows])
 
@@ -251,7 +256,15 @@ class Trainer:
         seed = (self.params.seed * 1000 + self.progress.phase, self.progress.epoch)
         return tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_split(seed, count))
 
-    def _epoch(self, source: _Maps | _Pixels, rows: Ints, step: Any, bar: tqdm) -> tuple[float, float]:
+    def _show(self, bar: tqdm, loss: float, active: float, rate: float) -> None:
+        """What the bar tells beside images a second: means of the epoch so far, and the validation's last and best."""
+        last = self.progress.rows[-1]["validation_recall"]
+        facts = {"loss": f"{loss:.3f}", "active": f"{active:.1%}", "lr": f"{rate:.2g}"}
+        bar.set_postfix(facts | {"recall": f"{last:.4f}", "best": f"{self.progress.score:.4f}"}, refresh=False)
+
+    def _epoch(
+        self, source: _Maps | _Pixels, rows: Ints, step: Any, bar: tqdm, rate: Callable[[], float]
+    ) -> tuple[float, float]:
         sums, count = np.zeros(2), 0
         began = time.perf_counter()
         for inputs, index in self._batches(source, rows):
@@ -264,11 +277,14 @@ class Trainer:
                     f"phase {self.progress.phase + 1}, epoch {self.progress.epoch}: the loss is no longer finite; "
                     "lower the learning rate of this phase (train.phases) or train.loss.beta"
                 )
+            if count % SHOWN_EVERY == 1:
+                self._show(bar, sums[0] / count, sums[1] / count, rate())
             bar.update(len(index))
             self.seen += len(index)
             self.waited += arrived - began
             began = time.perf_counter()
             self.worked += began - arrived
+        self.waited += time.perf_counter() - began  # for the end of the data
         return float(sums[0] / count), float(sums[1] / count)
 
     def _mean_loss(self, source: _Maps | _Pixels, rows: Ints) -> tuple[float, float]:
@@ -302,6 +318,7 @@ class Trainer:
                 "spread": round(spreading, 6),
             }
         )
+        self.told(progress.rows)
         judged = progress.epoch or phase.start != "random"  # a random projection has not learnt to spread yet
         if not np.isfinite(spreading) or (judged and spreading < self.params.min_spread):
             raise UserError(
@@ -318,10 +335,11 @@ class Trainer:
         self.sampler.update(descriptors[np.isin(self.looked, self.training)], self.samples)
 
     def _values(self) -> list[NDArray[Any]]:
-        return [keras.ops.convert_to_numpy(v) for v in self.network.whole.weights]
+        """Of everything that training changes, states of random generators (dropout) included."""
+        return [keras.ops.convert_to_numpy(v) for v in self.network.whole.variables]
 
     def _assign(self, values: list[NDArray[Any]]) -> None:
-        for variable, value in zip(self.network.whole.weights, values, strict=True):
+        for variable, value in zip(self.network.whole.variables, values, strict=True):
             variable.assign(value)
 
     def _save(self, optimizer: Any) -> None:
@@ -383,7 +401,9 @@ class _Maps:
         shapes = [m.shape[1:] for m in self.maps]
 
         def gather(index: Any) -> Any:
-            parts = tf.numpy_function(lambda i: [m[i] for m in self.maps], [index], [tf.float16] * len(shapes))
+            # Called stateless, as which it is read ahead also where ops are made deterministic.
+            kinds = [tf.float16] * len(shapes)
+            parts = tf.numpy_function(lambda i: [m[i] for m in self.maps], [index], kinds, stateful=False)
             parts = [
                 tf.cast(tf.ensure_shape(part, shape), tf.float32) for part, shape in zip(parts, shapes, strict=True)
             ]
@@ -420,31 +440,27 @@ class _Pixels:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self.model = trainer.network.whole
-        images = trainer.images
-        self.where = list(zip(images["shard"], images["offset"].astype(int), images["size"].astype(int), strict=True))
+        self.pictures = features.Pictures(trainer.crops, trainer.images)
 
-    def dataset(self, rows: Ints) -> tf.data.Dataset:
+    def dataset(self, rows: Ints) -> Iterator[Any]:
+        """Batches of the pictures of ``rows`` (steps, n), augmented."""
         params, size = self.trainer.params, self.trainer.params.image_size
-        reader = ShardReader(self.trainer.crops)
-
-        def fetch(row: Any) -> bytes:
-            return reader.read(*self.where[int(row)])
 
         def picture(row: Any, seed: Any) -> Any:
-            data = tf.ensure_shape(tf.numpy_function(fetch, [row], tf.string), ())
-            return augment(features.decode(data, size), seed, params.augment), row
+            return augment(features.decode(features.fetch(self.pictures, row), size), seed, params.augment), row
 
         data = tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices(rows.ravel()), self.trainer.seeds(rows.size))
         data = data.map(picture, num_parallel_calls=params.threads, deterministic=True)
-        return features.untuned(data.batch(rows.shape[1], drop_remainder=True).prefetch(2))
+        with features.named(self.pictures):
+            yield from features.untuned(data.batch(rows.shape[1], drop_remainder=True).prefetch(2))
 
     def run(self, model: keras.Model, rows: Ints) -> list[Floats]:
         """Outputs of ``model``, which takes pixels, for ``rows``."""
         trainer = self.trainer
         run = tf.function(lambda pixels: tf.nest.flatten(model(pixels, training=False)))
-        jpegs = features.read_pictures(trainer.crops, trainer.images.iloc[rows])
-        data = features.batches(jpegs, trainer.params.image_size, features.BATCH, trainer.params.threads)
-        parts = [[value.numpy()[: int(n)].astype(np.float32) for value in run(x)] for x, n in data]
+        pictures = features.Pictures(trainer.crops, trainer.images.iloc[rows])
+        data = features.batches(pictures, trainer.params.image_size, features.BATCH, trainer.params.threads)
+        parts = [[value.numpy()[:count].astype(np.float32) for value in run(pixels)] for pixels, count in data]
         return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
 

@@ -84,17 +84,10 @@ def _describe(settings: Settings, threads: int, crops: Path, model: Path, used) 
     descriptors = np.empty((len(used), loaded.dimensions), np.float16)
     done, began = 0, time.perf_counter()
     with tqdm(total=len(used), unit="image", desc="describe") as bar:
-        try:
-            for part in loaded.describe_all(features.read_pictures(crops, used)):
-                descriptors[done : done + len(part)] = part
-                done += len(part)
-                bar.update(len(part))
-        except UserError as error:
-            first = used.iloc[done]
-            raise UserError(
-                f"{crops / first['shard']}: {error}; they begin with image_id {first['image_id']}; "
-                "run the stage crop again"
-            ) from error
+        for part in loaded.describe_all(features.Pictures(crops, used)):
+            descriptors[done : done + len(part)] = part
+            done += len(part)
+            bar.update(len(part))
     print(f"{len(used)} pictures described, {len(used) / max(time.perf_counter() - began, 1e-9):.0f} a second")
     if not np.isfinite(descriptors).all():
         raise UserError(f"{model}: the embedder gives descriptors that are not finite; run the stage train again")

@@ -41,7 +41,7 @@ def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path) ->
     from streetrecall.model.trainer import Trainer
 
     began = time.perf_counter()
-    trainer = Trainer(params, crops, images, store_folder())
+    trainer = Trainer(params, crops, images, store_folder(), lambda rows: _write_csv(curves, rows))
     result = trainer.run()
     model.mkdir(parents=True, exist_ok=True)
     embedder.save(embedder.Embedder(result.network, params.backbone, params.image_size, params.head), model)
