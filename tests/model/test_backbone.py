@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 tf = pytest.importorskip("tensorflow")
 
+import keras  # noqa: E402
+
 from streetrecall.errors import UserError  # noqa: E402
-from streetrecall.model import backbone, torch_pickle  # noqa: E402
+from streetrecall.model import backbone, network, torch_pickle  # noqa: E402
+from streetrecall.params import GemBranch, Params  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +125,30 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch: pytest.Monke
         backbone.build("resnet50", "imagenet", 64)
 
 
-def test_a_backbone_of_keras_hands_out_maps() -> None:
-    built = backbone.build("mobilenet_v3_large", "none", 64)
-    assert built.tensor(backbone.LAST).shape[1:3] == (2, 2)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", backbone.APPLICATIONS)
+def test_a_backbone_of_keras_gives_the_same_maps_whole_cut_and_for_inference(name: str, params: Params) -> None:
+    gem = GemBranch(pool="gem", map=backbone.LAST, p=3.0, weight=1.0)
+    built = network.build(name, "none", 64, params.train.head.model_copy(update={"branches": [gem], "dimensions": 8}))
+    assert built.backbone.tensor(backbone.LAST).shape[1:3] == (2, 2)
+    pixels = np.random.default_rng(2).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
+    whole = built.whole(pixels)
+    assert np.allclose(whole, built.inference()(pixels), atol=1e-5)
+    assert np.allclose(whole, built.tail(network.IMAGE)(pixels), atol=1e-5)
+    assert np.allclose(whole, built.tail(network.HEAD)(network.shaped(built.frozen(network.HEAD)(pixels))), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "module"),
+    [
+        (backbone.CAFFE, keras.applications.resnet),
+        (backbone.SYMMETRIC, keras.applications.resnet_v2),
+        (backbone.IN_MODEL, keras.applications.efficientnet_v2),
+        (backbone.IN_MODEL, keras.applications.mobilenet_v3),
+        (backbone.IN_MODEL, keras.applications.convnext),
+    ],
+)
+def test_pixels_are_prepared_as_the_weights_of_keras_expect(pixels: dict[str, Any], module: Any) -> None:
+    values = np.random.default_rng(2).integers(0, 256, (2, 8, 8, 3)).astype(np.float32)
+    prepared = backbone.Standardise.from_config(pixels)(values)
+    assert np.allclose(prepared, module.preprocess_input(values.copy()), atol=1e-4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,24 @@ def test_it_finds_the_nearest_and_reloads_elsewhere_with_the_same_answers(
     assert np.array_equal(again.rows, built.rows)
     for old, new in zip((found, similar), again.search(queries, 10), strict=True):
         assert np.array_equal(old, new)
+
+
+@pytest.mark.parametrize("kind", ["exact", "ah", "tree"])
+def test_it_is_there_again_in_less_than_a_second(kind: str, params: Params, tmp_path: Path) -> None:
+    indexes.scann_module()  # its import is not the index's
+    rng = np.random.default_rng(4)
+    values = rng.standard_normal((20_000, 64)).astype(np.float32)
+    values = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float16)
+    rows = pd.DataFrame({"image_id": np.arange(len(values)), "place": 0, "slot": 0, "month": "2020-01"})
+    rows = rows.assign(split="test", subset="test_v1", lat=0.0, lon=0.0, x=0.0, y=0.0, role="gallery")
+    effort = {"leaves": 100, "leaves_to_search": 10, "reorder": 50}
+    store(tmp_path / "index", values, rows, settings(params, kind).model_copy(update=effort))
+    took = []
+    for _ in range(3):
+        began = time.perf_counter()
+        assert indexes.load(tmp_path / "index").kind == kind
+        took.append(time.perf_counter() - began)
+    assert min(took) < 1
 
 
 def test_what_is_auto_becomes_the_least_effort_that_reaches_the_recall(
@@ -138,6 +157,12 @@ def test_without_scann_exact_search_takes_its_place(
     assert "exact search takes its place" in caplog.text
     queries = values[rows["role"] == "query"]
     assert (without.search(queries, 1)[0] == with_scann.search(queries, 1)[0]).mean() > 0.98
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        built = store(tmp_path / "built", values, rows, settings(params, "tree"))
+    assert built.kind == indexes.load(tmp_path / "built").kind == "exact"
+    assert "exact search takes its place" in caplog.text
+    assert np.array_equal(built.search(queries, 5)[0], without.search(queries, 5)[0])
 
 
 def test_damage_is_named(params: Params, data: tuple[np.ndarray, pd.DataFrame], tmp_path: Path) -> None:
