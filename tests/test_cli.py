@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
+import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -24,3 +28,13 @@ def test_a_users_mistake_is_one_message(tmp_path: object, capsys: pytest.Capture
     message = capsys.readouterr().err
     assert message.startswith("streetrecall order: nowhere.yaml: there is no such file")
     assert "Traceback" not in message
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="OpenBLAS's kernels are chosen on x86-64 alone")
+@pytest.mark.parametrize("given", [None, "Zen"])
+def test_numpys_kernels_are_those_of_one_processor_unless_the_user_says_so(given: str | None) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
+    environment |= {} if given is None else {"OPENBLAS_CORETYPE": given}
+    seen = "import streetrecall, sys, os; assert 'numpy' not in sys.modules; print(os.environ['OPENBLAS_CORETYPE'])"
+    done = subprocess.run([sys.executable, "-c", seen], env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == (given or "Haswell")
