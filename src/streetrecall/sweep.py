@@ -7,7 +7,10 @@ stands in the queue already is run too. `dvc exp apply NAME` takes one over, `dv
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
+import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -41,9 +44,7 @@ def main(args: argparse.Namespace) -> int:
         overrides = [part for key, value in combination.items() for part in ("-S", f"{key}={value}")]
         _dvc(root, "exp", "run", "--queue", *overrides)
     print(f"queued {len(combinations)} experiments; {args.jobs} at a time run them", file=sys.stderr)
-    code = subprocess.run(
-        [sys.executable, "-m", "dvc", "exp", "run", "--run-all", "--jobs", str(args.jobs)], cwd=root, check=False
-    ).returncode
+    code = shown([sys.executable, "-m", "dvc", "exp", "run", "--run-all", "--jobs", str(args.jobs)], root)
     found = {name: revision for name, revision in _experiments(root).items() if name not in before}
     keys = [text.partition("=")[0] for text in args.grid]
     results = {name: at_revision(root, revision) for name, revision in found.items()}
@@ -95,6 +96,29 @@ def _dvc(root: Path, *arguments: str) -> str:
     if done.returncode:
         raise UserError(f"dvc {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout
+
+
+def shown(command: list[str], root: Path) -> int:
+    """Run ``command`` in ``root``, pass on what it says as it says it, and return its exit code when it has ended.
+
+    Workers of DVC's queue inherit the output of the command that starts them, and one now and then outlives its work:
+    with our own output in hand it would keep whoever reads that waiting for its end.
+    """
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        pipe = process.stdout.fileno()
+        os.set_blocking(pipe, False)
+        ended = False
+        while not ended:
+            ended = process.poll() is not None  # asked before the last look, so that nothing it said is lost
+            select.select([pipe], [], [], 0 if ended else 0.1)
+            with contextlib.suppress(BlockingIOError):
+                while said := os.read(pipe, 65536):
+                    sys.stdout.write(said.decode(errors="replace"))
+                    sys.stdout.flush()
+                process.wait()  # nobody is left to say anything
+                break
+    return process.returncode
 
 
 def _experiments(root: Path) -> dict[str, str]:
