@@ -104,3 +104,12 @@ def test_a_missing_or_broken_file_says_what_to_do(tmp_path: Path) -> None:
     empty.write_text("")
     with pytest.raises(UserError, match="holds no keys"):
         params.load(empty)
+
+
+def test_lda_takes_as_many_components_as_a_descriptor_has_dimensions(raw: dict[str, Any]) -> None:
+    raw["train"]["head"]["components"] = raw["train"]["head"]["dimensions"] - 1
+    with pytest.raises(UserError, match=r"head\.components is 1023, and lda needs at least as many .* 1024"):
+        params.parse(raw)
+    for phase in raw["train"]["phases"]:
+        phase["start"] = "pca"
+    assert params.parse(raw).train.head.components == 1023

@@ -252,6 +252,15 @@ class Train(Section):
     min_spread: Share
     augment: Augment
 
+    @model_validator(mode="after")
+    def _enough_components(self) -> Train:
+        if self.head.components < self.head.dimensions and any(phase.start == "lda" for phase in self.phases):
+            raise ValueError(
+                f"head.components is {self.head.components}, and lda needs at least as many as head.dimensions, "
+                f"{self.head.dimensions}: the dimensions beyond would be zero"
+            )
+        return self
+
 
 class Index(Section):
     kind: Literal["auto", "exact", "ah", "tree"]
@@ -267,7 +276,7 @@ class Index(Section):
 
 
 class Location(Section):
-    neighbours: Annotated[int, Field(ge=2)]
+    neighbours: Annotated[int, Field(ge=2, le=20)]  # evaluate ranks 20 answers
     temperature: Positive
     agree_m: Positive
     agreement: Share

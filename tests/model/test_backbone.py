@@ -131,6 +131,10 @@ def test_a_backbone_of_keras_gives_the_same_maps_whole_cut_and_for_inference(nam
     gem = GemBranch(pool="gem", map=backbone.LAST, p=3.0, weight=1.0)
     built = network.build(name, "none", 64, params.train.head.model_copy(update={"branches": [gem], "dimensions": 8}))
     assert built.backbone.tensor(backbone.LAST).shape[1:3] == (2, 2)
+    with pytest.raises(UserError, match="has no layer 'nope'; among those with maps: ") as error:
+        built.backbone.tensor("nope")
+    named = str(error.value).partition("with maps: ")[2].split(", ")
+    assert all(len(built.backbone.tensor(layer).shape) == 4 for layer in named)
     pixels = np.random.default_rng(2).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
     whole = built.whole(pixels)
     assert np.allclose(whole, built.inference()(pixels), atol=1e-5)

@@ -14,6 +14,7 @@ from scipy import linalg
 
 keras = pytest.importorskip("keras")
 
+from streetrecall.errors import UserError  # noqa: E402
 from streetrecall.model import initialise  # noqa: E402
 
 RNG = np.random.default_rng(0)
@@ -78,6 +79,13 @@ def test_directions_that_few_pictures_cannot_give_are_zero(start: str) -> None:
     found = started(start, VECTORS[:8], VIEW[:8], 12)
     assert np.isfinite(found).all()
     assert found.any(axis=0).sum() == 7
+
+
+@pytest.mark.parametrize("start", ["pca", "lda"])
+@pytest.mark.parametrize("count", [1, 8])
+def test_pictures_that_are_all_alike_have_nothing_to_start_from(start: str, count: int) -> None:
+    with pytest.raises(UserError, match="maps of all training pictures are equal"):
+        started(start, np.repeat(VECTORS[:1], count, axis=0), VIEW[:count], 12)
 
 
 @settings(max_examples=30, deadline=None)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -27,6 +31,20 @@ def test_layers_serialise(layer: keras.Layer, tmp_path) -> None:  # type: ignore
     assert np.array_equal(model(maps), again(maps))
     assert model.output_shape[1:] == tuple(model(maps).shape[1:])
     assert again.layers[0].get_config() == layer.get_config()
+
+
+def test_a_saved_model_is_read_by_a_fresh_process_that_imports_the_layers(tmp_path: Path) -> None:
+    pixels = keras.Input((4, 5, 6))
+    maps = Standardise([1.0] * 6, 2.0, False)(pixels)
+    joined = keras.layers.Concatenate()([GeM(2.5)(maps), VLAD(7)(maps)])
+    model = keras.Model(pixels, joined)
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "maps.npy", MAPS)
+    code = "import keras, numpy, sys, streetrecall.model.layers; home = sys.argv[1]; "
+    code += "given = numpy.load(home + '/maps.npy'); model = keras.models.load_model(home + '/model.keras'); "
+    code += "numpy.save(home + '/out.npy', model(given))"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, timeout=120)
+    assert np.array_equal(np.load(tmp_path / "out.npy"), model(MAPS))
 
 
 def test_gem_is_the_average_at_one_and_nears_the_maximum() -> None:

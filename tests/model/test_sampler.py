@@ -163,3 +163,10 @@ def test_confusions_are_found_in_parts_and_in_little_memory(monkeypatch: pytest.
     monkeypatch.setattr(sampling, "UPDATED_AT_ONCE", len(table))
     sampler.update(descriptors, np.arange(len(table)))
     assert np.array_equal(in_parts, sampler.confusions)
+
+
+def test_places_that_all_lie_within_the_guard_are_refused() -> None:
+    crowded = collection([[3], [3], [3]], spacing=30.0)
+    with pytest.raises(UserError, match=r"no two training places are farther apart than train\.batch\.guard_m, 100 m"):
+        Sampler(crowded, settings_of(), 1)
+    assert Sampler(crowded, settings_of(guard_m=59.0), 1).batch_size == 9  # the outer two tell apart

@@ -6,6 +6,7 @@ The stages run as processes of their own, as the pipeline runs them: TensorFlow'
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +26,7 @@ import pytest
 import yaml
 
 from streetrecall import tables
+from streetrecall.errors import UserError
 from streetrecall.params import load
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +42,7 @@ SMALL = {
             {"pool": "grid", "map": "block3b_add", "channels": 4, "weight": 1.0},
         ],
         "shrinkage": 0.3,
-        "components": 20,
+        "components": 30,
     },
     "phases": [
         {"start": "lda", "trains_after": "head", "epochs": 3, "steps": 4, "learning_rate": 0.001, "patience": 3}
@@ -101,7 +104,7 @@ def test_it_tells_how_it_is_going_and_how_long_it_waited_for_data(trained: Path)
 def test_facts_and_curves_are_written_and_the_checkpoint_is_gone(trained: Path) -> None:
     facts = json.loads((trained / "out" / "train.json").read_text())
     assert facts["training"] == {"images": 36, "places": 6, "views": 12}
-    assert facts["validation"]["queries"] == 8
+    assert facts["validation"]["queries"] == {"own": 8, "city": 8, "old": 8, "apart": 24}
     curve = curve_of(trained / "out")
     assert curve["epoch"].tolist() == [0, 1, 2, 3]
     assert not curve.isna().any().any()
@@ -139,14 +142,16 @@ def run_killed(params: Path, crops: Path, out: Path, store: Path, delays: list[f
     environment = os.environ | {"STREETRECALL_STORE": str(store)}
     seen: set[tuple[str, int]] = set()
     left, killed = list(delays), True
+    said = out.with_suffix(".said")
     while killed:
         killed = False
-        process = subprocess.Popen(
-            command("train", params, crops, out),
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with said.open("ab") as file:
+            process = subprocess.Popen(
+                command("train", params, crops, out),
+                env=environment | {"PYTHONUNBUFFERED": "1"},
+                stdout=file,
+                stderr=subprocess.DEVNULL,
+            )
         while process.poll() is None:
             states = {(str(p), p.stat().st_mtime_ns) for p in store.glob("training/*/state.npz")}
             if left and states - seen:
@@ -157,6 +162,10 @@ def run_killed(params: Path, crops: Path, out: Path, store: Path, delays: list[f
                 killed = process.wait() == -signal.SIGKILL
             time.sleep(0.01)  # between looks at another process's file
     assert (process.returncode, left) == (0, [])
+    taken_up = re.findall(r"going on after phase (\d+), epoch (\d+)", said.read_text(encoding="utf-8"))
+    assert len(taken_up) == len(delays)  # each time it went on where it was, and did not start anew
+    assert taken_up == sorted(taken_up)
+    assert len(set(taken_up)) > 1
 
 
 @pytest.mark.slow
@@ -271,6 +280,76 @@ def test_what_is_frozen_stays_and_the_rest_is_trained(tiny_crops: Path, tmp_path
     assert not any(moved[name] for name in frozen & set(moved))
     assert {layer.name for layer in used} & norm
     assert all(moved[layer.name] == (layer.name not in norm or norms == "trained") for layer in used)
+
+
+def trainer_of(folder: Path, crops: Path, **train: Any) -> Any:
+    """A trainer within this process."""
+    from streetrecall.model.trainer import Trainer
+
+    images = tables.read(tables.IMAGES, crops / "images.parquet")
+    return Trainer(load(write_params(folder, **train)).train, crops, images, folder / "store")
+
+
+def test_maps_of_one_phase_are_gone_when_the_next_makes_its_own(
+    tiny_crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from streetrecall.model import features
+
+    made: list[weakref.ref] = []
+    compute = features.compute
+
+    def watched(*args: Any) -> list[Any]:
+        gc.collect()
+        assert all(maps() is None for maps in made)
+        maps = compute(*args)
+        made.extend(weakref.ref(each) for each in maps)
+        return maps
+
+    monkeypatch.setattr(features, "compute", watched)
+    phase = {"start": "pca", "epochs": 1, "steps": 1, "learning_rate": 0.001, "patience": 1}
+    phases = [phase | {"trains_after": "block2b_add"}, phase | {"trains_after": "head", "start": "keep"}]
+    trainer_of(tmp_path, tiny_crops, phases=phases, min_spread=0.0).run()
+    assert len(made) == 2
+
+
+def test_an_epoch_that_takes_no_step_leaves_the_weights_as_they_are(tiny_crops: Path, tmp_path: Path) -> None:
+    """In float16 all steps of an epoch may overflow, and there is no average of weights then."""
+    phase = SMALL["phases"][0] | {"epochs": 1, "start": "pca"}
+    trainer = trainer_of(tmp_path, tiny_crops, phases=[phase], average_epochs=0.5)
+    trainer._step = lambda model, optimizer: lambda inputs, index: (0.5, 0.5)
+    curve = trainer.run().progress.rows
+    assert [row["epoch"] for row in curve] == [0, 1]
+    assert curve[0]["spread"] == curve[1]["spread"]
+    assert curve[0]["validation_recall"] == curve[1]["validation_recall"]
+
+
+def test_descriptors_that_are_not_finite_stop_it_with_advice(tiny_crops: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, tiny_crops, phases=[SMALL["phases"][0] | {"start": "keep"}])
+    projection = trainer.network.projection.get_layer("projection")
+    projection.set_weights([np.full_like(each, np.nan) for each in projection.get_weights()])
+    with pytest.raises(UserError, match=r"phase 1, epoch 0: the descriptors are no longer finite; lower"):
+        trainer.run()
+
+
+def test_a_layer_that_training_cannot_begin_after_is_told_before_anything_is_trained(
+    tiny_crops: Path, tmp_path: Path
+) -> None:
+    phases = [SMALL["phases"][0], SMALL["phases"][0] | {"trains_after": "block5c_add", "start": "keep"}]
+    with pytest.raises(UserError, match=r"'block5c_add' is no place to begin training"):
+        trainer_of(tmp_path, tiny_crops, phases=phases)
+
+
+def test_another_start_of_the_backbone_or_another_order_of_dates_is_another_run(
+    tiny_crops: Path, tmp_path: Path
+) -> None:
+    trainer = trainer_of(tmp_path, tiny_crops)
+    keys = {trainer.key()}
+    trainer.images["date_index"] = trainer.images["date_index"].to_numpy()[::-1]
+    keys.add(trainer.key())
+    norm = next(layer for layer in trainer.network.backbone.network.layers if layer.name.endswith("_bn"))
+    norm.set_weights([value + 1 for value in norm.get_weights()])
+    keys.add(trainer.key())
+    assert len(keys) == 3
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from streetrecall.errors import UserError
+from streetrecall.model import validation
 from streetrecall.model.validation import OLD_YEARS, WITHIN_M, Validation, spread
 
 MONTHS = ["2008-05", "2011-07", "2014-05", "2014-08", "2020-07", "2022-06", ""]
@@ -91,3 +92,23 @@ def test_nothing_to_choose_by_is_an_error() -> None:
 
 def test_spread_falls_to_nothing_where_all_are_equal() -> None:
     assert spread(np.tile(np.eye(4, dtype=np.float32)[:1], (5, 1))) == pytest.approx(0.0)
+
+
+def test_of_very_many_queries_evenly_spaced_ones_ask_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, descriptors = collection()
+    every = Validation(rows)._contests["apart"].queries
+    monkeypatch.setattr(validation, "ASKED", 5)
+    few = Validation(rows)
+    asking = few._contests["apart"].queries
+    assert few.asked["apart"] == len(asking) == 5
+    assert (asking[0], asking[-1]) == (every[0], every[-1])
+    assert set(asking) < set(every)
+    assert 0 <= few.recall(descriptors)["apart"] * 5 <= 5
+
+
+@pytest.mark.parametrize("cells", [1, 100])
+def test_recall_does_not_depend_on_how_many_are_compared_at_a_time(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, descriptors = collection()
+    found = Validation(rows).recall(descriptors)
+    monkeypatch.setattr(validation, "CELLS", cells)
+    assert Validation(rows).recall(descriptors) == found

@@ -79,9 +79,10 @@ class Backbone:
         try:
             tensor = self.network.get_layer(layer).output
         except ValueError as error:
-            maps = [each.name for each in self.network.layers if each.name.endswith(("_add", "_out", "_output"))]
+            maps = [each.name for each in self.network.layers if len(getattr(each.output, "shape", ())) == 4]
+            blocks = [name for name in maps if name.endswith(("_add", "_out", "_output", "_identity"))]
             raise UserError(
-                f"the backbone {self.name} has no layer '{layer}'; among those with maps: {', '.join(maps)}"
+                f"the backbone {self.name} has no layer '{layer}'; among those with maps: {', '.join(blocks or maps)}"
             ) from error
         if len(tensor.shape) != 4:
             raise UserError(f"the layer '{layer}' of {self.name} gives {tensor.shape}, not maps")

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from streetrecall.errors import UserError
 from streetrecall.model.layers import VLAD
 from streetrecall.model.network import Network
 from streetrecall.params import GridBranch, Head, VladBranch
@@ -95,6 +96,9 @@ def start_projection(
     whiten the scatter within labels (what date, season and light change), shrunk towards its mean variance, then keep
     the directions of the greatest total scatter. Directions that the training pictures cannot give (fewer pictures
     than dimensions) are zero.
+
+    Raises:
+        UserError: all vectors are equal.
     """
     mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
     centred = vectors - mean
@@ -144,7 +148,12 @@ def _components(centred: Floats, count: int, rng: np.random.Generator) -> tuple[
     small = basis.T @ centred
     squares, turned = np.linalg.eigh((small @ small.T).astype(np.float64))
     squares, turned = squares[::-1][:count], turned[:, ::-1][:, :count]
-    real = squares > squares[0] * 1e-7
+    real = squares > max(squares[0] * 1e-7, 1e-12) if count else np.zeros(0, bool)
+    if not real.any():
+        raise UserError(
+            "the maps of all training pictures are equal, so the head has nothing to start from: look at the crops "
+            "(make docs draws contact sheets), or at train.weights"
+        )
     squares, turned = squares[real], turned[:, real]
     directions = (small.T @ turned.astype(np.float32)) / np.sqrt(squares).astype(np.float32)
     return _signed(directions), (squares / n).astype(np.float32)

@@ -1,4 +1,7 @@
-"""The layers of the embedder that Keras lacks. Each serialises, and is initialised from data by `initialise`."""
+"""The layers of the embedder that Keras lacks. Each serialises, and is initialised from data by `initialise`.
+
+Importing this module makes them known to Keras: after it ``keras.models.load_model`` reads a saved model that has them.
+"""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 All take ``similarity`` (n, m) of n anchors, a batch, to m others, the batch itself and what is remembered of earlier
 ones, and ``positive`` (n, m) and ``negative`` (n, m) masks; a pair in neither mask is not judged (a picture and itself,
-the same place by another heading, or a place too near by). All return the mean over anchors, as a scalar, and the share
-of judged pairs that the loss acted on.
+the same place by another heading, or a place too near by). All return two scalars: a mean, and the share of what it is
+taken over or of the judged pairs that the loss acted on.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def multi_similarity(
 
     A negative pair counts if it is more similar than the anchor's least similar positive less ``epsilon``; a positive
     one if it is less similar than the anchor's most similar negative plus ``epsilon``. Over what counts, an anchor's
-    loss is ``log(1 + sum exp(-alpha (s - base))) / alpha + log(1 + sum exp(beta (s - base))) / beta``.
+    loss is ``log(1 + sum exp(-alpha (s - base))) / alpha + log(1 + sum exp(beta (s - base))) / beta``; the mean over
+    anchors, and the share of judged pairs that count.
     """
     least_positive = tf.reduce_min(tf.where(positive, similarity, 2.0), axis=1, keepdims=True)
     most_negative = tf.reduce_max(tf.where(negative, similarity, -2.0), axis=1, keepdims=True)
@@ -74,7 +75,8 @@ def multi_similarity(
 def contrastive(similarity: Any, positive: Any, negative: Any, *, margin: float) -> Pairs:
     """Contrastive loss (Hadsell, Chopra and LeCun 2006) on cosine similarity.
 
-    Positives pay ``1 - s``; negatives pay ``s - margin`` where that is above zero; the mean over judged pairs.
+    Positives pay ``1 - s``; negatives pay ``s - margin`` where that is above zero; the mean over judged pairs, and the
+    share of them that pay.
     """
     pays = tf.where(positive, 1.0 - similarity, 0.0) + tf.where(negative, tf.nn.relu(similarity - margin), 0.0)
     judged = positive | negative
@@ -87,7 +89,7 @@ def triplet(similarity: Any, positive: Any, negative: Any, *, margin: float) -> 
     """Batch-hard triplet loss (Hermans, Beyer and Leibe 2017, "In defense of the triplet loss") on cosine similarity.
 
     Each anchor pays ``most similar negative - least similar positive + margin`` where that is above zero; the mean
-    over anchors that have both.
+    over anchors that have both, and the share of them that pay.
     """
     least_positive = tf.reduce_min(tf.where(positive, similarity, 2.0), axis=1)
     most_negative = tf.reduce_max(tf.where(negative, similarity, -2.0), axis=1)

@@ -47,7 +47,7 @@ class Sampler:
       what an undisturbed one draws.
 
     Raises:
-        UserError: fewer than two places with two dates of one heading.
+        UserError: fewer than two places with two dates of one heading, or none farther than the guard from another.
     """
 
     images: pd.DataFrame
@@ -80,6 +80,11 @@ class Sampler:
                 "needs two at least; collect more, or give a level of order.levels to the split train"
             )
         self.xy = self.images[["x", "y"]].to_numpy(float)[[g[0] for g in self.groups]]
+        if all(np.hypot(*(self.xy - one).T).max() <= self.batch.guard_m for one in self.xy):
+            raise UserError(
+                f"no two training places are farther apart than train.batch.guard_m, {self.batch.guard_m:g} m, so none "
+                "is a negative of another and there is nothing to tell apart: lower it, or collect more"
+            )
         self.confusions = np.full((len(self.groups), 1), -1, np.int64)
 
     @property

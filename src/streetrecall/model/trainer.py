@@ -11,11 +11,13 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
+import keras_cv
 import numpy as np
 import pandas as pd
 import tensorflow as tf
@@ -33,6 +35,7 @@ from streetrecall.retrieval.rows import descriptor_rows
 VALIDATION_BATCH = 128
 SHOWN_EVERY = 10  # steps
 STARTED_FROM = 30_000  # training pictures at most, whole views: a projection of 10,000 inputs takes 1.2 GB for them
+BESIDE = ("retrieval/rows.py", "retrieval/search.py", "shards.py")  # code outside this package that decides a result
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
@@ -57,7 +60,7 @@ class Result:
     network: network.Network
     progress: Progress
     sampler: Sampler
-    validation_queries: int
+    validation_queries: dict[str, int]  # of each contest
     waiting: float  # share of the training time spent waiting for data
     images_per_second: float  # while training, this time waited included
 
@@ -83,7 +86,8 @@ class Trainer:
         self.sampler = Sampler(self.images.iloc[self.training].reset_index(drop=True), params.batch, params.seed)
         self.validating = np.flatnonzero(self.images["split"] == "validation")
         self.samples = self.sampler.first_and_last()
-        # What is described after each epoch; of the training pictures some of each view tell as much as all.
+        # What is described after each epoch; of the training pictures the oldest and the newest of each view stand for
+        # all, which would take several times as long.
         self.looked = np.sort(np.concatenate([self.validating, self.training[self.samples]]))
         self.validation = Validation(descriptor_rows(self.images.iloc[self.looked]))
         self.label = initialise.labels(self.images["place"], self.images["slot"])
@@ -91,6 +95,8 @@ class Trainer:
         self.xy = self.images[["x", "y"]].to_numpy(np.float64)
         self.xy = (self.xy - self.xy.mean(axis=0)).astype(np.float32)
         self.network = network.build(params.backbone, params.weights, params.image_size, params.head)
+        for phase in params.phases:  # a layer that none can begin after is told now, not when its turn has come
+            self.network.tail(phase.trains_after)
         self.loss = losses.build(params.loss)
         self.progress = Progress()
         self.best: list[NDArray[Any]] = []
@@ -101,15 +107,15 @@ class Trainer:
         self.state_path = store / "training" / self.key() / "state.npz"
 
     def key(self) -> str:
-        """What the result depends on, as one hash: parameters, pictures, weights, code."""
-        code = sorted(p for p in Path(__file__).parent.glob("*.py"))
+        """What the result depends on, as one hash: parameters, pictures, weights, code and its libraries."""
+        code = [*sorted(Path(__file__).parent.glob("*.py")), *(Path(__file__).parents[1] / name for name in BESIDE)]
+        columns = ["image_id", "place", "slot", "date_index", "month", "split", "sha256", "x", "y"]
         facts = {
             "params": self.params.model_dump(),
-            "pictures": hashlib.sha256(
-                self.images[["image_id", "place", "slot", "month", "split", "sha256", "x", "y"]].to_csv().encode()
-            ).hexdigest(),
+            "pictures": hashlib.sha256(self.images[columns].to_csv().encode()).hexdigest(),
+            "weights": features.weights_digest(self.network.backbone.network),
             "code": [hashlib.sha256(p.read_bytes()).hexdigest() for p in code],
-            "tensorflow": tf.__version__,
+            "libraries": [np.__version__, tf.__version__, keras.__version__, keras_cv.__version__],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -129,7 +135,7 @@ class Trainer:
             self.network,
             self.progress,
             self.sampler,
-            len(self.validation.newest),
+            self.validation.asked,
             self.waited / spent,
             self.seen / spent,
         )
@@ -169,6 +175,12 @@ class Trainer:
 
     def _phase(self, number: int, phase: Phase, optimizer_state: list[NDArray[Any]] | None) -> None:
         source = _Pixels(self) if phase.trains_after == network.IMAGE else _Maps(self, phase.trains_after)
+        with closing(source):
+            self._train(source, number, phase, optimizer_state)
+
+    def _train(
+        self, source: _Maps | _Pixels, number: int, phase: Phase, optimizer_state: list[NDArray[Any]] | None
+    ) -> None:
         self._set_trainable(phase)
         steps = phase.steps or max(len(self.training) // self.sampler.batch_size, 1)
         total = max(steps * phase.epochs, 1)
@@ -208,7 +220,8 @@ class Trainer:
                 loss, active = self._epoch(source, rows, step, bar, lambda: float(schedule(optimizer.iterations)))
                 rate = float(schedule(optimizer.iterations))
                 trained = self._values()
-                optimizer.finalize_variable_values(source.model.trainable_variables)  # their average, if it is kept
+                if int(optimizer.iterations):  # in float16 an epoch may overflow in each of its steps, and take none
+                    optimizer.finalize_variable_values(source.model.trainable_variables)  # the average, if it is kept
                 self._look(source, phase, rate, (loss, active))
                 self._assign(trained)
                 self._show(bar, loss, active, rate)
@@ -304,6 +317,11 @@ class Trainer:
         """Validate, find the confusions for the next epoch, keep the best, and stop a run that has collapsed."""
         (descriptors,) = source.run(source.model, self.looked)
         progress = self.progress
+        if not np.isfinite(descriptors).all():
+            raise UserError(
+                f"phase {progress.phase + 1}, epoch {progress.epoch}: the descriptors are no longer finite; lower the "
+                "learning rate of this phase (train.phases), or set train.precision to float32"
+            )
         recall = self.validation.recall(descriptors)
         spreading = spread(descriptors[np.isin(self.looked, self.validating)])
         progress.rows.append(
@@ -320,7 +338,7 @@ class Trainer:
         )
         self.told(progress.rows)
         judged = progress.epoch or phase.start != "random"  # a random projection has not learnt to spread yet
-        if not np.isfinite(spreading) or (judged and spreading < self.params.min_spread):
+        if judged and spreading < self.params.min_spread:
             raise UserError(
                 f"phase {progress.phase + 1}, epoch {progress.epoch}: the descriptors have collapsed: their spread "
                 f"(1 - mean similarity) is {spreading:.4f}, below train.min_spread {self.params.min_spread}. Lower the "
@@ -395,6 +413,10 @@ class _Maps:
         self.maps = trainer._maps(cut)
         self.model = trainer.network.tail(cut)
 
+    def close(self) -> None:
+        """Let go of the maps: TensorFlow keeps what `dataset` hands it for good, and this object with it."""
+        self.maps = []
+
     def dataset(self, rows: Ints) -> tf.data.Dataset:
         """Batches of the maps of ``rows`` (steps, n); those of a layer within the backbone are augmented."""
         params = self.trainer.params
@@ -441,6 +463,9 @@ class _Pixels:
         self.trainer = trainer
         self.model = trainer.network.whole
         self.pictures = features.Pictures(trainer.crops, trainer.images)
+
+    def close(self) -> None:
+        """Nothing is held here."""
 
     def dataset(self, rows: Ints) -> Iterator[Any]:
         """Batches of the pictures of ``rows`` (steps, n), augmented."""

@@ -16,7 +16,8 @@ from streetrecall.retrieval.rows import QUERY
 
 OLD_YEARS = 6
 WITHIN_M = 25.0
-BLOCK = 512  # queries compared at a time
+CELLS = 4_000_000  # pairs of pictures compared at a time, about 40 bytes each
+ASKED = 20_000  # queries of a contest at most
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class Validation:
     these and the training pictures; ``old``, against those of the older validation pictures that are at least six years
     older. In ``apart`` every validation picture asks: of its own place only pictures at least six years away may
     answer, of other places all of validation and train. It has many times the queries of the others, so it tells
-    models apart where these do not.
+    models apart where these do not. In a contest of more than 20,000 queries, evenly spaced ones ask for all.
 
     Args:
-        rows: DESCRIPTORS rows of validation and train.
+        rows: DESCRIPTORS rows of validation, and of train those that are to be among the answers.
 
     Raises:
         UserError: no validation place has two dates of one heading.
@@ -54,16 +55,17 @@ class Validation:
         self._xy = rows[["x", "y"]].to_numpy(float)
         self._place = rows["place"].to_numpy(np.int64)
         mine, train = split == "validation", np.flatnonzero(split == "train")
-        self.newest, older = np.flatnonzero(mine & (role == QUERY)), np.flatnonzero(mine & (role != QUERY))
+        newest, older = np.flatnonzero(mine & (role == QUERY)), np.flatnonzero(mine & (role != QUERY))
         everything = np.flatnonzero(mine | (split == "train"))
         contests = {
-            "own": _Contest(self.newest, older),
-            "city": _Contest(self.newest, np.concatenate([older, train])),
-            "old": _Contest(self.newest, older, OLD_YEARS, older=True),
+            "own": _Contest(newest, older),
+            "city": _Contest(newest, np.concatenate([older, train])),
+            "old": _Contest(newest, older, OLD_YEARS, older=True),
             "apart": _Contest(np.flatnonzero(mine), everything, OLD_YEARS),
         }
         self._contests = {name: replace(c, queries=self._answerable(c)) for name, c in contests.items()}
-        if not len(self._contests["own"].queries):
+        self.asked = {name: len(contest.queries) for name, contest in self._contests.items()}
+        if not self.asked["own"]:
             raise UserError(
                 "no validation place has pictures of two dates, so there is nothing to choose a model by; collect "
                 "more, or give a level of order.levels to the split validation"
@@ -86,14 +88,16 @@ class Validation:
 
     def _answerable(self, contest: _Contest) -> NDArray[np.int64]:
         parts = [queries[(near & allowed).any(axis=1)] for queries, near, allowed in self._blocks(contest)]
-        return np.concatenate([contest.queries[:0], *parts])
+        queries = np.concatenate([contest.queries[:0], *parts])
+        return queries[np.linspace(0, len(queries) - 1, min(len(queries), ASKED)).astype(int)]
 
     def _blocks(self, contest: _Contest) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]]:
         """Some queries at a time: their rows, which answers are right and which may be given, (queries, gallery)."""
         xy, month, place = self._xy, self._month, self._place
         gallery, months_of_years = contest.gallery, 12 * contest.years
-        for start in range(0, len(contest.queries), BLOCK):
-            queries = contest.queries[start : start + BLOCK]
+        step = max(1, CELLS // max(len(gallery), 1))
+        for start in range(0, len(contest.queries), step):
+            queries = contest.queries[start : start + step]
             near = np.hypot(*(xy[queries][:, None] - xy[gallery][None]).transpose(2, 0, 1)) <= WITHIN_M
             months = month[queries][:, None] - month[gallery]
             known = (month[queries][:, None] >= 0) & (month[gallery] >= 0)

@@ -45,7 +45,7 @@ class Index(Protocol):
 
     def search(self, queries: NDArray, k: int) -> Found:
         """Positions in ``rows`` (q, k) int64 and similarities (q, k) float32, best first; -1 and minus infinity where
-        there are fewer than ``k``. ``queries`` (q, d), of unit norm."""
+        fewer are found. ``queries`` (q, d), of unit norm; ``k`` counts as the gallery's size if it is greater."""
 
 
 class ExactIndex:
