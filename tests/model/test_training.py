@@ -136,6 +136,38 @@ def test_the_memory_holds_the_latest_pictures_and_forgets_the_oldest() -> None:
     assert none.after(descriptors, index)[1].numpy().tolist() == [6, 7, 8]
 
 
+def test_an_average_starts_with_the_first_step_and_follows() -> None:
+    tf = pytest.importorskip("tensorflow")
+    from streetrecall.model.trainer import _Average
+
+    weight, statistic = tf.Variable([8.0, 0.0]), tf.Variable(1.0)
+    average = _Average([weight, statistic], 3.0)
+    average.push(0)  # a step that was not taken, for its gradients overflowed
+    assert [v.numpy().tolist() for v in average.variables] == [[8.0, 0.0], 1.0]
+    weight.assign([4.0, 0.0])
+    average.push(1)
+    weight.assign([0.0, 8.0])
+    statistic.assign(5.0)
+    average.push(2)
+    average.take()
+    assert (weight.numpy().tolist(), float(statistic)) == ([3.0, 2.0], 2.0)
+    none = _Average([weight], 0.0)
+    weight.assign([5.0, 6.0])
+    none.push(7)
+    assert none.variables[0].numpy().tolist() == [5.0, 6.0]
+
+
+@pytest.mark.parametrize("norms", ["frozen", "trained"])
+def test_moving_statistics_are_averaged_where_they_move(tiny_crops: Path, tmp_path: Path, norms: str) -> None:
+    trainer = trainer_of(tmp_path, tiny_crops, batch_norm=norms)
+    phase = trainer.params.phases[0].model_copy(update={"trains_after": "block2b_add"})
+    trainer._set_trainable(phase)
+    model = trainer.network.tail(phase.trains_after)
+    found = {v.path.rsplit("/", 1)[-1] for v in trainer._changing(model)}
+    assert ({"moving_mean", "moving_variance"} <= found) == (norms == "trained")
+    assert not any("block1" in v.path for v in trainer._changing(model))  # what comes before is not run
+
+
 def run_killed(params: Path, crops: Path, out: Path, store: Path, delays: list[float]) -> None:
     """Train; SIGKILL so many seconds after a checkpoint has appeared, once for each of ``delays``; then let it end."""
     out.mkdir()
@@ -316,7 +348,7 @@ def test_an_epoch_that_takes_no_step_leaves_the_weights_as_they_are(tiny_crops: 
     """In float16 all steps of an epoch may overflow, and there is no average of weights then."""
     phase = SMALL["phases"][0] | {"epochs": 1, "start": "pca"}
     trainer = trainer_of(tmp_path, tiny_crops, phases=[phase], average_epochs=0.5)
-    trainer._step = lambda model, optimizer: lambda inputs, index: (0.5, 0.5)
+    trainer._step = lambda *model: lambda inputs, index: (0.5, 0.5)
     curve = trainer.run().progress.rows
     assert [row["epoch"] for row in curve] == [0, 1]
     assert curve[0]["spread"] == curve[1]["spread"]

@@ -125,10 +125,10 @@ class Trainer:
         Raises:
             UserError: the descriptors collapsed, or the loss is no longer finite.
         """
-        optimizer_state = self._resume()
+        state = self._resume()
         for number in range(self.progress.phase, len(self.params.phases)):
-            self._phase(number, self.params.phases[number], optimizer_state)
-            optimizer_state = None
+            self._phase(number, self.params.phases[number], state)
+            state = None
         self._assign(self.best)
         spent = max(self.waited + self.worked, 1e-9)
         return Result(
@@ -173,14 +173,12 @@ class Trainer:
             self.held = (cut, maps)
         return self.held[1]
 
-    def _phase(self, number: int, phase: Phase, optimizer_state: list[NDArray[Any]] | None) -> None:
+    def _phase(self, number: int, phase: Phase, state: list[NDArray[Any]] | None) -> None:
         source = _Pixels(self) if phase.trains_after == network.IMAGE else _Maps(self, phase.trains_after)
         with closing(source):
-            self._train(source, number, phase, optimizer_state)
+            self._train(source, number, phase, state)
 
-    def _train(
-        self, source: _Maps | _Pixels, number: int, phase: Phase, optimizer_state: list[NDArray[Any]] | None
-    ) -> None:
+    def _train(self, source: _Maps | _Pixels, number: int, phase: Phase, state: list[NDArray[Any]] | None) -> None:
         self._set_trainable(phase)
         steps = phase.steps or max(len(self.training) // self.sampler.batch_size, 1)
         total = max(steps * phase.epochs, 1)
@@ -191,15 +189,14 @@ class Trainer:
             warmup_target=phase.learning_rate if warmup else None,
             warmup_steps=warmup,
         )
-        window = self.params.average_epochs * steps
-        optimizer: Any = keras.optimizers.AdamW(
-            schedule, weight_decay=self.params.weight_decay, use_ema=window > 0, ema_momentum=window / (1 + window)
-        )
+        optimizer: Any = keras.optimizers.AdamW(schedule, weight_decay=self.params.weight_decay)
         if self.params.precision == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(source.model.trainable_variables)
-        if optimizer_state is not None:
-            for variable, value in zip(optimizer.variables, optimizer_state, strict=True):
+        average = _Average(self._changing(source.model), self.params.average_epochs * steps)
+        variables = [*optimizer.variables, *average.variables]
+        if state is not None:
+            for variable, value in zip(variables, state, strict=True):
                 variable.assign(value)
         else:
             self.progress.phase, self.progress.epoch, self.progress.since_best = number, 0, 0
@@ -208,8 +205,8 @@ class Trainer:
             first = self.sampler.epoch(_epoch_seed(number, 0), min(steps, 8))
             self._look(source, phase, 0.0, self._mean_loss(source, first))
             self.memory.clear()
-            self._save(optimizer)
-        step = self._step(source.model, optimizer)
+            self._save(variables)
+        step = self._step(source.model, optimizer, average)
         batch = self.sampler.batch_size
         done = self.progress.epoch * steps * batch
         name, images = f"phase {number + 1}", phase.epochs * steps * batch
@@ -220,12 +217,11 @@ class Trainer:
                 loss, active = self._epoch(source, rows, step, bar, lambda: float(schedule(optimizer.iterations)))
                 rate = float(schedule(optimizer.iterations))
                 trained = self._values()
-                if int(optimizer.iterations):  # in float16 an epoch may overflow in each of its steps, and take none
-                    optimizer.finalize_variable_values(source.model.trainable_variables)  # the average, if it is kept
+                average.take()
                 self._look(source, phase, rate, (loss, active))
                 self._assign(trained)
                 self._show(bar, loss, active, rate)
-                self._save(optimizer)
+                self._save(variables)
         self._assign(self.best)
 
     def _set_trainable(self, phase: Phase) -> None:
@@ -235,7 +231,13 @@ class Trainer:
             still = isinstance(layer, keras.layers.BatchNormalization) and self.params.batch_norm == "frozen"
             layer.trainable = not (frozen or still)
 
-    def _step(self, model: keras.Model, optimizer: Any) -> Any:
+    def _changing(self, model: keras.Model) -> list[Any]:
+        """The variables of ``model`` that training changes and that can be averaged: weights, moving statistics."""
+        norms = [n for n in self.network.backbone.network.layers if isinstance(n, keras.layers.BatchNormalization)]
+        moving = {id(v) for norm in norms if norm.trainable for v in norm.non_trainable_variables}
+        return [*model.trainable_variables, *(v for v in model.non_trainable_variables if id(v) in moving)]
+
+    def _step(self, model: keras.Model, optimizer: Any, average: _Average) -> Any:
         scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
 
         @tf.function
@@ -246,6 +248,7 @@ class Trainer:
                 objective = optimizer.scale_loss(loss) if scaled else loss
             gradients = tape.gradient(objective, model.trainable_variables)
             optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+            average.push(optimizer.iterations)
             self.memory.push(descriptors, index)
             return loss, active
 
@@ -360,10 +363,11 @@ class Trainer:
         for variable, value in zip(self.network.whole.variables, values, strict=True):
             variable.assign(value)
 
-    def _save(self, optimizer: Any) -> None:
+    def _save(self, state: list[Any]) -> None:
+        """Write a checkpoint; ``state`` are the variables of the phase itself, its optimiser's and its average's."""
         arrays = {f"weight{i}": v for i, v in enumerate(self._values())}
         arrays |= {f"best{i}": v for i, v in enumerate(self.best)}
-        arrays |= {f"optimizer{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(optimizer.variables)}
+        arrays |= {f"state{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(state)}
         arrays |= {f"memory{i}": v.numpy() for i, v in enumerate(self.memory.variables)}
         arrays["confusions"] = self.sampler.confusions
         checkpoint.save(self.state_path, vars(self.progress), arrays)
@@ -380,7 +384,7 @@ class Trainer:
         for variable, value in zip(self.memory.variables, _numbered(arrays, "memory"), strict=True):
             variable.assign(value)
         print(f"going on after phase {self.progress.phase + 1}, epoch {self.progress.epoch} of a run that was stopped")
-        return _numbered(arrays, "optimizer")
+        return _numbered(arrays, "state")
 
 
 class _Memory:
@@ -403,6 +407,26 @@ class _Memory:
         """Take in a batch and forget as many of the oldest."""
         for variable, new in zip(self.variables, (descriptors, index), strict=True):
             variable.assign(tf.concat([variable, new], 0)[tf.shape(new)[0] :])
+
+
+class _Average:
+    """Exponential average of ``of``, variables, over about ``steps`` steps (Polyak and Juditsky 1992, "Acceleration of
+    stochastic approximation by averaging"); 0: the variables as they are."""
+
+    def __init__(self, of: list[Any], steps: float) -> None:
+        self.of, self.momentum = of, steps / (1 + steps)
+        self.variables = [tf.Variable(keras.ops.convert_to_tensor(v)) for v in of]
+
+    def push(self, iterations: Any) -> None:
+        """Take in the variables as they are after so many steps; from the first of them the average starts."""
+        momentum = tf.cast(keras.ops.convert_to_tensor(iterations) > 1, tf.float32) * self.momentum
+        for average, variable in zip(self.variables, self.of, strict=True):
+            average.assign(momentum * average + (1 - momentum) * keras.ops.convert_to_tensor(variable))
+
+    def take(self) -> None:
+        """Put the average in the variables' place."""
+        for average, variable in zip(self.variables, self.of, strict=True):
+            variable.assign(average)
 
 
 class _Maps:
