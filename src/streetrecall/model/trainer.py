@@ -193,19 +193,20 @@ class Trainer:
         if self.params.precision == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(source.model.trainable_variables)
-        average = _Average(self._changing(source.model), self.params.average_epochs * steps)
-        variables = [*optimizer.variables, *average.variables]
-        if state is not None:
-            for variable, value in zip(variables, state, strict=True):
-                variable.assign(value)
-        else:
+        if state is None:
             self.progress.phase, self.progress.epoch, self.progress.since_best = number, 0, 0
             if phase.start != "keep":
                 self._start_head(source, phase.start)
+        average = _Average(self._changing(source.model), self.params.average_epochs * steps)
+        variables = [*optimizer.variables, *average.variables]
+        if state is None:
             first = self.sampler.epoch(_epoch_seed(number, 0), min(steps, 8))
             self._look(source, phase, 0.0, self._mean_loss(source, first))
             self.memory.clear()
             self._save(variables)
+        else:
+            for variable, value in zip(variables, state, strict=True):
+                variable.assign(value)
         step = self._step(source.model, optimizer, average)
         batch = self.sampler.batch_size
         done = self.progress.epoch * steps * batch
