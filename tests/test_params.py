@@ -108,8 +108,19 @@ def test_a_missing_or_broken_file_says_what_to_do(tmp_path: Path) -> None:
 
 def test_lda_takes_as_many_components_as_a_descriptor_has_dimensions(raw: dict[str, Any]) -> None:
     raw["train"]["head"]["components"] = raw["train"]["head"]["dimensions"] - 1
-    with pytest.raises(UserError, match=r"head\.components is 1023, and lda needs at least as many .* 1024"):
+    with pytest.raises(UserError, match=r"'train': head\.components is 1023, and lda needs at least as many .* 1024"):
         params.parse(raw)
+    original = copy.deepcopy(raw)
+    original["train"]["recipe"] = "original"  # whose head starts at random
+    assert params.parse(original).train.head.components == 1023
     for phase in raw["train"]["phases"]:
         phase["start"] = "pca"
     assert params.parse(raw).train.head.components == 1023
+
+
+def test_what_no_branch_would_heed_is_refused(raw: dict[str, Any]) -> None:
+    raw["train"]["head"]["normalise"] = "before"
+    with pytest.raises(UserError, match=r"'train\.head': normalise is 'before', which is for gem and average"):
+        params.parse(raw)
+    raw["train"]["head"]["branches"].append({"pool": "gem", "map": "last", "p": 3.0, "weight": 1.0})
+    assert params.parse(raw).train.head.normalise == "before"

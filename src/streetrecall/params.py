@@ -195,6 +195,14 @@ class Head(Section):
     shrinkage: NonNegative
     components: Count
 
+    @model_validator(mode="after")
+    def _something_to_normalise(self) -> Head:
+        if self.normalise != "none" and not any(isinstance(b, GemBranch | AverageBranch) for b in self.branches):
+            raise ValueError(
+                f"normalise is '{self.normalise}', which is for gem and average: no branch is one of those"
+            )
+        return self
+
 
 class Loss(Section):
     name: Literal["multi_similarity", "triplet", "contrastive"]
@@ -254,7 +262,8 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _enough_components(self) -> Train:
-        if self.head.components < self.head.dimensions and any(phase.start == "lda" for phase in self.phases):
+        lda = self.recipe == "streetrecall" and any(phase.start == "lda" for phase in self.phases)
+        if lda and self.head.components < self.head.dimensions:
             raise ValueError(
                 f"head.components is {self.head.components}, and lda needs at least as many as head.dimensions, "
                 f"{self.head.dimensions}: the dimensions beyond would be zero"
@@ -430,6 +439,9 @@ def _explain(loc: tuple[int | str, ...], kind: str, message: str, value: Any) ->
         return f"unknown key '{key}'; the nearest valid key is '{nearest[0]}'"
     if kind == "missing":
         return f"the key '{key}' is missing"
+    message = message.removeprefix("Value error, ")
+    if isinstance(value, dict):  # of several keys, which the message names
+        return f"'{key}': {message}"
     return f"'{key}' is {value!r}: {message[0].lower()}{message[1:]}"
 
 

@@ -7,6 +7,7 @@ stands in the queue already is run too. `dvc exp apply NAME` takes one over, `dv
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
 import itertools
 import os
@@ -99,12 +100,16 @@ def _dvc(root: Path, *arguments: str) -> str:
 
 
 def shown(command: list[str], root: Path) -> int:
-    """Run ``command`` in ``root``, pass on what it says as it says it, and return its exit code when it has ended.
+    """Run ``command`` in ``root``, pass on to stderr what it says as it says it, and return its exit code.
 
     Workers of DVC's queue inherit the output of the command that starts them, and one now and then outlives its work:
     with our own output in hand it would keep whoever reads that waiting for its end.
     """
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    unbuffered = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, cwd=root, env=unbuffered, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
         assert process.stdout is not None
         pipe = process.stdout.fileno()
         os.set_blocking(pipe, False)
@@ -114,8 +119,8 @@ def shown(command: list[str], root: Path) -> int:
             select.select([pipe], [], [], 0 if ended else 0.1)
             with contextlib.suppress(BlockingIOError):
                 while said := os.read(pipe, 65536):
-                    sys.stdout.write(said.decode(errors="replace"))
-                    sys.stdout.flush()
+                    sys.stderr.write(decoder.decode(said))
+                    sys.stderr.flush()
                 process.wait()  # nobody is left to say anything
                 break
     return process.returncode

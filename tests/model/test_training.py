@@ -154,7 +154,8 @@ def test_an_average_starts_with_the_first_step_and_follows() -> None:
     none = _Average([weight], 0.0)
     weight.assign([5.0, 6.0])
     none.push(7)
-    assert none.variables[0].numpy().tolist() == [5.0, 6.0]
+    none.take()
+    assert weight.numpy().tolist() == [5.0, 6.0]
 
 
 @pytest.mark.parametrize("norms", ["frozen", "trained"])
@@ -314,6 +315,27 @@ def test_what_is_frozen_stays_and_the_rest_is_trained(tiny_crops: Path, tmp_path
     assert all(moved[layer.name] == (layer.name not in norm or norms == "trained") for layer in used)
 
 
+def test_what_is_wrong_with_a_saved_model_is_named(trained: Path, tmp_path: Path) -> None:
+    from streetrecall.model import embedder
+
+    config, weights = tmp_path / embedder.CONFIG, tmp_path / embedder.WEIGHTS
+    with pytest.raises(UserError, match=rf"{config}: there is no such file; the stage train writes it"):
+        embedder.load(tmp_path)
+    for text in ("[]", "{", "{}"):
+        config.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=rf"{config}: not an embedder of this project"):
+            embedder.load(tmp_path)
+    config.write_text('{"version": 0}', encoding="utf-8")
+    with pytest.raises(UserError, match="version 0, this program reads 1; train again"):
+        embedder.load(tmp_path)
+    shutil.copy(trained / "out" / "embedder" / embedder.CONFIG, config)
+    with pytest.raises(UserError, match=rf"{weights}: there is no such file"):
+        embedder.load(tmp_path)
+    weights.write_bytes(b"no weights")
+    with pytest.raises(UserError, match=rf"{weights}: not an embedder of this project"):
+        embedder.load(tmp_path)
+
+
 def trainer_of(folder: Path, crops: Path, **train: Any) -> Any:
     """A trainer within this process."""
     from streetrecall.model.trainer import Trainer
@@ -348,7 +370,7 @@ def test_an_epoch_that_takes_no_step_leaves_the_weights_as_they_are(tiny_crops: 
     """In float16 all steps of an epoch may overflow, and there is no average of weights then."""
     phase = SMALL["phases"][0] | {"epochs": 1, "start": "pca"}
     trainer = trainer_of(tmp_path, tiny_crops, phases=[phase], average_epochs=0.5)
-    trainer._step = lambda *model: lambda inputs, index: (0.5, 0.5)
+    trainer._step = lambda model, optimizer, average: lambda i, x: (average.push(optimizer.iterations), (0.5, 0.5))[1]
     curve = trainer.run().progress.rows
     assert [row["epoch"] for row in curve] == [0, 1]
     assert curve[0]["spread"] == curve[1]["spread"]
@@ -359,7 +381,7 @@ def test_descriptors_that_are_not_finite_stop_it_with_advice(tiny_crops: Path, t
     trainer = trainer_of(tmp_path, tiny_crops, phases=[SMALL["phases"][0] | {"start": "keep"}])
     projection = trainer.network.projection.get_layer("projection")
     projection.set_weights([np.full_like(each, np.nan) for each in projection.get_weights()])
-    with pytest.raises(UserError, match=r"phase 1, epoch 0: the descriptors are no longer finite; lower"):
+    with pytest.raises(UserError, match=r"phase 1, epoch 0: descriptors are not finite; lower"):
         trainer.run()
 
 

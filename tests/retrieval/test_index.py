@@ -139,7 +139,10 @@ def test_the_kind_follows_the_gallery(params: Params) -> None:
     assert [indexes.choose(auto, n) for n in (100, 20_000, 20_001, 100_000, 100_001)] == [
         "exact", "exact", "ah", "ah", "tree",
     ]  # fmt: skip
-    assert indexes.choose(auto.model_copy(update={"kind": "tree"}), 10) == "exact"
+    for few in (1, 10, 64, 255):  # too few for a quantiser to learn from
+        for kind, leaves in (("ah", "auto"), ("tree", "auto"), ("tree", 1)):
+            assert indexes.choose(auto.model_copy(update={"kind": kind, "leaves": leaves}), few) == "exact"
+    assert indexes.choose(auto.model_copy(update={"kind": "tree"}), 256) == "tree"
 
 
 def test_without_scann_exact_search_takes_its_place(

@@ -44,7 +44,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_vectors_that_are_not_finite_are_refused(bad: float) -> None:
     good, one = np.ones((9, 3)), np.full((1, 3), bad)
-    with pytest.raises(ValueError, match="queries hold values that are not finite"):
+    with pytest.raises(ValueError, match="hold values that are not finite"):
         search.exact(one, good, 1)
-    with pytest.raises(ValueError, match="gallery holds values that are not finite"):
+    with pytest.raises(ValueError, match="hold values that are not finite"):
         search.exact(good, np.concatenate([good, one]), 1)

@@ -46,7 +46,7 @@ class Embedder:
         """Descriptors of unit norm, (n, d) float32, of JPEG pictures of any size (best 224 x 224 as `crop` makes them).
 
         Raises:
-            UserError: a picture cannot be read or is no JPEG; says which.
+            UserError: a picture cannot be read or decoded; says which.
         """
         parts = list(self.describe_all(jpegs))
         return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), np.float32)
@@ -83,15 +83,17 @@ def load(folder: str | Path, batch_size: int = 64, threads: int = 2) -> Embedder
     from streetrecall.model import network
 
     folder = Path(folder)
+    path = folder / CONFIG
     try:
-        facts = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        facts = json.loads(path.read_text(encoding="utf-8"))
         if facts["version"] != VERSION:
-            raise UserError(f"{folder / CONFIG}: version {facts['version']}, this program reads {VERSION}; train again")
+            raise UserError(f"{path}: version {facts['version']}, this program reads {VERSION}; train again")
         head = TypeAdapter(Head).validate_python(facts["head"])
         built = network.build(facts["backbone"], "none", facts["image_size"], head)
-        built.whole.load_weights(folder / WEIGHTS)
+        path = folder / WEIGHTS
+        built.whole.load_weights(path)
     except FileNotFoundError as error:
-        raise UserError(f"{error.filename or folder}: there is no such file; the stage train writes it") from error
-    except (KeyError, ValueError, OSError, ValidationError) as error:
-        raise UserError(f"{folder}: not an embedder of this project: {error}; run the stage train again") from error
+        raise UserError(f"{path}: there is no such file; the stage train writes it") from error
+    except (KeyError, TypeError, ValueError, OSError, ValidationError) as error:
+        raise UserError(f"{path}: not an embedder of this project: {error}; run the stage train again") from error
     return Embedder(built, facts["backbone"], facts["image_size"], head, batch_size, threads)

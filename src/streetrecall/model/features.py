@@ -187,10 +187,10 @@ def compute(
                     output[at : at + count] = value.numpy()[:count]
                 at += count
                 bar.update(count)
-            _write_chunk(home, start, [output[start:at] for output in outputs])
-    for output in outputs:
-        if not np.isfinite(output).all():
-            raise UserError("the backbone's maps hold values that are not finite: its weights are damaged")
+            parts = [output[start:at] for output in outputs]
+            if not all(np.isfinite(part).all() for part in parts):
+                raise UserError("the backbone's maps hold values that are not finite: its weights are damaged")
+            _write_chunk(home, start, parts)
     return outputs
 
 

@@ -151,8 +151,8 @@ def _components(centred: Floats, count: int, rng: np.random.Generator) -> tuple[
     real = squares > max(squares[0] * 1e-7, 1e-12) if count else np.zeros(0, bool)
     if not real.any():
         raise UserError(
-            "the maps of all training pictures are equal, so the head has nothing to start from: look at the crops "
-            "(make docs draws contact sheets), or at train.weights"
+            "the maps of all training pictures are equal, so the head has nothing to start from: look at the pictures "
+            "of the split train below data/crops, and at train.weights"
         )
     squares, turned = squares[real], turned[:, real]
     directions = (small.T @ turned.astype(np.float32)) / np.sqrt(squares).astype(np.float32)

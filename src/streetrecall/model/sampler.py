@@ -80,9 +80,10 @@ class Sampler:
                 "needs two at least; collect more, or give a level of order.levels to the split train"
             )
         self.xy = self.images[["x", "y"]].to_numpy(float)[[g[0] for g in self.groups]]
-        if all(np.hypot(*(self.xy - one).T).max() <= self.batch.guard_m for one in self.xy):
+        guard, wide = self.batch.guard_m, np.ptp(self.xy, axis=0).max()
+        if wide <= guard and all(np.hypot(*(self.xy - one).T).max() <= guard for one in self.xy):
             raise UserError(
-                f"no two training places are farther apart than train.batch.guard_m, {self.batch.guard_m:g} m, so none "
+                f"no two training places are farther apart than train.batch.guard_m, {guard:g} m, so none "
                 "is a negative of another and there is nothing to tell apart: lower it, or collect more"
             )
         self.confusions = np.full((len(self.groups), 1), -1, np.int64)

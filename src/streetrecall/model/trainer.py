@@ -323,8 +323,8 @@ class Trainer:
         progress = self.progress
         if not np.isfinite(descriptors).all():
             raise UserError(
-                f"phase {progress.phase + 1}, epoch {progress.epoch}: the descriptors are no longer finite; lower the "
-                "learning rate of this phase (train.phases), or set train.precision to float32"
+                f"phase {progress.phase + 1}, epoch {progress.epoch}: descriptors are not finite; lower the learning "
+                "rates (train.phases), and if train.precision is mixed_float16, try mixed_bfloat16 or float32"
             )
         recall = self.validation.recall(descriptors)
         spreading = spread(descriptors[np.isin(self.looked, self.validating)])
@@ -415,8 +415,8 @@ class _Average:
     stochastic approximation by averaging"); 0: the variables as they are."""
 
     def __init__(self, of: list[Any], steps: float) -> None:
-        self.of, self.momentum = of, steps / (1 + steps)
-        self.variables = [tf.Variable(keras.ops.convert_to_tensor(v)) for v in of]
+        self.of, self.momentum = of if steps else [], steps / (1 + steps)
+        self.variables = [tf.Variable(keras.ops.convert_to_tensor(v)) for v in self.of]
 
     def push(self, iterations: Any) -> None:
         """Take in the variables as they are after so many steps; from the first of them the average starts."""

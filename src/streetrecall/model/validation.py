@@ -39,7 +39,7 @@ class Validation:
     these and the training pictures; ``old``, against those of the older validation pictures that are at least six years
     older. In ``apart`` every validation picture asks: of its own place only pictures at least six years away may
     answer, of other places all of validation and train. It has many times the queries of the others, so it tells
-    models apart where these do not. In a contest of more than 20,000 queries, evenly spaced ones ask for all.
+    models apart where these do not. Of more than 20,000 pictures, evenly spaced ones ask for all.
 
     Args:
         rows: DESCRIPTORS rows of validation, and of train those that are to be among the answers.
@@ -55,13 +55,13 @@ class Validation:
         self._xy = rows[["x", "y"]].to_numpy(float)
         self._place = rows["place"].to_numpy(np.int64)
         mine, train = split == "validation", np.flatnonzero(split == "train")
-        newest, older = np.flatnonzero(mine & (role == QUERY)), np.flatnonzero(mine & (role != QUERY))
+        newest, older = _some(np.flatnonzero(mine & (role == QUERY))), np.flatnonzero(mine & (role != QUERY))
         everything = np.flatnonzero(mine | (split == "train"))
         contests = {
             "own": _Contest(newest, older),
             "city": _Contest(newest, np.concatenate([older, train])),
             "old": _Contest(newest, older, OLD_YEARS, older=True),
-            "apart": _Contest(np.flatnonzero(mine), everything, OLD_YEARS),
+            "apart": _Contest(_some(np.flatnonzero(mine)), everything, OLD_YEARS),
         }
         self._contests = {name: replace(c, queries=self._answerable(c)) for name, c in contests.items()}
         self.asked = {name: len(contest.queries) for name, contest in self._contests.items()}
@@ -88,8 +88,7 @@ class Validation:
 
     def _answerable(self, contest: _Contest) -> NDArray[np.int64]:
         parts = [queries[(near & allowed).any(axis=1)] for queries, near, allowed in self._blocks(contest)]
-        queries = np.concatenate([contest.queries[:0], *parts])
-        return queries[np.linspace(0, len(queries) - 1, min(len(queries), ASKED)).astype(int)]
+        return np.concatenate([contest.queries[:0], *parts])
 
     def _blocks(self, contest: _Contest) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]]:
         """Some queries at a time: their rows, which answers are right and which may be given, (queries, gallery)."""
@@ -109,6 +108,10 @@ class Validation:
             else:
                 far = np.ones_like(near)
             yield queries, near, far & ~same_month
+
+
+def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), ASKED)).astype(int)]
 
 
 def spread(descriptors: NDArray[np.float32]) -> float:

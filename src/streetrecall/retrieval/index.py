@@ -1,6 +1,6 @@
 """The index over gallery descriptors: ScaNN where it has a wheel, exact search elsewhere, one interface.
 
-On disk: ``index.json`` (kind, rows of descriptors.npy that it holds, settings), ``descriptors.npy``, ``rows.parquet``
+On disk: ``index.json`` (kind, number of gallery pictures, settings), ``descriptors.npy``, ``rows.parquet``
 and, for ScaNN's kinds, ``scann/`` with relative paths. Exact search needs nothing but the descriptors.
 """
 
@@ -35,8 +35,8 @@ Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 class Index(Protocol):
     """Searches gallery descriptors.
 
-    ``rows`` are the gallery's rows of descriptors.npy and rows.parquet, ``settings`` what the index was built with,
-    numbers in place of ``auto``.
+    ``rows`` are the gallery's rows of descriptors.npy and rows.parquet, ``settings`` what the index was built with; in
+    those of ScaNN's kinds numbers are in place of ``auto``.
     """
 
     kind: str
@@ -111,9 +111,7 @@ def choose(settings: Settings, gallery: int) -> str:
         kind = "exact" if gallery <= settings.exact_up_to else "ah" if gallery <= settings.ah_up_to else "tree"
     if kind == "tree" and gallery < 4 * _leaves(settings, gallery):
         kind = "ah"
-    if kind == "ah" and gallery < 256:
-        kind = "exact"
-    return kind
+    return "exact" if gallery < 256 else kind
 
 
 def build(gallery: NDArray, rows: NDArray[np.int64], settings: Settings, threads: int) -> Index:
@@ -245,13 +243,13 @@ def load(folder: str | Path) -> Index:
     folder = Path(folder)
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        if facts["version"] != VERSION:
+            raise UserError(f"{folder / FACTS}: version {facts['version']}, this program reads {VERSION}; index again")
         settings = Settings.model_validate(facts["settings"])
     except FileNotFoundError as error:
         raise UserError(f"{folder / FACTS}: there is no such file; the stage index writes it (dvc repro)") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / FACTS}: damaged ({error}); run the stage index again") from error
-    if facts["version"] != VERSION:
-        raise UserError(f"{folder / FACTS}: version {facts['version']}, this program reads {VERSION}; index again")
     table = tables.read(tables.DESCRIPTORS, folder / ROWS)
     rows = np.flatnonzero(table["role"] == "gallery")
     if len(rows) != facts["gallery"]:

@@ -25,7 +25,7 @@ def exact(
         similarity minus infinity. Equal similarities come in the order of the gallery.
 
     Raises:
-        ValueError: shapes that do not fit, or a vector that is not finite.
+        ValueError: shapes that do not fit, or a similarity that is infinite or no number.
 
     >>> exact(np.eye(2), np.array([[1.0, 0.0], [0.6, 0.8]]), 2)[0].tolist()
     [[0, 1], [1, 0]]
@@ -34,8 +34,6 @@ def exact(
         raise ValueError(f"queries {queries.shape} and gallery {gallery.shape} must be matrices of one width")
     if mask is not None and mask.shape != (len(queries), len(gallery)):
         raise ValueError(f"the mask is {mask.shape}, and must be {(len(queries), len(gallery))}")
-    if not np.isfinite(queries).all():
-        raise ValueError("queries hold values that are not finite")
     k = min(k, len(gallery))
     indices = np.full((len(queries), k), -1, np.int64)
     similarities = np.full((len(queries), k), -np.inf, np.float32)
@@ -43,11 +41,11 @@ def exact(
         return indices, similarities
     for g in range(0, len(gallery), BLOCK_GALLERY):
         block = np.asarray(gallery[g : g + BLOCK_GALLERY], np.float32)
-        if not np.isfinite(block).all():
-            raise ValueError("the gallery holds values that are not finite")
         for q in range(0, len(queries), BLOCK_QUERIES):
             rows = slice(q, q + BLOCK_QUERIES)
             found = np.asarray(queries[rows], np.float32) @ block.T
+            if not np.isfinite(found.max(initial=-1.0)):
+                raise ValueError("queries or gallery hold values that are not finite")
             if mask is not None:
                 found[~mask[rows, g : g + BLOCK_GALLERY]] = -np.inf
             index, value = _top(found, min(k, found.shape[1]))

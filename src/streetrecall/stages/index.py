@@ -38,17 +38,17 @@ def run(settings: Settings, threads: int, crops: Path, model: Path, index: Path,
     """Describe and index.
 
     Raises:
-        UserError: no picture to describe, a picture that is no JPEG, or an embedder that cannot be read.
+        UserError: no picture to describe, no gallery, a picture that is no JPEG, or an embedder that cannot be read.
     """
     images = tables.read(tables.IMAGES, crops / "images.parquet")
     rows = descriptor_rows(images)
     if rows.empty:
         raise UserError(f"{crops / 'images.parquet'}: every picture is quarantined, there is none to describe")
     used = images.set_index("image_id").loc[rows["image_id"]].reset_index()
-    descriptors = _describe(settings, threads, crops, model, used)
     gallery = np.flatnonzero(rows["role"] == GALLERY)
     if not len(gallery):
         raise UserError(f"{crops / 'images.parquet'}: no view has a second date, so there is no gallery to index")
+    descriptors = _describe(settings, threads, crops, model, used)
 
     index.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(index / indexes.SCANN, ignore_errors=True)
