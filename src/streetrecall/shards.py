@@ -86,9 +86,11 @@ class ShardReader:
         self.close()
 
     def close(self) -> None:
-        for descriptor in self._open.values():
-            os.close(descriptor)
-        self._open.clear()
+        """Close what is open; what is read later is opened again."""
+        with self._lock:
+            for descriptor in self._open.values():
+                os.close(descriptor)
+            self._open.clear()
 
     def read(self, shard: str, offset: int, size: int) -> bytes:
         """Raises UserError if the shard is missing or shorter than the table says."""

@@ -95,6 +95,18 @@ def test_a_broken_picture_of_the_collection_is_named(
         features.compute(small, "small", ["pool"], crops, images, 64, 2, tmp_path / "maps")
 
 
+def test_no_shard_stays_open_when_the_pictures_have_been_read(tiny_crops: Path) -> None:
+    """TensorFlow never lets go of what it reads from: a city's shards would be open by the thousand."""
+    images = tables.read(tables.IMAGES, tiny_crops / "images.parquet")
+    pictures = features.Pictures(tiny_crops, images)
+    first = [pixels.numpy() for pixels, _ in features.batches(pictures, 64, 32, 2)]
+    assert pictures._reader._open == {}
+    assert pictures[0]
+    assert pictures._reader._open
+    assert all(np.array_equal(a, b) for a, (b, _) in zip(first, features.batches(pictures, 64, 32, 2), strict=True))
+    assert pictures._reader._open == {}
+
+
 def test_a_missing_shard_is_named(broken: tuple[Path, pd.DataFrame], small: Any, tmp_path: Path) -> None:
     crops, images = broken
     (crops / images["shard"].iloc[0]).unlink()

@@ -61,8 +61,12 @@ class Pictures(Sequence[bytes]):
     def __getitem__(self, position: Any) -> Any:
         return self._reader.read(*self._where[position])
 
-    def __del__(self) -> None:
+    def close(self) -> None:
+        """Close the shards that are open; what is read later is opened again."""
         self._reader.close()
+
+    def __del__(self) -> None:
+        self.close()
 
     def name(self, position: int) -> str:
         """Where that picture is, for people."""
@@ -79,7 +83,8 @@ def fetch(jpegs: Sequence[bytes], position: Any) -> Any:
 
 @contextmanager
 def named(jpegs: Sequence[bytes]) -> Iterator[None]:
-    """Turns TensorFlow's complaint about one of ``jpegs`` into a UserError that names it."""
+    """Turns TensorFlow's complaint about one of ``jpegs`` into a UserError that names it, and in the end closes their
+    shards: TensorFlow keeps what `fetch` hands it for good."""
     try:
         yield
     except (tf.errors.InvalidArgumentError, tf.errors.UnknownError):
@@ -92,6 +97,9 @@ def named(jpegs: Sequence[bytes]) -> Iterator[None]:
                     f"{name(position)} is no JPEG: {fault.message.splitlines()[0]}; run the stage crop again"
                 ) from fault
         raise
+    finally:
+        if isinstance(jpegs, Pictures):
+            jpegs.close()
 
 
 def untuned(data: tf.data.Dataset) -> tf.data.Dataset:
