@@ -76,6 +76,21 @@ def test_each_plot_is_shown_once_with_title_and_labels(project):
         assert json.loads(text)["title"], name
 
 
+@pytest.mark.slow
+def test_a_speed_of_training_is_drawn_where_there_is_one(project, caplog):
+    with caplog.at_level("INFO"):
+        plots.draw(project, Path("without"))
+    assert "metrics/plots/train_speed.csv: left out, for its stage has not run in this folder" in caplog.text
+    (project / "metrics/plots/train_speed.csv").write_text("phase,epoch,images_per_second,waiting\n1,1,99.5,0.01\n")
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        drawn = plots.draw(project, Path("with"))
+    assert project / "with/train_speed.svg" in drawn
+    text = (project / "with/train_speed.svg").read_text()
+    assert re.findall(r">(images per second|waiting|learning rate)<", text) == ["images per second", "waiting"]
+    assert "train_speed" not in caplog.text
+
+
 def test_without_pictures_the_sheets_are_left_out(evaluated, tmp_path, caplog):
     (tmp_path / "crops").mkdir()
     shutil.copy(evaluated.crops / "images.parquet", tmp_path / "crops")

@@ -130,8 +130,11 @@ def _filled_plots(scratch: str, root: Path = Path(), base: str | None = None) ->
         raise UserError(f"dvc plots {what[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
     content = json.loads(done.stdout)
     for problem in content.get("errors", []):
-        if "name" in problem:
-            log.info("%s: %s; dvc repro makes it", problem.get("source", problem["name"]), problem["msg"])
+        if problem.get("type") == "FileNotFoundError":
+            if problem["rev"] != base:
+                log.info("%s: left out, for its stage has not run in this folder", problem["name"])
+        elif "name" in problem:
+            log.info("%s: left out: %s", problem.get("source", problem["name"]), problem["msg"])
         elif problem.get("rev") != base:
             raise UserError(f"DVC cannot read the plots of this folder: {problem['msg']}")
         else:

@@ -65,7 +65,9 @@ def write_params(folder: Path, **train: Any) -> Path:
 def command(stage: str, params: Path, crops: Path, out: Path) -> list[str]:
     parts = [sys.executable, "-m", "streetrecall.cli", stage, "--params", str(params), "--crops", str(crops)]
     parts += ["--model", str(out / "embedder"), "--metrics", str(out / f"{stage}.json")]
-    return parts + (["--curves", str(out / "train.csv")] if stage == "train" else ["--index", str(out / "index")])
+    if stage == "train":
+        return [*parts, "--curves", str(out / "train.csv"), "--speed", str(out.with_suffix(".speed.csv"))]
+    return [*parts, "--index", str(out / "index")]
 
 
 def run(stage: str, params: Path, crops: Path, out: Path, store: Path) -> subprocess.CompletedProcess[str]:
@@ -98,7 +100,21 @@ def test_it_tells_how_it_is_going_and_how_long_it_waited_for_data(trained: Path)
     said = (trained / "said.txt").read_text(encoding="utf-8")
     bar = r"phase 1: +100%.* [\d.]+image/s, loss=[\d.]+, active=[\d.]+%, lr=[\d.e-]+, recall=0\.\d+, best=0\.\d+\]"
     assert re.search(bar, said)
-    assert re.search(r"\d+ images a second while training, \d+\.\d% of that time spent waiting for data", said)
+    assert re.search(r"\d+ images a second while training, \d+\.\d% of it spent waiting for data", said)
+
+
+def test_the_speed_of_each_epoch_is_a_plot_of_its_own(trained: Path) -> None:
+    speed = pd.read_csv(trained / "out.speed.csv")
+    assert speed[["phase", "epoch"]].to_numpy().tolist() == [[1, 1], [1, 2], [1, 3]]
+    assert (speed["images_per_second"] > 0).all()
+    assert speed["waiting"].between(0, 1).all()
+    slowest, fastest = speed["images_per_second"].min(), speed["images_per_second"].max()
+    said = re.search(r"(\d+) images a second while training", (trained / "said.txt").read_text(encoding="utf-8"))
+    assert said
+    assert slowest - 1 <= int(said[1]) <= fastest + 1
+    (plot,) = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]
+    (drawn,) = plot.values()
+    assert {drawn["x"], drawn["y"]} < set(speed.columns)
 
 
 def test_facts_and_curves_are_written_and_the_checkpoint_is_gone(trained: Path) -> None:
@@ -224,6 +240,8 @@ def test_fine_tuning_from_a_layer_and_from_pixels_killed_in_every_phase(
     assert curve_of(tmp_path / "a")["phase"].tolist() == [1, 1, 2, 3, 3]
     run_killed(params, tiny_crops, tmp_path / "b", tmp_path / "store", [0.3, 0.0, 0.3, 0.0])
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    epochs = [pd.read_csv(tmp_path / f"{run}.speed.csv")[["phase", "epoch"]].to_numpy().tolist() for run in "ab"]
+    assert epochs == [[[1, 1], [3, 1]]] * 2  # also of the epochs before it was killed
 
 
 @pytest.mark.slow
@@ -272,6 +290,8 @@ def test_a_phase_ends_early(
     done = run("train", write_params(tmp_path, phases=[phase]), tiny_crops, tmp_path / "out", trained / "store")
     assert done.returncode == 0, done.stderr
     assert curve_of(tmp_path / "out")["epoch"].tolist() == epochs
+    assert pd.read_csv(tmp_path / "out.speed.csv")["epoch"].tolist() == epochs[1:]
+    assert ("no epoch was trained" in done.stdout) == (epochs == [0])
 
 
 def test_averaging_changes_what_is_validated_and_not_how_it_is_trained(

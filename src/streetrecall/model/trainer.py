@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import keras
 import keras_cv
@@ -40,9 +40,19 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 
+class Speed(TypedDict):
+    """How fast an epoch was trained; its ``seconds`` include those ``waited`` for data, but no look at validation."""
+
+    phase: int
+    epoch: int
+    images: int
+    seconds: float
+    waited: float
+
+
 @dataclass
 class Progress:
-    """Where a run stands. ``rows`` are the curve's; ``best`` the weights of the best epoch so far."""
+    """Where a run stands. ``rows`` are the curve's; ``speeds``, one an epoch trained, alone differ from run to run."""
 
     phase: int = 0
     epoch: int = 0  # epochs of this phase that are done; 0: only its start has been looked at
@@ -51,6 +61,7 @@ class Progress:
     best_epoch: int = 0
     since_best: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
+    speeds: list[Speed] = field(default_factory=list)
 
 
 @dataclass
@@ -61,14 +72,12 @@ class Result:
     progress: Progress
     sampler: Sampler
     validation_queries: dict[str, int]  # of each contest
-    waiting: float  # share of the training time spent waiting for data
-    images_per_second: float  # while training, this time waited included
 
 
 class Trainer:
     """Trains an embedder on ``images`` (IMAGES rows, quarantined ones included, which it leaves out) of ``crops``.
 
-    ``store`` is the folder of caches and checkpoints; ``told`` gets the rows of the curve whenever there is a new one.
+    ``store`` is the folder of caches and checkpoints; ``told`` hears of each new row of the curve.
     """
 
     def __init__(
@@ -77,7 +86,7 @@ class Trainer:
         crops: Path,
         images: pd.DataFrame,
         store: Path,
-        told: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
+        told: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         self.params, self.crops, self.store, self.told = params, crops, store, told
         taking_part = images["split"].isin(["train", "validation"]) & (images["quarantine"] == "")
@@ -102,8 +111,6 @@ class Trainer:
         self.best: list[NDArray[Any]] = []
         self.memory = _Memory(min(params.batch.memory, len(self.training)), params.head.dimensions)
         self.held: tuple[str, list[NDArray[np.float16]]] | None = None
-        self.waited = self.worked = 0.0
-        self.seen = 0
         self.state_path = store / "training" / self.key() / "state.npz"
 
     def key(self) -> str:
@@ -130,15 +137,7 @@ class Trainer:
             self._phase(number, self.params.phases[number], state)
             state = None
         self._assign(self.best)
-        spent = max(self.waited + self.worked, 1e-9)
-        return Result(
-            self.network,
-            self.progress,
-            self.sampler,
-            self.validation.asked,
-            self.waited / spent,
-            self.seen / spent,
-        )
+        return Result(self.network, self.progress, self.sampler, self.validation.asked)
 
     def forget(self) -> None:
         """Remove the checkpoint: the result is safely elsewhere."""
@@ -282,10 +281,10 @@ class Trainer:
     def _epoch(
         self, source: _Maps | _Pixels, rows: Ints, step: Any, bar: tqdm, rate: Callable[[], float]
     ) -> tuple[float, float]:
-        sums, count = np.zeros(2), 0
-        began = time.perf_counter()
+        sums, count, seen, waited = np.zeros(2), 0, 0, 0.0
+        started = ended = time.perf_counter()
         for inputs, index in self._batches(source, rows):
-            arrived = time.perf_counter()
+            waited += time.perf_counter() - ended
             loss, active = step(inputs, index)
             sums += float(loss), float(active)
             count += 1
@@ -297,11 +296,13 @@ class Trainer:
             if count % SHOWN_EVERY == 1:
                 self._show(bar, sums[0] / count, sums[1] / count, rate())
             bar.update(len(index))
-            self.seen += len(index)
-            self.waited += arrived - began
-            began = time.perf_counter()
-            self.worked += began - arrived
-        self.waited += time.perf_counter() - began  # for the end of the data
+            seen += len(index)
+            ended = time.perf_counter()
+        waited += time.perf_counter() - ended  # for the end of the data
+        phase, epoch, seconds = self.progress.phase + 1, self.progress.epoch, time.perf_counter() - started
+        self.progress.speeds.append(
+            {"phase": phase, "epoch": epoch, "images": seen, "seconds": seconds, "waited": waited}
+        )
         return float(sums[0] / count), float(sums[1] / count)
 
     def _mean_loss(self, source: _Maps | _Pixels, rows: Ints) -> tuple[float, float]:
@@ -340,7 +341,7 @@ class Trainer:
                 "spread": round(spreading, 6),
             }
         )
-        self.told(progress.rows)
+        self.told(progress)
         judged = progress.epoch or phase.start != "random"  # a random projection has not learnt to spread yet
         if judged and spreading < self.params.min_spread:
             raise UserError(

@@ -6,7 +6,7 @@ import argparse
 import csv
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streetrecall import tables
 from streetrecall.errors import UserError
@@ -14,19 +14,23 @@ from streetrecall.files import whole, write_json
 from streetrecall.ledger import store_folder
 from streetrecall.params import Train, load
 
+if TYPE_CHECKING:
+    from streetrecall.model.trainer import Progress, Speed
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crops", type=Path, required=True, help="folder of images.parquet and its shards")
     parser.add_argument("--model", type=Path, required=True, help="folder to write: config.json, embedder.weights.h5")
     parser.add_argument("--metrics", type=Path, required=True, help="facts of the training, JSON to write")
     parser.add_argument("--curves", type=Path, required=True, help="one row an epoch, CSV to write")
+    parser.add_argument("--speed", type=Path, required=True, help="how fast each epoch was trained, CSV to write")
 
 
 def main(args: argparse.Namespace) -> None:
-    run(load(args.params).train, args.crops, args.model, args.metrics, args.curves)
+    run(load(args.params).train, args.crops, args.model, args.metrics, args.curves, args.speed)
 
 
-def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path) -> None:
+def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path, speed: Path) -> None:
     """Train as ``params`` say. A run that was killed goes on from its last epoch, to the same weights.
 
     Raises:
@@ -41,12 +45,12 @@ def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path) ->
     from streetrecall.model.trainer import Trainer
 
     began = time.perf_counter()
-    trainer = Trainer(params, crops, images, store_folder(), lambda rows: _write_csv(curves, rows))
+    trainer = Trainer(params, crops, images, store_folder(), lambda progress: _write_progress(progress, curves, speed))
     result = trainer.run()
     model.mkdir(parents=True, exist_ok=True)
     embedder.save(embedder.Embedder(result.network, params.backbone, params.image_size, params.head), model)
     rows = result.progress.rows
-    _write_csv(curves, rows)
+    _write_progress(result.progress, curves, speed)
     best = next(
         row for row in rows if (row["phase"], row["epoch"]) == (result.progress.best_phase, result.progress.best_epoch)
     )
@@ -78,15 +82,35 @@ def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path) ->
     trainer.forget()
     print(
         f"validation recall@1 {best['validation_recall']:.4f} after phase {best['phase']}, epoch {best['epoch']}; "
-        f"{time.perf_counter() - began:.0f} s; {result.images_per_second:.0f} images a second while training, "
-        f"{result.waiting:.1%} of that time spent waiting for data"
+        f"{time.perf_counter() - began:.0f} s; {_speed(result.progress.speeds)}"
     )
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    if not rows:
+def _speed(epochs: list[Speed]) -> str:
+    images, seconds, waited = (sum(epoch[name] for epoch in epochs) for name in ("images", "seconds", "waited"))
+    if not images:
+        return "no epoch was trained"
+    return f"{images / seconds:.0f} images a second while training, {waited / seconds:.1%} of it spent waiting for data"
+
+
+def _write_progress(progress: Progress, curves: Path, speed: Path) -> None:
+    if not progress.rows:
         raise UserError("train.phases holds no epoch and no start to write a curve of")
+    _write_csv(curves, list(progress.rows[0]), progress.rows)
+    speeds = [
+        {
+            "phase": epoch["phase"],
+            "epoch": epoch["epoch"],
+            "images_per_second": round(epoch["images"] / epoch["seconds"], 2),
+            "waiting": round(epoch["waited"] / epoch["seconds"], 5),
+        }
+        for epoch in progress.speeds
+    ]
+    _write_csv(speed, ["phase", "epoch", "images_per_second", "waiting"], speeds)
+
+
+def _write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
     with whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
