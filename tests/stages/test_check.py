@@ -201,6 +201,13 @@ def test_data_docs_load_nothing(folder: Path) -> None:
     assert "✗ shut" in pages["index.html"]
 
 
+def test_data_docs_show_empty_strings(folder: Path) -> None:
+    assert cli.main(["docs", "--reports", str(ROOT / "metrics/validation")]) == 0
+    page = Path("site/crops.images.html").read_text(encoding="utf-8")
+    assert "quarantine == ''" in page
+    assert not re.search("[!=]= (<| AND)", page)
+
+
 def test_data_docs_are_the_same_each_time(folder: Path) -> None:
     assert cli.main(["check", "locations"]) == 0
     before = []

@@ -23,6 +23,7 @@ from jinja2 import ChoiceLoader, DictLoader
 
 from streetrecall.errors import UserError
 from streetrecall.expectations import custom  # noqa: F401  (registers its expectations, so that they can be rendered)
+from streetrecall.expectations.gate import with_empty_strings
 from streetrecall.files import write_text
 from streetrecall.stages.check import NAMES
 
@@ -127,7 +128,7 @@ def _page(view: _View, name: str, table: str, report: Mapping[str, Any]) -> str:
     )
     document = ValidationResultsPageRenderer(_SECTIONS).render(outcome)
     document.sections[0].content_blocks = document.sections[0].content_blocks[1:2]  # of the overview, the statistics
-    return str(view.render(document, template="page.html", title=f"{name}: {table}"))
+    return with_empty_strings(view.render(document, template="page.html", title=f"{name}: {table}"))
 
 
 def _restore(result: Mapping[str, Any]) -> ExpectationValidationResult:

@@ -206,7 +206,16 @@ def sentence(answer: ExpectationValidationResult) -> str:
         if "string_template" in content:
             template = content["string_template"]
             parts.append(Template(template["template"]).safe_substitute(template["params"]))
-    return re.sub(r"([!=]=) (?=[,)]| AND|$)", r"\1 ''", " ".join(parts))
+    return with_empty_strings(" ".join(parts))
+
+
+def with_empty_strings(rendered: str) -> str:
+    """A rendered sentence, plain or HTML, with '' where a row is compared with an empty string: the library shows none.
+
+    >>> with_empty_strings("If (quarantine ==  AND split != x), then")
+    "If (quarantine == '' AND split != x), then"
+    """
+    return re.sub(r"([!=]=) (?=[,)<]| AND|$)", r"\1 ''", rendered)
 
 
 def message(name: str, report: dict[str, Any]) -> str:
