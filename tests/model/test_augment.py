@@ -36,10 +36,47 @@ def test_the_seed_decides(change) -> None:  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("change", [augment, augment_map])
+def test_the_seed_decides_in_a_parallel_map_too(change) -> None:  # type: ignore[no-untyped-def]
+    strong = knobs(shift=0.3, zoom=0.3, erase=0.5, brightness=0.3, contrast=0.4, saturation=0.4)
+    values = tf.constant(np.random.default_rng(1).uniform(0, 255, (24, 14, 14, 3)).astype(np.float32))
+    seeds = tf.random.experimental.stateless_split((1, 2), 24)
+
+    def once() -> np.ndarray:
+        data = tf.data.Dataset.from_tensor_slices((values, seeds))
+        data = data.map(lambda value, seed: change(value, seed, strong), num_parallel_calls=4, deterministic=True)
+        return np.stack(list(data.as_numpy_iterator()))
+
+    first = once()
+    assert np.array_equal(first, once())
+    assert all((first[i] != values[i].numpy()).any() for i in range(24))
+
+
+def test_light_and_colour_are_changed_as_far_as_they_are_told() -> None:
+    values = np.random.default_rng(1).uniform(80, 160, (14, 14, 3)).astype(np.float32)
+    grey = values.mean(axis=2, keepdims=True)
+
+    def many(**told: float) -> np.ndarray:
+        return np.stack([augment(tf.constant(values), (seed, 0), knobs(**told)).numpy() for seed in range(60)])
+
+    light = many(brightness=0.1) - values
+    assert np.allclose(light, light[:, :1, :1, :1], atol=1e-3)  # the same everywhere
+    assert light.min() >= -25.51 and light.max() <= 25.51 and np.ptp(light) > 25
+    contrast = many(contrast=0.3).std(axis=(1, 2)) / values.std(axis=(0, 1))
+    assert contrast.min() >= 0.699 and contrast.max() <= 1.301 and np.ptp(contrast) > 0.3
+    colour = np.abs(many(saturation=0.3) - grey).mean(axis=(1, 2, 3)) / np.abs(values - grey).mean()
+    assert colour.min() < 0.9 and colour.max() > 1.1
+
+
+@pytest.mark.parametrize("change", [augment, augment_map])
 def test_nothing_is_mirrored(change) -> None:  # type: ignore[no-untyped-def]
     for seed in range(20):
         changed = change(tf.constant(ramp()), (seed, 0), knobs(shift=0.05, zoom=0.1)).numpy()
         assert (np.diff(changed[2:-2, 2:-2].mean(axis=(0, 2))) > 0).all()
+
+
+def test_something_is_erased_of_a_small_map_too() -> None:
+    values = np.random.default_rng(2).normal(size=(7, 7, 5)).astype(np.float32)
+    assert all((augment_map(tf.constant(values), (i, 4), knobs(erase=1.0)).numpy() != values).any() for i in range(50))
 
 
 def test_a_map_is_erased_channel_by_channel() -> None:

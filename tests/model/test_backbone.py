@@ -121,7 +121,7 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch: pytest.Monke
         raise OSError("no route")
 
     monkeypatch.setattr(backbone.keras.applications, "ResNet50", offline)
-    with pytest.raises(UserError, match=r"train.weights to none.*efficientnet_lite0"):
+    with pytest.raises(UserError, match=r"weights=none, train.batch_norm=trained.*=efficientnet_lite0, train.recipe="):
         backbone.build("resnet50", "imagenet", 64)
 
 

@@ -40,6 +40,7 @@ next(data)
 deadline = time.monotonic() + 20
 while Counting.taken < 12 and time.monotonic() < deadline:
     time.sleep(0.01)
+data.close()  # a pipeline that still runs when the process ends may keep it from ending
 sys.exit(Counting.taken < 12)  # the batch that was taken, and the two that wait
 """
 

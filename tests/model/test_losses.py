@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 tf = pytest.importorskip("tensorflow")
 
 from streetrecall.model import losses  # noqa: E402
+from streetrecall.params import Loss  # noqa: E402
 
 Masks = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 
@@ -102,6 +103,22 @@ def test_masks_and_losses_equal_their_loops(seed: int, guard: float) -> None:
     assert float(value) == pytest.approx(naive_contrastive(s, positive, negative, 0.2), rel=1e-5)
     value, _ = losses.triplet(tf.constant(s), *got, margin=0.2)
     assert float(value) == pytest.approx(naive_triplet(s, positive, negative, 0.2), rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", ["multi_similarity", "contrastive", "triplet"])
+def test_the_loss_that_the_parameters_name_is_built(name: str) -> None:
+    descriptors, *facts = batch(7)
+    everything = pictures(np.arange(len(descriptors)), *facts)
+    pair = losses.masks(everything, everything, 0.0)
+    s = (descriptors @ descriptors.T).astype(np.float32)
+    value, _ = losses.build(Loss(name=name, margin=0.3, **MS))(tf.constant(s), *pair)
+    expected = {
+        "multi_similarity": naive_multi_similarity(s, *map(np.asarray, pair), **MS)[0],
+        "contrastive": naive_contrastive(s, *map(np.asarray, pair), 0.3),
+        "triplet": naive_triplet(s, *map(np.asarray, pair), 0.3),
+    }
+    assert float(value) == pytest.approx(expected[name], rel=1e-5)
+    assert len({round(each, 4) for each in expected.values()}) == 3
 
 
 @pytest.mark.parametrize("name", ["multi_similarity", "contrastive", "triplet"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import math
 import os
 import re
 import shutil
@@ -128,6 +129,8 @@ def test_facts_and_curves_are_written_and_the_checkpoint_is_gone(trained: Path) 
     assert (curve["loss"] > 0).all()
     assert facts["validation"]["recall@1"]["mean"] == pytest.approx(curve["validation_recall"].max(), abs=1e-4)
     assert not list((trained / "store" / "training").glob("*"))
+    falling = [0.001 * (1 + math.cos(math.pi * done / 10)) / 2 for done in (2, 6, 10)]  # after a rise over two steps
+    assert curve["learning_rate"].tolist() == pytest.approx([0.0, *falling], rel=1e-3, abs=1e-9)
     assert list((trained / "store" / "maps").glob("*/*.npy"))
 
 
@@ -386,6 +389,52 @@ def test_maps_of_one_phase_are_gone_when_the_next_makes_its_own(
     assert len(made) == 2
 
 
+def test_maps_of_before_a_phase_from_pixels_are_made_anew_after_it(tiny_crops: Path, tmp_path: Path) -> None:
+    phase = {"start": "keep", "epochs": 1, "steps": 1, "learning_rate": 0.01, "patience": 1}
+    phases = [phase | {"trains_after": each} for each in ("block2b_add", "image", "block2b_add")]
+    trainer = trainer_of(tmp_path, tiny_crops, phases=phases, min_spread=0.0, warmup_steps=0)
+    look = trainer._look
+    trainer._look = lambda *given: (setattr(trainer.progress, "score", -2.0), look(*given))  # each is the best so far
+    rows = pd.DataFrame(trainer.run().progress.rows).set_index(["phase", "epoch"])
+    assert abs(rows["spread"][1, 1] - rows["spread"][2, 1]) > 0.01  # what comes before block2b_add has been trained
+    assert rows["spread"][3, 0] == pytest.approx(rows["spread"][2, 1], abs=1e-3)
+    assert rows["validation_recall"][3, 0] == pytest.approx(rows["validation_recall"][2, 1], abs=0.1)
+
+
+def test_checkpoints_of_runs_that_were_given_up_are_not_kept_for_good(tiny_crops: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, tiny_crops, phases=[SMALL["phases"][0] | {"epochs": 0}])
+    for number in range(5):
+        left = tmp_path / "store" / "training" / f"left{number}" / "state.npz"
+        left.parent.mkdir(parents=True)
+        left.write_bytes(b"")
+        os.utime(left.parent, (number, number))
+    trainer.run()
+    found = {path.parent.name for path in tmp_path.glob("store/training/*/state.npz")}
+    assert found == {"left2", "left3", "left4", trainer.key()}
+
+
+def test_the_recipe_of_the_first_users() -> None:
+    from streetrecall.model import recipes
+
+    plain = load(ROOT / "params.yaml").train
+    assert recipes.effective(plain) == plain
+    original = recipes.effective(plain.model_copy(update={"recipe": "original"}))
+    assert (original.backbone, original.frozen_layers, original.head.normalise) == ("resnet50", 40, "before")
+    ((branch,), (phase,)) = original.head.branches, original.phases
+    assert (branch.pool, branch.map, branch.p) == ("gem", "last", 3.0)
+    assert (phase.start, phase.trains_after, phase.epochs) == ("random", "image", plain.phases[0].epochs)
+    assert (original.loss, original.batch) == (plain.loss, plain.batch)
+
+
+def test_a_random_start_is_random_in_each_phase(tiny_crops: Path, tmp_path: Path) -> None:
+    phase = {"trains_after": "head", "epochs": 0, "steps": 1, "learning_rate": 0.01, "patience": 1}
+    phases = [phase | {"start": start} for start in ("random", "lda", "random")]
+    trainer = trainer_of(tmp_path, tiny_crops, phases=phases, min_spread=0.0)
+    rows = pd.DataFrame(trainer.run().progress.rows)
+    assert rows["spread"][0] == rows["spread"][2]
+    assert rows["spread"][0] < rows["spread"][1] - 0.05
+
+
 def test_an_epoch_that_takes_no_step_leaves_the_weights_as_they_are(tiny_crops: Path, tmp_path: Path) -> None:
     """In float16 all steps of an epoch may overflow, and there is no average of weights then."""
     phase = SMALL["phases"][0] | {"epochs": 1, "start": "pca"}
@@ -467,6 +516,53 @@ def test_a_collapsed_run_stops_with_advice(trained: Path, tiny_crops: Path, tmp_
     done = run("train", write_params(tmp_path, min_spread=1.0), tiny_crops, tmp_path / "out", trained / "store")
     assert done.returncode == 2
     assert "collapsed" in done.stderr
-    assert "learning rate" in done.stderr
+    assert "train.batch_norm" in done.stderr
+    assert "learning rate" not in done.stderr  # none has been used yet
     assert curve_of(tmp_path / "out")["epoch"].tolist() == [0]  # what led to it can be looked at
     assert not (tmp_path / "out" / "train.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "start", "advice"),
+    [
+        (
+            {},
+            "lda",
+            r"lower the phase's learning rate \(train.phases\), or set train.batch_norm to trained.* is none, or lower",
+        ),
+        (
+            {"batch_norm": "trained"},
+            "keep",
+            r"lower .* \(train.phases\), or let the phase start from lda or pca, or lower",
+        ),
+        (
+            {"recipe": "original"},
+            "random",
+            r"set train.batch_norm to trained.*, or set train.recipe to streetrecall, or",
+        ),
+    ],
+)
+def test_a_collapse_after_an_epoch_is_told_with_advice_that_can_be_followed(
+    tiny_crops: Path, tmp_path: Path, change: dict[str, Any], start: str, advice: str
+) -> None:
+    phase = SMALL["phases"][0] | {"start": start, "epochs": 1, "steps": 1}
+    trainer = trainer_of(tmp_path, tiny_crops, phases=[phase], average_epochs=0.0, **change)
+    run = trainer._epoch
+
+    def collapse(*given: Any) -> tuple[float, float]:
+        measured = run(*given)
+        layer = trainer.network.projection.get_layer("projection")
+        kernel, bias = layer.get_weights()
+        layer.set_weights([0 * kernel, bias + 1])
+        return measured
+
+    trainer._epoch = collapse
+    with pytest.raises(UserError, match=rf"phase 1, epoch 1: the descriptors have collapsed.*{advice}"):
+        trainer.run()
+
+
+def test_a_loss_that_is_not_finite_stops_it_with_advice(tiny_crops: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, tiny_crops)
+    trainer._step = lambda model, optimizer, average: lambda inputs, index: (float("nan"), 0.5)
+    with pytest.raises(UserError, match=r"phase 1, epoch 1: the loss is no longer finite; lower the learning rate"):
+        trainer.run()

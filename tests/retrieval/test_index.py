@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import platform
+import re
 import shutil
 import sys
 import time
@@ -32,6 +34,23 @@ def data() -> tuple[np.ndarray, pd.DataFrame]:
     rows = rows.assign(split="test", subset="test_v1", lat=0.0, lon=0.0, x=0.0, y=0.0)
     rows["role"] = np.where(np.arange(len(values)) % 26 == 0, "query", "gallery")
     return values.astype(np.float16), rows
+
+
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [("avx2", "needs a processor with AVX2"), ("module", r"cannot be imported \(.*scann.*\)"), ("", None)],
+)
+def test_scann_is_taken_where_it_runs(
+    lacks: str, said: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(indexes, "_has_avx2", lambda: lacks != "avx2")
+    if lacks == "module":
+        monkeypatch.setitem(sys.modules, "scann", None)
+    with caplog.at_level(logging.INFO):
+        module = indexes.scann_module()
+    assert (module is None) == (said is not None)
+    assert re.search(f"ScaNN {said}: exact search takes its place" if said else "^$", caplog.text)
 
 
 def settings(params: Params, kind: str) -> Index:
@@ -108,6 +127,36 @@ def test_what_is_auto_becomes_the_least_effort_that_reaches_the_recall(
     poor = settings(params, "tree").model_copy(update={"leaves_to_search": 1, "recall": 0.99})
     assert indexes.build(values[gallery], gallery, poor, threads=1).settings.leaves_to_search == 1
     assert "index.recall asks for 99.00%" in caplog.text
+
+
+@pytest.mark.parametrize("asked", [0.9, 0.999])
+def test_leaves_that_gain_nothing_are_not_searched(
+    asked: float, params: Params, data: tuple[np.ndarray, pd.DataFrame]
+) -> None:
+    """A number for ``reorder`` may keep the recall from what is asked, however many leaves are searched."""
+    values, rows = data
+    gallery = np.flatnonzero(rows["role"] == "gallery")
+    chosen = settings(params, "tree").model_copy(update={"recall": asked, "reorder": 24, "leaves": 60})
+    built = indexes.build(values[gallery], gallery, chosen, threads=1)
+
+    def recall(leaves: int) -> float:
+        index = indexes.build(
+            values[gallery], gallery, chosen.model_copy(update={"leaves_to_search": leaves}), threads=1
+        )
+        nearest = search.exact(values[gallery], values[gallery], 21)[1]
+        return (indexes.recall(index, values[gallery], values[gallery], nearest) * 21 - 1) / 20
+
+    assert built.settings.leaves_to_search < 60
+    assert recall(built.settings.leaves_to_search) > min(asked, recall(60)) - 0.005
+
+
+@pytest.mark.parametrize("kind", ["exact", "ah", "tree"])
+def test_no_queries_have_no_answers(kind: str, params: Params, data: tuple[np.ndarray, pd.DataFrame]) -> None:
+    values, rows = data
+    gallery = np.flatnonzero(rows["role"] == "gallery")
+    found, similar = indexes.build(values[gallery], gallery, settings(params, kind), 1).search(values[:0], 5)
+    assert found.shape == similar.shape == (0, 5)
+    assert found.dtype == np.int64
 
 
 def test_fixed_settings_are_kept(params: Params, data: tuple[np.ndarray, pd.DataFrame], tmp_path: Path) -> None:

@@ -50,10 +50,10 @@ def _move(image: Any, seed: Any, params: Augment) -> Any:
 
 
 def _erase(image: Any, seed: Any, chance: float) -> Any:
-    """With ``chance``, give a rectangle of a tenth to a third of the side its mean values."""
+    """With ``chance``, give a rectangle of a tenth to a third of the side, one position at least, its mean values."""
     size = int(image.shape[0])
     draw = tf.random.stateless_uniform((5,), seed)
-    extent = tf.cast((0.1 + 0.23 * draw[:2]) * size, tf.int32)
+    extent = tf.maximum(tf.cast((0.1 + 0.23 * draw[:2]) * size, tf.int32), 1)
     corner = tf.cast(draw[2:4] * tf.cast(size - extent, tf.float32), tf.int32)
     row, column = tf.range(size)[:, None], tf.range(size)[None, :]
     inside = (row >= corner[0]) & (row < corner[0] + extent[0])

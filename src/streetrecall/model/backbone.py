@@ -202,8 +202,8 @@ def _application(name: str, weights: str, image_size: int) -> Backbone:
             raise UserError(f"the backbone {name} cannot be built for {image_size} pixels: {error}") from error
         raise UserError(
             f"the {weights} weights of {name} could not be fetched ({error}); they come over the network at first use: "
-            "connect it, or set train.weights to none, or train.backbone to efficientnet_lite0, whose weights "
-            "are installed with the package"
+            "connect it, or begin at random (train.weights=none, train.batch_norm=trained), or take the weights that "
+            "are installed with the package (train.backbone=efficientnet_lite0, train.recipe=streetrecall)"
         ) from error
     return Backbone(name, Standardise.from_config(application.pixels), network)
 

@@ -25,11 +25,12 @@ from tqdm import tqdm
 
 from streetrecall.errors import UserError
 from streetrecall.files import write_array
+from streetrecall.model import runtime
 from streetrecall.shards import ShardReader
 
 CHUNK = 512  # pictures a file
 BATCH = 32
-KEPT = 3  # sets of maps
+KEPT = 3  # sets of maps, and checkpoints of other runs
 CODE = ("features.py", "backbone.py", "layers.py", "network.py")  # what decides a map's values
 
 
@@ -150,10 +151,17 @@ def key_of(frozen: keras.Model, backbone: str, maps: list[str], size: int, image
         "threads": threads,
         "code": [hashlib.sha256((Path(__file__).parent / name).read_bytes()).hexdigest() for name in CODE],
         "libraries": [tf.__version__, keras.__version__, keras_cv.__version__],
+        "devices": runtime.devices(),
         "policy": keras.config.dtype_policy().name,
         "pictures": hashlib.sha256("".join(images["sha256"]).encode()).hexdigest(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def keep_newest(folder: Path) -> None:
+    """Remove all but the `KEPT` newest folders of ``folder``, if it is there."""
+    for old in sorted(folder.glob("*"), key=lambda path: -path.stat().st_mtime)[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def compute(
@@ -179,8 +187,7 @@ def compute(
     home = folder / key_of(frozen, backbone, maps, size, images, threads)
     home.mkdir(parents=True, exist_ok=True)
     os.utime(home)
-    for old in sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+    keep_newest(folder)
     outputs = [np.empty((len(images), *(int(n) for n in tensor.shape[1:])), np.float16) for tensor in frozen.outputs]
     run = tf.function(lambda x: tf.nest.flatten(frozen(x, training=False)))
     starts = range(0, len(images), CHUNK)

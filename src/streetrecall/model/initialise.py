@@ -87,6 +87,15 @@ def sample(label: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
     return np.flatnonzero(np.isin(member, kept))
 
 
+def randomise_projection(network: Network, seed: int) -> None:
+    """Set the projection at random (Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward
+    neural networks"), whatever it was."""
+    layer = network.projection.get_layer("projection")
+    kernel, bias = layer.get_weights()
+    initial = keras.initializers.GlorotUniform(seed)(kernel.shape)
+    layer.set_weights([keras.ops.convert_to_numpy(initial), np.zeros_like(bias)])
+
+
 def start_projection(
     network: Network, head: Head, start: str, vectors: Floats, label: NDArray[np.int64], seed: int
 ) -> None:

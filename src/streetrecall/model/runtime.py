@@ -8,6 +8,17 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+def devices() -> list[str]:
+    """Kinds of device that TensorFlow computes on here, for what it computes differs from kind to kind.
+
+    >>> "CPU" in devices()
+    True
+    """
+    import tensorflow as tf
+
+    return sorted({device.device_type for device in tf.config.list_physical_devices()})
+
+
 def configure(threads: int, seed: int, precision: str = "float32") -> None:
     """Fix threads, seeds (Python's, NumPy's, Keras's), precision and the choice of deterministic kernels."""
     import keras

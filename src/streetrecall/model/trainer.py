@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from streetrecall.errors import UserError
-from streetrecall.model import checkpoint, features, initialise, losses, network
+from streetrecall.model import checkpoint, features, initialise, losses, network, runtime
 from streetrecall.model.augment import augment, augment_map
 from streetrecall.model.sampler import Sampler
 from streetrecall.model.validation import Validation, spread
@@ -104,13 +105,15 @@ class Trainer:
         self.xy = self.images[["x", "y"]].to_numpy(np.float64)
         self.xy = (self.xy - self.xy.mean(axis=0)).astype(np.float32)
         self.network = network.build(params.backbone, params.weights, params.image_size, params.head)
+        self.tail = cache(self.network.tail)  # each made once, and its graph with it
         for phase in params.phases:  # a layer that none can begin after is told now, not when its turn has come
-            self.network.tail(phase.trains_after)
+            self.tail(phase.trains_after)
         self.loss = losses.build(params.loss)
         self.progress = Progress()
         self.best: list[NDArray[Any]] = []
         self.memory = _Memory(min(params.batch.memory, len(self.training)), params.head.dimensions)
         self.held: tuple[str, list[NDArray[np.float16]]] | None = None
+        self.graphs: dict[keras.Model, Any] = {}
         self.state_path = store / "training" / self.key() / "state.npz"
 
     def key(self) -> str:
@@ -123,6 +126,7 @@ class Trainer:
             "weights": features.weights_digest(self.network.backbone.network),
             "code": [hashlib.sha256(p.read_bytes()).hexdigest() for p in code],
             "libraries": [np.__version__, tf.__version__, keras.__version__, keras_cv.__version__],
+            "devices": runtime.devices(),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -132,6 +136,7 @@ class Trainer:
         Raises:
             UserError: the descriptors collapsed, or the loss is no longer finite.
         """
+        features.keep_newest(self.state_path.parents[1])  # of runs that were never gone on with
         state = self._resume()
         for number in range(self.progress.phase, len(self.params.phases)):
             self._phase(number, self.params.phases[number], state)
@@ -146,11 +151,13 @@ class Trainer:
     # a phase
 
     def _start_head(self, source: _Maps | _Pixels, start: str) -> None:
-        """Set the head in closed form from what the backbone gives now; a random projection stays what it is."""
+        """Set the head from what the backbone gives now, in closed form unless its projection is to be random."""
         head, seed = self.params.head, self.params.seed
-        to_maps, to_long = (self.network.tail(source.cut, to) for to in (network.MAPS, network.LONG))
+        to_maps, to_long = (self.tail(source.cut, to) for to in (network.MAPS, network.LONG))
         initialise.start_branches(self.network, head, lambda rows: source.run(to_maps, rows), self.training, seed)
-        if start != "random":
+        if start == "random":
+            initialise.randomise_projection(self.network, seed)
+        else:
             rows = self.training[initialise.sample(self.label[self.training], STARTED_FROM, seed)]
             (vectors,) = source.run(to_long, rows)
             initialise.start_projection(self.network, head, start, vectors, self.label[rows], seed)
@@ -173,6 +180,8 @@ class Trainer:
         return self.held[1]
 
     def _phase(self, number: int, phase: Phase, state: list[NDArray[Any]] | None) -> None:
+        if phase.trains_after == network.IMAGE:
+            self.held = None  # all layers are trained, so maps of before are of no more use
         source = _Pixels(self) if phase.trains_after == network.IMAGE else _Maps(self, phase.trains_after)
         with closing(source):
             self._train(source, number, phase, state)
@@ -291,7 +300,8 @@ class Trainer:
             if not np.isfinite(sums[0]):
                 raise UserError(
                     f"phase {self.progress.phase + 1}, epoch {self.progress.epoch}: the loss is no longer finite; "
-                    "lower the learning rate of this phase (train.phases) or train.loss.beta"
+                    "lower the learning rate of this phase (train.phases)"
+                    + (" or train.loss.beta" if self.params.loss.name == "multi_similarity" else "")
                 )
             if count % SHOWN_EVERY == 1:
                 self._show(bar, sums[0] / count, sums[1] / count, rate())
@@ -346,8 +356,8 @@ class Trainer:
         if judged and spreading < self.params.min_spread:
             raise UserError(
                 f"phase {progress.phase + 1}, epoch {progress.epoch}: the descriptors have collapsed: their spread "
-                f"(1 - mean similarity) is {spreading:.4f}, below train.min_spread {self.params.min_spread}. Lower the "
-                "phase's learning rate (train.phases), or let it start from lda or pca"
+                f"(1 - mean similarity) is {spreading:.4f}, below train.min_spread {self.params.min_spread}. "
+                + self._against_collapse(phase)
             )
         if recall["mean"] > progress.score:
             progress.score, progress.since_best = recall["mean"], 0
@@ -356,6 +366,26 @@ class Trainer:
         elif progress.epoch:
             progress.since_best += 1
         self.sampler.update(descriptors[np.isin(self.looked, self.training)], self.samples)
+
+    def _against_collapse(self, phase: Phase) -> str:
+        advice = []
+        if self.progress.epoch:
+            advice.append("lower the phase's learning rate (train.phases)")
+        if self.params.weights == "none" and self.params.batch_norm == "frozen":
+            advice.append("set train.batch_norm to trained, for train.weights is none")
+        if self.params.recipe != "streetrecall":
+            advice.append("set train.recipe to streetrecall")
+        elif phase.start not in ("lda", "pca"):
+            advice.append("let the phase start from lda or pca")
+        return "To do: " + ", or ".join([*advice, "lower train.min_spread, if its recall is good all the same"])
+
+    def inference(self, model: keras.Model) -> Any:
+        """``model`` as a graph that gives its outputs as a list; made once for each model."""
+        if model not in self.graphs:
+            self.graphs[model] = tf.function(
+                lambda *inputs: tf.nest.flatten(model(network.shaped(inputs), training=False))
+            )
+        return self.graphs[model]
 
     def _values(self) -> list[NDArray[Any]]:
         """Of everything that training changes, states of random generators (dropout) included."""
@@ -437,7 +467,7 @@ class _Maps:
     def __init__(self, trainer: Trainer, cut: str) -> None:
         self.trainer, self.cut = trainer, cut
         self.maps = trainer._maps(cut)
-        self.model = trainer.network.tail(cut)
+        self.model = trainer.tail(cut)
 
     def close(self) -> None:
         """Let go of the maps: TensorFlow keeps what `dataset` hands it for good, and this object with it."""
@@ -470,7 +500,7 @@ class _Maps:
 
     def run(self, model: keras.Model, rows: Ints) -> list[Floats]:
         """Outputs of ``model``, which takes these maps, for ``rows``."""
-        run = tf.function(lambda *inputs: tf.nest.flatten(model(network.shaped(inputs), training=False)))
+        run = self.trainer.inference(model)
         parts = []
         for start in range(0, len(rows), VALIDATION_BATCH):
             batch = rows[start : start + VALIDATION_BATCH]
@@ -508,7 +538,7 @@ class _Pixels:
     def run(self, model: keras.Model, rows: Ints) -> list[Floats]:
         """Outputs of ``model``, which takes pixels, for ``rows``."""
         trainer = self.trainer
-        run = tf.function(lambda pixels: tf.nest.flatten(model(pixels, training=False)))
+        run = trainer.inference(model)
         pictures = features.Pictures(trainer.crops, trainer.images.iloc[rows])
         data = features.batches(pictures, trainer.params.image_size, features.BATCH, trainer.params.threads)
         parts = [[value.numpy()[:count].astype(np.float32) for value in run(pixels)] for pixels, count in data]

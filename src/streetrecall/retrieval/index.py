@@ -71,6 +71,8 @@ class ScannIndex:
 
     def search(self, queries: NDArray, k: int) -> Found:
         wanted = min(k, len(self.rows))
+        if not len(queries):  # of which ScaNN makes an error
+            return np.empty((0, wanted), np.int64), np.empty((0, wanted), np.float32)
         found, similar = self._searcher.search_batched_parallel(
             np.ascontiguousarray(queries, np.float32),
             final_num_neighbors=wanted,
@@ -183,16 +185,20 @@ def _tune(index: ScannIndex, gallery: NDArray, settings: Settings) -> None:
     nearest = search.exact(asking, gallery, others + 1)[1]
 
     def least(name: str, first: int, aim: float) -> float:
-        """Set the least effort that reaches ``aim``, or the greatest; recall of the others: a picture finds itself."""
-        found = 0.0
+        """Set the least effort that reaches ``aim``, or as far as any; recall of the others: a picture finds itself."""
+        best, chosen = -1.0, index.settings
         for effort in _rising(first, int(getattr(index.settings, name))):
             index.settings = index.settings.model_copy(update={name: effort})
             found = (recall(index, asking, gallery, nearest) * (others + 1) - 1) / others
+            if found > best:
+                best, chosen = found, index.settings
             if found >= aim:
                 break
-        return found
+        index.settings = chosen
+        return best
 
-    found = least("leaves_to_search", 1, (1 + settings.recall) / 2) if leaves else 0.0
+    aim = (1 + settings.recall) / 2 if reorder else settings.recall
+    found = least("leaves_to_search", 1, aim) if leaves else 0.0
     if reorder:
         found = least("reorder", others, settings.recall)
     if found < settings.recall:

@@ -25,7 +25,7 @@ def exact(
         similarity minus infinity. Equal similarities come in the order of the gallery.
 
     Raises:
-        ValueError: shapes that do not fit, or a similarity that is infinite or no number.
+        ValueError: shapes that do not fit, or a similarity that is plus infinity or no number.
 
     >>> exact(np.eye(2), np.array([[1.0, 0.0], [0.6, 0.8]]), 2)[0].tolist()
     [[0, 1], [1, 0]]

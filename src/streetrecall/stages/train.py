@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streetrecall import tables
-from streetrecall.errors import UserError
 from streetrecall.files import whole, write_json
 from streetrecall.ledger import store_folder
 from streetrecall.params import Train, load
@@ -94,8 +93,6 @@ def _speed(epochs: list[Speed]) -> str:
 
 
 def _write_progress(progress: Progress, curves: Path, speed: Path) -> None:
-    if not progress.rows:
-        raise UserError("train.phases holds no epoch and no start to write a curve of")
     _write_csv(curves, list(progress.rows[0]), progress.rows)
     speeds = [
         {
