@@ -413,6 +413,19 @@ def test_checkpoints_of_runs_that_were_given_up_are_not_kept_for_good(tiny_crops
     assert found == {"left2", "left3", "left4", trainer.key()}
 
 
+def test_a_run_is_gone_on_with_however_many_were_stopped_since(
+    tiny_crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = trainer_of(tmp_path, tiny_crops, phases=[SMALL["phases"][0] | {"epochs": 0}])
+    trainer.run()
+    os.utime(trainer.state_path.parent, (0, 0))
+    for number in range(4):
+        (trainer.state_path.parents[1] / f"later{number}").mkdir()
+    trainer.run()
+    assert "going on after phase 1, epoch 0" in capsys.readouterr().out
+    assert trainer.state_path.exists()
+
+
 def test_the_recipe_of_the_first_users() -> None:
     from streetrecall.model import recipes
 

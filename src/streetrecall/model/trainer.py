@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -105,7 +106,7 @@ class Trainer:
         self.xy = self.images[["x", "y"]].to_numpy(np.float64)
         self.xy = (self.xy - self.xy.mean(axis=0)).astype(np.float32)
         self.network = network.build(params.backbone, params.weights, params.image_size, params.head)
-        self.tail = cache(self.network.tail)  # each made once, and its graph with it
+        self.tail, self.inference = cache(self.network.tail), cache(_inference)  # each made once
         for phase in params.phases:  # a layer that none can begin after is told now, not when its turn has come
             self.tail(phase.trains_after)
         self.loss = losses.build(params.loss)
@@ -113,7 +114,6 @@ class Trainer:
         self.best: list[NDArray[Any]] = []
         self.memory = _Memory(min(params.batch.memory, len(self.training)), params.head.dimensions)
         self.held: tuple[str, list[NDArray[np.float16]]] | None = None
-        self.graphs: dict[keras.Model, Any] = {}
         self.state_path = store / "training" / self.key() / "state.npz"
 
     def key(self) -> str:
@@ -136,7 +136,9 @@ class Trainer:
         Raises:
             UserError: the descriptors collapsed, or the loss is no longer finite.
         """
-        features.keep_newest(self.state_path.parents[1])  # of runs that were never gone on with
+        if self.state_path.exists():
+            os.utime(self.state_path.parent)  # now the newest, however long ago it was stopped
+        features.keep_newest(self.state_path.parents[1])
         state = self._resume()
         for number in range(self.progress.phase, len(self.params.phases)):
             self._phase(number, self.params.phases[number], state)
@@ -290,7 +292,7 @@ class Trainer:
     def _epoch(
         self, source: _Maps | _Pixels, rows: Ints, step: Any, bar: tqdm, rate: Callable[[], float]
     ) -> tuple[float, float]:
-        sums, count, seen, waited = np.zeros(2), 0, 0, 0.0
+        sums, count, waited = np.zeros(2), 0, 0.0
         started = ended = time.perf_counter()
         for inputs, index in self._batches(source, rows):
             waited += time.perf_counter() - ended
@@ -306,12 +308,11 @@ class Trainer:
             if count % SHOWN_EVERY == 1:
                 self._show(bar, sums[0] / count, sums[1] / count, rate())
             bar.update(len(index))
-            seen += len(index)
             ended = time.perf_counter()
         waited += time.perf_counter() - ended  # for the end of the data
         phase, epoch, seconds = self.progress.phase + 1, self.progress.epoch, time.perf_counter() - started
         self.progress.speeds.append(
-            {"phase": phase, "epoch": epoch, "images": seen, "seconds": seconds, "waited": waited}
+            {"phase": phase, "epoch": epoch, "images": rows.size, "seconds": seconds, "waited": waited}
         )
         return float(sums[0] / count), float(sums[1] / count)
 
@@ -378,14 +379,6 @@ class Trainer:
         elif phase.start not in ("lda", "pca"):
             advice.append("let the phase start from lda or pca")
         return "To do: " + ", or ".join([*advice, "lower train.min_spread, if its recall is good all the same"])
-
-    def inference(self, model: keras.Model) -> Any:
-        """``model`` as a graph that gives its outputs as a list; made once for each model."""
-        if model not in self.graphs:
-            self.graphs[model] = tf.function(
-                lambda *inputs: tf.nest.flatten(model(network.shaped(inputs), training=False))
-            )
-        return self.graphs[model]
 
     def _values(self) -> list[NDArray[Any]]:
         """Of everything that training changes, states of random generators (dropout) included."""
@@ -543,6 +536,11 @@ class _Pixels:
         data = features.batches(pictures, trainer.params.image_size, features.BATCH, trainer.params.threads)
         parts = [[value.numpy()[:count].astype(np.float32) for value in run(pixels)] for pixels, count in data]
         return [np.concatenate(each) for each in zip(*parts, strict=True)]
+
+
+def _inference(model: keras.Model) -> Any:
+    """``model`` as a graph that gives its outputs as a list."""
+    return tf.function(lambda *inputs: tf.nest.flatten(model(network.shaped(inputs), training=False)))
 
 
 def _numbered(arrays: dict[str, NDArray[Any]], name: str) -> list[NDArray[Any]]:
