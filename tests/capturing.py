@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from streetrecall import shards, tables
+from streetrecall import tables
+from streetrecall.pictures import shards
 from streetrecall.providers.base import Capture
 
 
@@ -32,7 +33,10 @@ def write_captures(taken: Iterable[Capture], locations: pd.DataFrame, folder: Pa
                     width, height, form = picture.width, picture.height, str(picture.format)
             except OSError:
                 form = "JPEG"
-        row = {c: getattr(view, c) for c in ("place", "slot", "heading_deg", "date_index", "split", "subset", "source")}
+        row = {
+            c: getattr(view, c)
+            for c in ("place", "direction", "heading_deg", "date_index", "split", "subset", "source")
+        }
         row |= {c: getattr(view.panorama, c) for c in ("pano_id", "lat", "lon", "month", "licence", "attribution")}
         row |= {"status": capture.status, "reason": capture.reason, "shard": shard, "offset": -1, "size": len(data)}
         row |= {"sha256": hashlib.sha256(data).hexdigest() if data else "", "width": width, "height": height}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streetrecall.params import Params, load
+from streetrecall.params.schema import Params, load
 
 ROOT = Path(__file__).parents[1]
 

@@ -68,8 +68,8 @@ class FakeProvider:
         ):
             for date in range(self._dates):
                 panorama = Panorama(f"{pano}-{date}", lat, 18.0, f"{2022 - date}-06", "CC0-1.0", "© nobody")
-                for slot in range(4):
-                    yield View(int(place), slot, 90.0 * slot, date, panorama, split, f"{split}_v1")
+                for direction in range(4):
+                    yield View(int(place), direction, 90.0 * direction, date, panorama, split, f"{split}_v1")
 
     def capture(self, views: Iterable[View]) -> Iterator[Capture]:
         for view in views:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fakeprovider import FakeProvider
 
-from streetrecall.params import Params, load
-from streetrecall.providers.google import GoogleProvider
+from streetrecall.params.schema import Params, load
+from streetrecall.providers.google.provider import GoogleProvider
 from streetrecall.providers.http import Client, Secret
 from streetrecall.stages import metadata, scrape
 

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from streetrecall import geo, shards, tables
-from streetrecall.params import Params
+from streetrecall import geo, tables
+from streetrecall.params.schema import Params
+from streetrecall.pictures import shards
 from streetrecall.stages import evaluate
 
 MONTHS = ("2022-05", "2019-09", "2014-07", "2010-03")
@@ -29,8 +30,8 @@ class SmallCity:
         return self.folder / "models/index"
 
     @property
-    def floor(self) -> Path:
-        return self.folder / "models/floor"
+    def baseline(self) -> Path:
+        return self.folder / "models/baseline"
 
     @property
     def crops(self) -> Path:
@@ -44,7 +45,7 @@ class SmallCity:
         return evaluate.run(
             params,
             self.index,
-            self.floor,
+            self.baseline,
             self.crops / "images.parquet",
             out / "data/results",
             out / "metrics/evaluate.json",
@@ -60,10 +61,10 @@ def build(folder: Path, places: int = 24, noise: tuple[float, float] = (0.9, 1.6
     lines = []
     for place in range(places):
         split = ("test", "train", "validation")[place % 3]
-        for slot in range(4):
-            lines += [(split, place, slot, i, month) for i, month in enumerate(MONTHS)]
-    rows = pd.DataFrame(lines, columns=["split", "place", "slot", "date_index", "month"])
-    rows = rows.sort_values(["split", "place", "slot", "date_index"], ignore_index=True)
+        for direction in range(4):
+            lines += [(split, place, direction, i, month) for i, month in enumerate(MONTHS)]
+    rows = pd.DataFrame(lines, columns=["split", "place", "direction", "date_index", "month"])
+    rows = rows.sort_values(["split", "place", "direction", "date_index"], ignore_index=True)
     rows["image_id"] = np.arange(len(rows))
     rows["subset"] = rows["split"] + np.where(rows["place"] % 6 < 3, "_v1", "_v2")
     rows["x"] = 674_000.0 + 150 * (rows["place"] % 6)
@@ -73,13 +74,13 @@ def build(folder: Path, places: int = 24, noise: tuple[float, float] = (0.9, 1.6
 
     pictures = []
     for line in rows.to_dict("records"):
-        colour = tuple(int(c) for c in np.random.default_rng([line["place"], line["slot"]]).integers(40, 220, 3))
+        colour = tuple(int(c) for c in np.random.default_rng([line["place"], line["direction"]]).integers(40, 220, 3))
         buffer = io.BytesIO()
         Image.new("RGB", (224, 224), colour).save(buffer, "jpeg")
         pictures.append((f"{line['image_id']:06d}.jpg", buffer.getvalue()))
     members = shards.write_shard(city.crops / "shared/all.tar", pictures)
     images = rows.assign(
-        heading_deg=rows["slot"] * 90.0 + 10,
+        heading_deg=rows["direction"] * 90.0 + 10,
         shard="shared/all.tar",
         offset=[m.offset for m in members],
         size=[m.size for m in members],
@@ -93,8 +94,8 @@ def build(folder: Path, places: int = 24, noise: tuple[float, float] = (0.9, 1.6
     )
     tables.write(tables.IMAGES, images, city.crops / "images.parquet")
     centres = rng.normal(size=(places * 4, 32))
-    for target, level in ((city.index, noise[0]), (city.floor, noise[1])):
-        descriptors = centres[rows["place"] * 4 + rows["slot"]] + level * rng.normal(size=(len(rows), 32))
+    for target, level in ((city.index, noise[0]), (city.baseline, noise[1])):
+        descriptors = centres[rows["place"] * 4 + rows["direction"]] + level * rng.normal(size=(len(rows), 32))
         descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
         write_descriptors(target, rows, descriptors)
     return city

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from pyproj import Geod, Transformer
 
 from streetrecall.errors import UserError
-from streetrecall.params import Params
+from streetrecall.params.schema import Params
 
 if TYPE_CHECKING:
     from shapely.geometry import MultiPolygon, Polygon

@@ -86,10 +86,10 @@ LOCATIONS = _table(
 
 CAPTURES = _table(
     "captures",
-    "A picture asked of the provider: one row a (place, panorama, heading slot), whether it could be had or not.",
-    ("place", "slot", "month", "pano_id"),
+    "A picture asked of the provider: one row a (place, panorama, direction), whether it could be had or not.",
+    ("place", "direction", "month", "pano_id"),
     place="int64",
-    slot="int64",  # 0-3: quarter turns from the place's first heading
+    direction="int64",  # 0-3: quarter turns from the place's first heading
     heading_deg="float64",  # compass heading of the view, clockwise from north; NaN where unknown (archive)
     date_index="int64",  # 0 is the newest
     month="str",
@@ -117,9 +117,9 @@ IMAGES = _table(
     "images",
     "A 224 x 224 picture for the model. `quarantine` says why a picture takes no part; empty if it does.",
     ("image_id",),
-    image_id="int64",  # running index, in the order (split, place, slot, month newest first)
+    image_id="int64",  # running index, in the order (split, place, direction, month newest first)
     place="int64",
-    slot="int64",
+    direction="int64",
     heading_deg="float64",
     date_index="int64",
     month="str",
@@ -148,11 +148,11 @@ IMAGES = _table(
 
 DESCRIPTORS = _table(
     "descriptors",
-    "Row i describes row i of descriptors.npy. Query: the newest of its (place, slot); gallery: all older.",
+    "Row i describes row i of descriptors.npy. Query: the newest of its (place, direction); gallery: all older.",
     ("image_id",),
     image_id="int64",
     place="int64",
-    slot="int64",
+    direction="int64",
     month="str",
     split="str",
     subset="str",
@@ -167,12 +167,12 @@ PREDICTIONS = _table(
     "predictions",
     "What one system answered to one query under one protocol of the evaluation.",
     ("system", "scope", "protocol", "image_id"),
-    system="str",  # model or floor
+    system="str",  # model or baseline
     scope="str",  # a split or one of its subsets: whose queries, and whose gallery unless the protocol says otherwise
     protocol="str",
     image_id="int64",  # of the query
     place="int64",
-    slot="int64",
+    direction="int64",
     month="str",
     split="str",
     subset="str",

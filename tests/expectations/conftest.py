@@ -20,8 +20,9 @@ import shapely
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from streetrecall import geo, shards, tables
-from streetrecall.params import Params, load
+from streetrecall import geo, tables
+from streetrecall.params.schema import Params, load
+from streetrecall.pictures import shards
 from streetrecall.retrieval.rows import descriptor_rows
 from streetrecall.stages import check
 
@@ -34,7 +35,7 @@ PATHS = {
     "locations": "data/locations.parquet",
     "captures": "data/captures/captures.parquet",
     "images": "data/crops/images.parquet",
-    "floor": "models/floor/rows.parquet",
+    "baseline": "models/baseline/rows.parquet",
     "index": "models/index/rows.parquet",
     "queries": "data/results/queries.parquet",
 }
@@ -44,7 +45,7 @@ NEEDS = {
     "locations": ("locations", "panoramas"),
     "captures": ("captures", "locations"),
     "crops": ("images", "captures"),
-    "descriptors": ("images", "floor", "index"),
+    "descriptors": ("images", "baseline", "index"),
     "predictions": ("queries", "index"),
 }
 GEO = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": {"encoding": "WKB"}}}
@@ -181,14 +182,14 @@ def make_city(params: Params) -> City:
     pictures: list[bytes] = []
     rows = []
     for place in places.itertuples():
-        for slot in range(4):
+        for direction in range(4):
             for date, month in enumerate(MONTHS):
                 pictures.append(picture(rng))
                 rows.append(
                     {
                         "place": place.place,
-                        "slot": slot,
-                        "heading_deg": 90.0 * slot,
+                        "direction": direction,
+                        "heading_deg": 90.0 * direction,
                         "date_index": date,
                         "month": month,
                         "pano_id": place.pano_id if date == 0 else f"{place.pano_id}-{date}",
@@ -223,7 +224,7 @@ def make_city(params: Params) -> City:
     images.loc[[5, 77], "quarantine"] = ["blank", "duplicate_across_places"]
     descriptors = descriptor_rows(images)
     vectors = {}
-    for name in ("floor", "index"):
+    for name in ("baseline", "index"):
         drawn = rng.normal(size=(len(descriptors), 16))
         vectors[name] = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float16)
     frames = {
@@ -233,7 +234,7 @@ def make_city(params: Params) -> City:
         "locations": places,
         "captures": captures,
         "images": images,
-        "floor": descriptors,
+        "baseline": descriptors,
         "index": descriptors.copy(),
         "queries": answers(descriptors, rng),
     }
@@ -254,14 +255,17 @@ def answers(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
         inside = rows[rows["split"] == split]
         older = inside[inside["role"] == "gallery"]
         for query in inside[inside["role"] == "query"].itertuples():
-            for system in ("model", "floor"):
+            for system in ("model", "baseline"):
                 for protocol in ("newest_vs_older", "city"):
                     right = older[older["place"] == query.place]
                     chosen = (right if rng.random() < 0.7 else older).sample(1, random_state=rng).iloc[0]
                     error = float(np.hypot(chosen["x"] - query.x, chosen["y"] - query.y))
                     out.append(
                         {
-                            **{c: getattr(query, c) for c in ("image_id", "place", "slot", "month", "split", "subset")},
+                            **{
+                                c: getattr(query, c)
+                                for c in ("image_id", "place", "direction", "month", "split", "subset")
+                            },
                             "system": system,
                             "scope": split,
                             "protocol": protocol,

@@ -332,7 +332,7 @@ def _a_few_captures(city: City) -> None:
     city.frames["locations"] = city["locations"].head(2)
 
 
-@breaks("captures", "captures", "expect_compound_columns_to_be_unique", "place, slot, month, pano_id")
+@breaks("captures", "captures", "expect_compound_columns_to_be_unique", "place, direction, month, pano_id")
 def _a_capture_twice(city: City) -> None:
     city.frames["captures"] = pd.concat([city["captures"], city["captures"].head(1)], ignore_index=True)
 
@@ -373,9 +373,9 @@ def _bytes_of_nothing(city: City) -> None:
     city["captures"].loc[0, "offset"] = 512
 
 
-@breaks("captures", "captures", "expect_groups_to_be_complete", "place, date_index, slot")
+@breaks("captures", "captures", "expect_groups_to_be_complete", "place, date_index, direction")
 def _turns_that_nobody_accounts_for(city: City) -> None:
-    city.keep(list(range(27)), extra=lambda rows: (rows["slot"] < 3) | (rows["place"] > 2))
+    city.keep(list(range(27)), extra=lambda rows: (rows["direction"] < 3) | (rows["place"] > 2))
 
 
 @breaks("captures", "captures", "expect_column_share_of_other_values_to_be_at_most", "status")
@@ -538,7 +538,7 @@ def _an_unknown_reason(city: City) -> None:
 
 @breaks("crops", "images", "expect_column_share_of_other_values_to_be_at_most", "quarantine")
 def _many_in_quarantine(city: City) -> None:
-    rows = (city["images"]["slot"] == 0) & (city["images"]["date_index"] == 1)
+    rows = (city["images"]["direction"] == 0) & (city["images"]["date_index"] == 1)
     city["images"].loc[rows, "quarantine"] = "blank"
 
 
@@ -564,7 +564,7 @@ def _no_images_of_a_split(city: City) -> None:
 
 @breaks("crops", "places", "expect_column_values_to_be_in_set", "headings")
 def _places_with_three_sides(city: City) -> None:
-    city.keep(list(range(27)), extra=lambda rows: (rows["slot"] < 3) | (rows["place"] > 3))
+    city.keep(list(range(27)), extra=lambda rows: (rows["direction"] < 3) | (rows["place"] > 3))
 
 
 @breaks("crops", "places", "expect_column_values_to_be_between", "dates")
@@ -581,10 +581,10 @@ def _one_place_to_train_on(city: City) -> None:
 
 
 def _per_system(expectation: str, column: str, table: str = "{}") -> Callable[[Callable[[City, str], None]], None]:
-    """The floor and the index are held to the same; ``table`` is the batch's name."""
+    """The baseline and the index are held to the same; ``table`` is the batch's name."""
 
     def register(function: Callable[[City, str], None]) -> None:
-        for name in ("floor", "index"):
+        for name in ("baseline", "index"):
 
             def broken(city: City, name: str = name) -> None:
                 function(city, name)
@@ -739,10 +739,12 @@ def _a_query_the_model_never_saw(city: City) -> None:
     city.frames["queries"] = rows.drop(index=rows.index[(rows["system"] == "model") & (rows["protocol"] != "city")][0])
 
 
-@breaks("predictions", "index", "expect_column_values_to_be_in_set", "answers_of_floor")
-def _a_query_the_floor_never_saw(city: City) -> None:
+@breaks("predictions", "index", "expect_column_values_to_be_in_set", "answers_of_baseline")
+def _a_query_the_baseline_never_saw(city: City) -> None:
     rows = city["queries"]
-    city.frames["queries"] = rows.drop(index=rows.index[(rows["system"] == "floor") & (rows["protocol"] != "city")][0])
+    city.frames["queries"] = rows.drop(
+        index=rows.index[(rows["system"] == "baseline") & (rows["protocol"] != "city")][0]
+    )
 
 
 def test_nearest_places_are_those_of_a_naive_loop(pristine: City) -> None:

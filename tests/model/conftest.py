@@ -9,29 +9,30 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from streetrecall import shards, tables
+from streetrecall import tables
+from streetrecall.pictures import shards
 
 MONTHS = ["2022-06", "2017-07", "2009-07"]
 
 
-def make_crops(folder: Path, places: dict[str, int], size: int = 64, slots: int = 2) -> Path:
-    """A crops folder with so many places in each split, ``slots`` headings and three dates of each."""
+def make_crops(folder: Path, places: dict[str, int], size: int = 64, directions: int = 2) -> Path:
+    """A crops folder with so many places in each split, ``directions`` headings and three dates of each."""
     rng = np.random.default_rng(5)
     rows, place = [], 0
     for split, count in places.items():
         members = []
         for _ in range(count):
             place += 1
-            for slot in range(slots):
+            for direction in range(directions):
                 pattern = cv2.resize(rng.integers(0, 256, (5, 5, 3)).astype(np.uint8), (size, size))
                 for date, month in enumerate(MONTHS):
                     noise = rng.normal(0, 25, (1, 1, 3)) + rng.normal(0, 8, pattern.shape)
                     picture = np.clip(pattern + noise, 0, 255).astype(np.uint8)
                     data = cv2.imencode(".jpg", picture)[1].tobytes()
-                    members.append((f"{place:05d}_{slot}_{date}.jpg", data))
+                    members.append((f"{place:05d}_{direction}_{date}.jpg", data))
                     rows.append(
-                        {"place": place, "slot": slot, "date_index": date, "month": month, "split": split,
-                         "name": members[-1][0], "size": len(data), "sha256": f"{place}-{slot}-{date}",
+                        {"place": place, "direction": direction, "date_index": date, "month": month, "split": split,
+                         "name": members[-1][0], "size": len(data), "sha256": f"{place}-{direction}-{date}",
                          "x": 200.0 * place}
                     )  # fmt: skip
         shard = f"shared/{split}/{split}.tar"
@@ -39,7 +40,7 @@ def make_crops(folder: Path, places: dict[str, int], size: int = 64, slots: int 
         for row in rows:
             if row["split"] == split:
                 row |= {"shard": shard, "offset": placed[row["name"]]}
-    table = pd.DataFrame(rows).sort_values(["split", "place", "slot", "date_index"], ignore_index=True)
+    table = pd.DataFrame(rows).sort_values(["split", "place", "direction", "date_index"], ignore_index=True)
     table["image_id"] = np.arange(len(table))
     table["subset"] = table["split"] + "_v1"
     table = table.assign(

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from streetrecall.model.augment import augment, augment_map
-from streetrecall.params import Augment
+from streetrecall.params.schema import Augment
 
 OFF = {"shift": 0.0, "zoom": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "erase": 0.0}
 

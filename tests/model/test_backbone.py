@@ -13,7 +13,7 @@ import keras  # noqa: E402
 
 from streetrecall.errors import UserError  # noqa: E402
 from streetrecall.model import backbone, network, torch_pickle  # noqa: E402
-from streetrecall.params import GemBranch, Params  # noqa: E402
+from streetrecall.params.schema import GemBranch, Params  # noqa: E402
 
 
 @pytest.fixture(scope="module")

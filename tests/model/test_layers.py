@@ -13,7 +13,7 @@ keras = pytest.importorskip("keras")
 
 from streetrecall.model import network  # noqa: E402
 from streetrecall.model.layers import VLAD, GeM, Standardise  # noqa: E402
-from streetrecall.params import AverageBranch, GemBranch, GridBranch, Params, VladBranch  # noqa: E402
+from streetrecall.params.schema import AverageBranch, GemBranch, GridBranch, Params, VladBranch  # noqa: E402
 
 MAPS = np.random.default_rng(0).standard_normal((3, 4, 5, 6)).astype(np.float32)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 tf = pytest.importorskip("tensorflow")
 
 from streetrecall.model import losses  # noqa: E402
-from streetrecall.params import Loss  # noqa: E402
+from streetrecall.params.schema import Loss  # noqa: E402
 
 Masks = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 

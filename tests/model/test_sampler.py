@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 from streetrecall.errors import UserError
 from streetrecall.model import sampler as sampling
 from streetrecall.model.sampler import Sampler
-from streetrecall.params import Batch
+from streetrecall.params.schema import Batch
 
 MONTHS = ["2009-07", "2011-07", "2014-05", "2017-07", "2019-06", "2022-06"]
 
 
 def collection(dates: list[list[int]], spacing: float = 200.0) -> pd.DataFrame:
-    """Place i has, in each of its slots j, ``dates[i][j]`` pictures."""
+    """Place i has, in each of its directions j, ``dates[i][j]`` pictures."""
     rows = [
-        {"place": 10 * i, "slot": j, "month": MONTHS[k % len(MONTHS)], "x": i * spacing, "y": 0.0}
-        for i, slots in enumerate(dates)
-        for j, count in enumerate(slots)
+        {"place": 10 * i, "direction": j, "month": MONTHS[k % len(MONTHS)], "x": i * spacing, "y": 0.0}
+        for i, directions in enumerate(dates)
+        for j, count in enumerate(directions)
         for k in range(count)
     ]
-    return pd.DataFrame(rows, columns=["place", "slot", "month", "x", "y"]).astype({"month": "str"})
+    return pd.DataFrame(rows, columns=["place", "direction", "month", "x", "y"]).astype({"month": "str"})
 
 
 def settings_of(**change: float) -> Batch:
@@ -47,7 +47,7 @@ def test_a_batch_holds_groups_of_different_places_and_dates(
 ) -> None:
     table = collection(dates)
     batch = settings_of(places=places, images=images, hard_share=hard)
-    usable = [i for i, slots in enumerate(dates) if any(count > 1 for count in slots)]
+    usable = [i for i, directions in enumerate(dates) if any(count > 1 for count in directions)]
     if len(usable) < 2:
         with pytest.raises(UserError, match="two"):
             Sampler(table, batch, seed)
@@ -65,8 +65,8 @@ def test_a_batch_holds_groups_of_different_places_and_dates(
         groups = row.reshape(-1, images)
         assert len({table["place"][g[0]] for g in groups}) == len(groups)
         for g in groups:
-            assert table.iloc[g][["place", "slot"]].drop_duplicates().shape == (1, 2)
-            there = table[(table["place"] == table["place"][g[0]]) & (table["slot"] == table["slot"][g[0]])]
+            assert table.iloc[g][["place", "direction"]].drop_duplicates().shape == (1, 2)
+            there = table[(table["place"] == table["place"][g[0]]) & (table["direction"] == table["direction"][g[0]])]
             assert table["month"].iloc[g].nunique() == min(images, there["month"].nunique())
             assert len(set(g)) == min(images, len(there))
 

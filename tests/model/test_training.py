@@ -28,7 +28,7 @@ import yaml
 
 from streetrecall import tables
 from streetrecall.errors import UserError
-from streetrecall.params import load
+from streetrecall.params.schema import load
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -492,7 +492,7 @@ def test_another_start_of_the_backbone_or_another_order_of_dates_is_another_run(
 def test_a_checkpoint_holds_the_state_of_dropout() -> None:
     from streetrecall.model import network
     from streetrecall.model.trainer import Trainer
-    from streetrecall.params import GemBranch
+    from streetrecall.params.schema import GemBranch
 
     head = load(ROOT / "params.yaml").train.head.model_copy(
         update={"branches": [GemBranch(pool="gem", map="last", p=3.0, weight=1.0)], "dimensions": 8}

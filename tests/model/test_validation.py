@@ -18,13 +18,13 @@ def collection(seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
     rng = np.random.default_rng(seed)
     rows, vectors = [], []
     for place in range(14):
-        for slot in range(2):
+        for direction in range(2):
             view = rng.standard_normal(6)
             dates = rng.permutation(len(MONTHS))[: rng.integers(1, 6)]
             months = sorted((MONTHS[d] for d in dates), reverse=True)
             for number, month in enumerate(months):
                 rows.append(
-                    {"place": place, "slot": slot, "month": month, "x": 40.0 * place, "y": 0.0,
+                    {"place": place, "direction": direction, "month": month, "x": 40.0 * place, "y": 0.0,
                      "split": "validation" if place % 2 else "train", "role": "gallery" if number else "query"}
                 )  # fmt: skip
                 vectors.append(view + 1.1 * rng.standard_normal(6))

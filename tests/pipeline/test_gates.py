@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from streetrecall import geo, tables
-from streetrecall.params import load
+from streetrecall.params.schema import load
 from streetrecall.stages import check
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from tinyarchive import FOLDERS, TinyArchive, picture
 
 from streetrecall import tables
 from streetrecall.errors import UserError
-from streetrecall.params import Params
+from streetrecall.params.schema import Params
 from streetrecall.providers import open_provider
 from streetrecall.providers.archive import GAPS, IMAGES, LEVELS, Archive, parse_name
 from streetrecall.stages import grid, order
@@ -51,7 +51,7 @@ def test_views_know_everything_of_a_picture(tiny: TinyArchive) -> None:
     tiny.add(f"1_2_3_September 2017_{TAKEN}.jpg", folder=FOLDERS[1])
     tiny.add(f"2_0_0_March 2023_{TAKEN}.jpg", folder=FOLDERS[2])
     first, second = Archive(tiny.root).views(tiny.locations())
-    assert (first.place, first.slot, first.date_index, first.split, first.subset) == (1, 2, 3, "test", "test_v1")
+    assert (first.place, first.direction, first.date_index, first.split, first.subset) == (1, 2, 3, "test", "test_v1")
     assert math.isnan(first.heading_deg)
     assert first.panorama.pano_id == "pano-1-2017-09-3"
     assert (first.panorama.month, first.panorama.attribution) == ("2017-09", "© Somebody")
@@ -67,7 +67,7 @@ def test_place_numbers_lead_through_the_panorama_to_the_place(tiny: TinyArchive)
 
 
 def test_oddities_are_told_and_the_rest_goes_through(tiny: TinyArchive) -> None:
-    good = [f"0_{slot}_0_March 2023_{TAKEN}.jpg" for slot in range(3)]  # interrupted before the fourth turn
+    good = [f"0_{direction}_0_March 2023_{TAKEN}.jpg" for direction in range(3)]  # interrupted before the fourth turn
     for name in good:
         tiny.add(name)
     tiny.add(f"0_0_1_July 2009_{TAKEN}.JPG", below="001")
@@ -82,7 +82,7 @@ def test_oddities_are_told_and_the_rest_goes_through(tiny: TinyArchive) -> None:
     provider = Archive(tiny.root)
     locations = tiny.locations()
     views = list(provider.views(locations))
-    assert [(v.place, v.slot, v.date_index, v.panorama.month) for v in views] == [
+    assert [(v.place, v.direction, v.date_index, v.panorama.month) for v in views] == [
         (0, 0, 0, "2023-03"),
         (0, 0, 1, "2009-07"),
         (0, 0, 2, "2008-05"),
@@ -201,4 +201,4 @@ def test_the_real_collection(archive: Path, params: Params, tmp_path: Path) -> N
     kinds = {"Training": "train", "Test": "test", "Validation": "validation"}
     assert all(kinds[v.source.split("_")[1]] == v.split for v in views)
     assert all(int(v.source.rsplit("/", 1)[1].split("_")[0]) == v.place for v in views)
-    assert len({(v.panorama.pano_id, v.slot) for v in views}) == len(views)
+    assert len({(v.panorama.pano_id, v.direction) for v in views}) == len(views)

@@ -10,7 +10,7 @@ import pytest
 from tinyservice import TinyService, serving
 
 from streetrecall.errors import UserError
-from streetrecall.params import Network, Params
+from streetrecall.params.schema import Network, Params
 from streetrecall.providers.http import (
     Answer,
     Breaker,

@@ -1,4 +1,4 @@
-"""The provider over the real stand-in service: metadata, dates and pictures, under every fault that it can show."""
+"""The provider over the real simulator service: metadata, dates and pictures, under every fault that it can show."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 from killable import hasty
 
 from streetrecall.errors import UserError
-from streetrecall.ledger import Ledger
-from streetrecall.params import Params
-from streetrecall.picture import inspect
+from streetrecall.params.schema import Params
+from streetrecall.pictures.inspect import inspect
 from streetrecall.providers.base import View
-from streetrecall.providers.browser import find_browser
+from streetrecall.providers.browser.browsers import find_browser
 from streetrecall.providers.simulated import SimulatedProvider
+from streetrecall.simulator.service.faults import KINDS
+from streetrecall.simulator.service.server import running
 from streetrecall.stages import scrape
-from streetrecall.standin.faults import KINDS
-from streetrecall.standin.server import running
+from streetrecall.store.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -39,7 +39,7 @@ def quick(params: Params, monkeypatch: pytest.MonkeyPatch) -> Params:
 @pytest.fixture(scope="module")
 def faulty(request: pytest.FixtureRequest) -> Iterator[str]:
     """The service, on a day on which every second item shows one of all its faults once, then comes good."""
-    from streetrecall.params import load
+    from streetrecall.params.schema import load
 
     plan: dict[str, Any] = {"probabilities": dict.fromkeys(KINDS, 0.05), "seed": 3, "times": 1, "hang_s": 60.0}
     with running(load(ROOT / "params.yaml"), faults=plan, root=ROOT) as base:

@@ -16,9 +16,9 @@ import pytest
 
 from streetrecall import tables
 from streetrecall.errors import UserError
-from streetrecall.params import Index, Params
+from streetrecall.params.schema import Index, Params
+from streetrecall.retrieval import exact as search
 from streetrecall.retrieval import index as indexes
-from streetrecall.retrieval import search
 
 GALLERY, QUERIES = 1500, 60
 
@@ -30,7 +30,7 @@ def data() -> tuple[np.ndarray, pd.DataFrame]:
     centres = rng.standard_normal((100, 32))
     values = centres[rng.integers(0, 100, GALLERY + QUERIES)] + 0.4 * rng.standard_normal((GALLERY + QUERIES, 32))
     values /= np.linalg.norm(values, axis=1, keepdims=True)
-    rows = pd.DataFrame({"image_id": np.arange(len(values)), "place": 0, "slot": 0, "month": "2020-01"})
+    rows = pd.DataFrame({"image_id": np.arange(len(values)), "place": 0, "direction": 0, "month": "2020-01"})
     rows = rows.assign(split="test", subset="test_v1", lat=0.0, lon=0.0, x=0.0, y=0.0)
     rows["role"] = np.where(np.arange(len(values)) % 26 == 0, "query", "gallery")
     return values.astype(np.float16), rows
@@ -95,7 +95,7 @@ def test_it_is_there_again_in_less_than_a_second(kind: str, params: Params, tmp_
     rng = np.random.default_rng(4)
     values = rng.standard_normal((20_000, 64)).astype(np.float32)
     values = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float16)
-    rows = pd.DataFrame({"image_id": np.arange(len(values)), "place": 0, "slot": 0, "month": "2020-01"})
+    rows = pd.DataFrame({"image_id": np.arange(len(values)), "place": 0, "direction": 0, "month": "2020-01"})
     rows = rows.assign(split="test", subset="test_v1", lat=0.0, lon=0.0, x=0.0, y=0.0, role="gallery")
     effort = {"leaves": 100, "leaves_to_search": 10, "reorder": 50}
     store(tmp_path / "index", values, rows, settings(params, kind).model_copy(update=effort))

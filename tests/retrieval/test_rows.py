@@ -1,4 +1,4 @@
-"""The rule of roles: one query for each (place, slot), the newest that is not quarantined."""
+"""The rule of roles: one query for each (place, direction), the newest that is not quarantined."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ row = st.tuples(
 
 
 def images(rows: list[tuple[int, int, str, int]], quarantine: list[bool]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=["place", "slot", "month", "date_index"])
+    frame = pd.DataFrame(rows, columns=["place", "direction", "month", "date_index"])
     frame["image_id"] = np.arange(len(frame))
     frame["quarantine"] = ["blank" if q else "" for q in quarantine]
     return frame.assign(split="test", subset="test_v1", lat=59.3, lon=18.1, x=0.0, y=0.0)
@@ -27,7 +27,7 @@ def test_one_query_each_and_none_newer(drawn: list[tuple[tuple[int, int, str, in
     frame = images([r for r, _ in drawn], [q for _, q in drawn])
     kept = conform(DESCRIPTORS, descriptor_rows(frame))
     assert kept["image_id"].tolist() == frame.loc[frame["quarantine"] == "", "image_id"].tolist()
-    for _, group in kept.groupby(["place", "slot"]):
+    for _, group in kept.groupby(["place", "direction"]):
         assert (group["role"] == "query").sum() == 1
         assert group.loc[group["role"] == "query", "month"].item() == group["month"].max()
 

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from streetrecall.scoring.protocols import groups, month_numbers, protocols
+from streetrecall.months import month_numbers
+from streetrecall.scoring.protocols import groups, protocols
 
 
 @pytest.fixture
@@ -10,10 +11,10 @@ def rows() -> pd.DataFrame:
     """Two test places and a training one, two headings each, four dates; row i's role is in plain sight."""
     lines = []
     for place, split in ((1, "test"), (2, "test"), (3, "train")):
-        for slot in (0, 1):
+        for direction in (0, 1):
             for i, month in enumerate(["2022-05", "2017-07", "2014-12", "2009-08"]):
-                lines.append((place, slot, month, split, "gallery" if i else "query"))
-    return pd.DataFrame(lines, columns=["place", "slot", "month", "split", "role"])
+                lines.append((place, direction, month, split, "gallery" if i else "query"))
+    return pd.DataFrame(lines, columns=["place", "direction", "month", "split", "role"])
 
 
 def chosen(rows, year=2015):

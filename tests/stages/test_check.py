@@ -25,7 +25,7 @@ from PIL import Image
 
 from streetrecall import cli, geo, tables
 from streetrecall.errors import UserError
-from streetrecall.params import load
+from streetrecall.params.schema import load
 from streetrecall.stages import check
 
 ROOT = Path(__file__).parents[2]
@@ -158,7 +158,7 @@ def test_validation_meets_its_budget(folder: Path) -> None:
     count = 28_702
     row = np.arange(count)
     images = pd.DataFrame({name: "x" if kind == "str" else 0 for name, kind in tables.IMAGES.columns.items()}, row)
-    images["image_id"], images["place"], images["slot"] = row, row // 32, row % 4
+    images["image_id"], images["place"], images["direction"] = row, row // 32, row % 4
     images["month"] = [f"20{10 + i // 4 % 8:02d}-05" for i in row]
     images["split"] = np.array(["train", "validation", "test"])[images["place"] % 3]
     images["pano_id"] = [f"{p}-{m}" for p, m in zip(images["place"], images["month"], strict=True)]
@@ -323,7 +323,7 @@ def test_what_is_wrong_in_the_archive_is_found(
 
     Let all of them take part, and the gate finds both faults; keep them out, and it finds that they are too many.
     """
-    from streetrecall.params import parse
+    from streetrecall.params.schema import parse
     from streetrecall.stages import crop, order, scrape
 
     monkeypatch.chdir(tmp_path)

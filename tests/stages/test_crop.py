@@ -16,10 +16,11 @@ from capturing import write_captures
 from PIL import Image
 from tinyarchive import picture
 
-from streetrecall import shards, tables
+from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.geo import project
-from streetrecall.params import Params
+from streetrecall.params.schema import Params
+from streetrecall.pictures import shards
 from streetrecall.providers.archive import Archive
 from streetrecall.providers.base import Capture, Panorama, View
 from streetrecall.stages import crop
@@ -42,10 +43,12 @@ def locations(n: int = 12) -> pd.DataFrame:
     return frame
 
 
-def shot(place: int, slot: int, month: str, data: bytes, status: str = "ok", date_index: int = 0) -> Capture:
+def shot(place: int, direction: int, month: str, data: bytes, status: str = "ok", date_index: int = 0) -> Capture:
     split = ["train", "test", "validation"][place // 4]
     panorama = Panorama(f"p{place}-{month}-{date_index}", 59.32 + place * 1e-3, 18.06, month, "CC0", "nobody")
-    view = View(place, slot, float("nan"), date_index, panorama, split, f"{split}_v1", f"{place}/{slot}/{month}")
+    view = View(
+        place, direction, float("nan"), date_index, panorama, split, f"{split}_v1", f"{place}/{direction}/{month}"
+    )
     return Capture(view, status, "" if status == "ok" else status, data)
 
 
@@ -73,7 +76,7 @@ class Cropped:
             return reader.read(str(row["shard"]), int(row["offset"]), int(row["size"]))
 
     def reasons(self) -> dict[tuple[int, int, str], str]:
-        columns = [self.images[c] for c in ("place", "slot", "month", "quarantine")]
+        columns = [self.images[c] for c in ("place", "direction", "month", "quarantine")]
         return {(p, s, m): q for p, s, m, q in zip(*columns, strict=True)}
 
 
@@ -93,13 +96,13 @@ def test_ready_pictures_pass_byte_for_byte_and_rows_say_everything(tmp_path: Pat
     done = Cropped(tmp_path, params, taken[::-1])
     images = done.images
     assert images["image_id"].tolist() == list(range(8))
-    assert list(zip(images["split"], images["place"], images["slot"], images["month"], strict=True)) == sorted(
-        ((c.view.split, c.view.place, c.view.slot, c.view.panorama.month) for c in taken),
+    assert list(zip(images["split"], images["place"], images["direction"], images["month"], strict=True)) == sorted(
+        ((c.view.split, c.view.place, c.view.direction, c.view.panorama.month) for c in taken),
         key=lambda k: (*k[:3], -int(k[3][:4])),
     )
-    by_key = {(c.view.place, c.view.slot, c.view.panorama.month): c for c in taken}
+    by_key = {(c.view.place, c.view.direction, c.view.panorama.month): c for c in taken}
     for row in images.to_dict("records"):
-        capture = by_key[row["place"], row["slot"], row["month"]]
+        capture = by_key[row["place"], row["direction"], row["month"]]
         assert done.data(row["image_id"]) == capture.data
         assert row["sha256"] == hashlib.sha256(capture.data).hexdigest()
         grey = Image.open(io.BytesIO(capture.data)).convert("L")

@@ -10,7 +10,7 @@ from small_city import MONTHS, SmallCity, build, use_exact_index, write_descript
 
 from streetrecall import tables
 from streetrecall.errors import UserError
-from streetrecall.params import Params
+from streetrecall.params.schema import Params
 
 CURVES = {
     *("error_cdf", "radius_coverage", "recall_at_k", "recall_by_dates", "recall_by_gallery", "recall_by_gap"),
@@ -56,7 +56,7 @@ def numbers(node, path=""):
 def test_recall_is_that_of_a_loop_over_all_pairs(city, params, tmp_path):
     found = city.evaluate(params, tmp_path)
     older = set(MONTHS[1:])
-    for system, folder in (("model", city.index), ("floor", city.floor)):
+    for system, folder in (("model", city.index), ("baseline", city.baseline)):
         for protocol, splits, months in (
             ("newest_vs_older", {"test"}, older),
             ("newest_vs_oldest", {"test"}, {MONTHS[-1]}),
@@ -74,8 +74,8 @@ def test_recall_is_that_of_a_loop_over_all_pairs(city, params, tmp_path):
 
 def test_a_better_descriptor_scores_better_and_every_share_lies_in_its_interval(city, params, tmp_path):
     found = city.evaluate(params, tmp_path)
-    model, floor = (found[s]["test"]["newest_vs_older"] for s in ("model", "floor"))
-    assert model["recall_at_1_25m"] > floor["recall_at_1_25m"]
+    model, baseline = (found[s]["test"]["newest_vs_older"] for s in ("model", "baseline"))
+    assert model["recall_at_1_25m"] > baseline["recall_at_1_25m"]
     assert model["recall_at_1_25m"] <= model["recall_at_5_25m"] <= model["recall_at_20_25m"]
     assert model["recall_at_1_place_heading"] <= model["recall_at_1_25m"] <= model["recall_at_1_100m"]
     values = dict(numbers(found))
@@ -123,8 +123,8 @@ def test_curves_are_complete_and_end_where_the_metrics_are(city, params, tmp_pat
     curves = {p.stem: pd.read_csv(p) for p in (tmp_path / "metrics/plots").glob("*.csv")}
     assert set(curves) == CURVES
     for table in curves.values():
-        assert set(table["system"]) == {"model", "floor"}
-    for system in ("model", "floor"):
+        assert set(table["system"]) == {"model", "baseline"}
+    for system in ("model", "baseline"):
         sizes = curves["recall_by_gallery"].query("system == @system")
         whole = found[system]["test"]["city"]["recall_at_1_25m"]
         assert sizes["recall"].iloc[-1] == pytest.approx(whole, abs=1e-3)
@@ -160,11 +160,11 @@ def exact_city_recall(out: Path) -> dict[int, float]:
 def test_pictures_of_the_querys_own_month_never_answer(tmp_path, params):
     city = build(tmp_path, places=6)
     rows, d = city.rows(), np.load(city.index / "descriptors.npy").astype(float)
-    twin = (rows["place"] == 0) & (rows["slot"] == 0) & (rows["month"] == MONTHS[1])
+    twin = (rows["place"] == 0) & (rows["direction"] == 0) & (rows["month"] == MONTHS[1])
     rows.loc[twin, "month"] = MONTHS[0]
-    query = rows.index[(rows["place"] == 0) & (rows["slot"] == 0) & (rows["role"] == "query")][0]
+    query = rows.index[(rows["place"] == 0) & (rows["direction"] == 0) & (rows["role"] == "query")][0]
     d[twin.to_numpy()] = d[query]
-    for folder in (city.index, city.floor):
+    for folder in (city.index, city.baseline):
         write_descriptors(folder, rows, d)
     city.evaluate(params)
     answers = tables.read(tables.PREDICTIONS, tmp_path / "data/results/queries.parquet")
@@ -190,7 +190,7 @@ def test_places_seen_once_have_no_answer_and_take_no_part(tmp_path, params):
     city = build(tmp_path, places=12)
     rows = city.rows()
     keep = ~((rows["place"] == 0) & (rows["role"] == "gallery")).to_numpy()
-    for folder in (city.index, city.floor):
+    for folder in (city.index, city.baseline):
         write_descriptors(folder, rows[keep], np.load(folder / "descriptors.npy")[keep])
     test = city.evaluate(params)["model"]["test"]["newest_vs_older"]
     assert (test["queries"], test["queries_without_right_image"], test["places"]) == (12, 4, 3)
@@ -226,8 +226,8 @@ class TestBadInput:
         assert not (city.folder / "metrics").exists()
 
     def test_missing_descriptors(self, own, params):
-        (own.floor / "descriptors.npy").unlink()
-        self.refuse(own, params, r"floor/descriptors\.npy: there is no such file")
+        (own.baseline / "descriptors.npy").unlink()
+        self.refuse(own, params, r"baseline/descriptors\.npy: there is no such file")
 
     def test_other_number_of_rows(self, own, params):
         np.save(own.index / "descriptors.npy", self.descriptors(own)[:-1])
@@ -245,9 +245,9 @@ class TestBadInput:
         np.save(own.index / "descriptors.npy", d)
         self.refuse(own, params, r"image 7 has length 2\.0")
 
-    def test_model_and_floor_of_different_pictures(self, own, params):
-        rows, d = own.rows(), np.load(own.floor / "descriptors.npy")
-        write_descriptors(own.floor, rows[1:], d[1:])
+    def test_model_and_baseline_of_different_pictures(self, own, params):
+        rows, d = own.rows(), np.load(own.baseline / "descriptors.npy")
+        write_descriptors(own.baseline, rows[1:], d[1:])
         self.refuse(own, params, "describe different pictures")
 
     def test_a_month_that_is_none(self, own, params):

@@ -19,7 +19,7 @@ from PIL import Image
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.geo import GEOD, distance_m
-from streetrecall.params import Params
+from streetrecall.params.schema import Params
 from streetrecall.stages import grid
 
 ROOT = Path(__file__).parents[2]

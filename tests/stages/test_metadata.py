@@ -15,10 +15,10 @@ from tinyservice import TinyService, serving
 
 from streetrecall import tables
 from streetrecall.errors import UserError
-from streetrecall.ledger import Ledger
-from streetrecall.params import Params
+from streetrecall.params.schema import Params
 from streetrecall.providers.base import FAILED, Coverage, Panorama
 from streetrecall.stages import metadata
+from streetrecall.store.ledger import Ledger
 
 HERE = Path(__file__).parent
 

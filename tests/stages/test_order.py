@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.geo import in_disc, unproject
-from streetrecall.params import Params
+from streetrecall.params.schema import Params
 from streetrecall.stages import order
 
 LEVELS = "data_collection_process/create_ordered_locations_based_on_buffers/buffer_csvs"

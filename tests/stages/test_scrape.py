@@ -15,13 +15,14 @@ import pytest
 from fakeprovider import FakeProvider, locations, picture
 from killable import hasty
 
-from streetrecall import shards, tables
+from streetrecall import tables
 from streetrecall.cli import main as cli
 from streetrecall.errors import UserError
-from streetrecall.ledger import Ledger
-from streetrecall.params import Params
+from streetrecall.params.schema import Params
+from streetrecall.pictures import shards
 from streetrecall.providers.base import Capture, View
 from streetrecall.stages import scrape
+from streetrecall.store.ledger import Ledger
 
 TESTS = Path(__file__).parents[1]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streetrecall.override import override
+from streetrecall.params.edit import override
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent

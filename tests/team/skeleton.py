@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from streetrecall.shards import make_folder
+from streetrecall.pictures.shards import make_folder
 
 
 def write(path: str, text: str) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from streetrecall import sweep
 from streetrecall.errors import UserError
+from streetrecall.review import sweep
 
 from .conftest import Project
 

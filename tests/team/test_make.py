@@ -13,8 +13,8 @@ import yaml
 
 from streetrecall.cli import main
 from streetrecall.errors import UserError
-from streetrecall.override import override
-from streetrecall.params import load
+from streetrecall.params.edit import override
+from streetrecall.params.schema import load
 
 from .conftest import ROOT, Project
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streetrecall.override import override
+from streetrecall.params.edit import override
 
 from .conftest import ROOT, Project
 from .s3server import Server, bucket, join, server

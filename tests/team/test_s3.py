@@ -200,7 +200,7 @@ def test_gc_keeps_what_branches_and_tags_need(shared: Project, server: Server, b
 
 def test_ten_thousand_pictures_take_few_requests(project: Project, server: Server, bucket: str) -> None:
     """Shards instead of files: what grows with the pictures is bytes, not requests."""
-    from streetrecall.shards import write_shard
+    from streetrecall.pictures.shards import write_shard
 
     project = join(Project(project.root, dict(project.env)), server, bucket)
     noise = random.Random(1)

@@ -16,7 +16,7 @@ from streetrecall.expectations.custom import (
     ExpectGroupsToBeComplete,
 )
 from streetrecall.expectations.gate import Batch, credited, expect
-from streetrecall.params import Params
+from streetrecall.params.schema import Params
 
 INPUTS = {"captures": Path("data/captures"), "locations": Path("data/locations.parquet")}
 VALIDATED = ("captures/captures.parquet",)  # it holds the hash of each picture, which the suite compares
@@ -56,7 +56,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
             gxe.ExpectCompoundColumnsToBeUnique,
             "One row a place, turn and panorama: a second would count a picture twice.",
             again,
-            column_list=["place", "slot", "month", "pano_id"],
+            column_list=["place", "direction", "month", "pano_id"],
         ),
         expect(
             gxe.ExpectColumnValuesToNotBeNull,
@@ -107,8 +107,8 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
             ExpectGroupsToBeComplete,
             "A place is captured in every direction on each date; each turn is there or listed with a reason.",
             again,
-            column_list=["place", "date_index", "slot"],
-            members=list(range(limits.slots)),
+            column_list=["place", "date_index", "direction"],
+            members=list(range(limits.directions)),
             mostly=limits.min_complete_share,
         ),
         expect(
@@ -168,5 +168,5 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
             max_share=limits.max_uncollected_share_archive if local else limits.max_uncollected_share,
         )
     ]
-    ids = ("place", "slot", "month", "pano_id", "source")
+    ids = ("place", "direction", "month", "pano_id", "source")
     return [Batch("captures", captures, ids, suite), Batch("locations", places, ("place", "pano_id"), places_suite)]

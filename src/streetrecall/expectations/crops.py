@@ -20,7 +20,7 @@ from streetrecall.expectations.custom import (
     ExpectPositionsToAgree,
 )
 from streetrecall.expectations.gate import Batch, credited, expect
-from streetrecall.params import Params
+from streetrecall.params.schema import Params
 
 INPUTS = {"crops": Path("data/crops"), "captures": Path("data/captures/captures.parquet")}
 VALIDATED = ("crops/images.parquet",)  # it holds the hash of each picture, which the suite compares
@@ -169,7 +169,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
         *credited(),
     ]
 
-    key = ["place", "slot", "month", "pano_id"]
+    key = ["place", "direction", "month", "pano_id"]
     captures = captures.merge(images.groupby(key).size().rename("images").reset_index(), on=key, how="left")
     captures["images"] = captures["images"].fillna(0).astype("int64")
     captures_suite = [
@@ -197,7 +197,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
             "A place is known by its four sides (the original collection has them at 1,048 of 1,083 places).",
             "capture the missing turns: streetrecall scrape --retry-failed",
             column="headings",
-            value_set=[params.checks.captures.slots],
+            value_set=[params.checks.captures.directions],
             mostly=limits.min_four_headings_share,
         ),
         expect(
@@ -219,7 +219,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
         ),
     ]
     return [
-        Batch("images", images, ("image_id", "place", "slot", "month", "source"), suite),
+        Batch("images", images, ("image_id", "place", "direction", "month", "source"), suite),
         Batch("captures", captures, (*key, "source"), captures_suite),
         Batch("places", places, ("place", "split"), places_suite),
     ]
@@ -228,15 +228,15 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
 def places_of(images: pd.DataFrame) -> pd.DataFrame:
     """One row a place: its split, directions and dates that are not quarantined, and if training can use it.
 
-    >>> images = pd.DataFrame({"place": [1, 1, 1], "split": "train", "slot": [0, 1, 1], "month": ["2010-08", "2010-08",
-    ...     "2019-04"], "quarantine": ["", "", "blank"]})
+    >>> images = pd.DataFrame({"place": [1, 1, 1], "split": "train", "direction": [0, 1, 1],
+    ...     "month": ["2010-08", "2010-08", "2019-04"], "quarantine": ["", "", "blank"]})
     >>> places_of(images).to_dict("records")
     [{'place': 1, 'split': 'train', 'headings': 2, 'dates': 1, 'trainable': 0}]
     """
     used = (
         images[images["quarantine"] == ""]
         .groupby("place")
-        .agg(headings=("slot", "nunique"), dates=("month", "nunique"))
+        .agg(headings=("direction", "nunique"), dates=("month", "nunique"))
     )
     places = images.groupby("place", as_index=False)["split"].first().join(used, on="place")
     places = places.fillna({"headings": 0, "dates": 0}).astype({"headings": "int64", "dates": "int64"})

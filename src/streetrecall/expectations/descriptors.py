@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.expectations.gate import Batch, expect
-from streetrecall.params import Params
+from streetrecall.params.schema import Params
 from streetrecall.retrieval.rows import descriptor_rows
 
 INPUTS = {
     "images": Path("data/crops/images.parquet"),
-    "floor": Path("models/floor"),
+    "baseline": Path("models/baseline"),
     "index": Path("models/index"),
 }
-VALIDATED = ("floor/descriptors.npy", "floor/rows.parquet", "index/descriptors.npy", "index/rows.parquet")
+VALIDATED = ("baseline/descriptors.npy", "baseline/rows.parquet", "index/descriptors.npy", "index/rows.parquet")
 _SEED = 20231
 
 
 def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
-    """For the floor and the index each: one row a descriptor, and one row a random pair of two places' pictures."""
+    """For the baseline and the index each: one row a descriptor, and one row a random pair of two places' pictures."""
     wanted = descriptor_rows(tables.read(tables.IMAGES, inputs["images"]))
-    return [batch for name in ("floor", "index") for batch in _of(params, name, inputs[name], wanted)]
+    return [batch for name in ("baseline", "index") for batch in _of(params, name, inputs[name], wanted)]
 
 
 def _of(params: Params, name: str, folder: Path, wanted: pd.DataFrame) -> list[Batch]:
@@ -111,7 +111,7 @@ def _of(params: Params, name: str, folder: Path, wanted: pd.DataFrame) -> list[B
         ),
     ]
     return [
-        Batch(name, table, ("image_id", "place", "slot", "month"), suite),
+        Batch(name, table, ("image_id", "place", "direction", "month"), suite),
         Batch(f"{name}_pairs", pairs, ("row_a", "row_b"), pairs_suite),
     ]
 

@@ -15,7 +15,7 @@ from streetrecall import geo, tables
 from streetrecall.errors import UserError
 from streetrecall.expectations.custom import ExpectNearestNeighbourToBeBetween
 from streetrecall.expectations.gate import Batch, expect
-from streetrecall.params import Params
+from streetrecall.params.schema import Params
 
 INPUTS = {"grid": Path("data/grid.parquet"), "cities": Path("data/cities"), "archive": Path("data/archive")}
 VALIDATED = ("grid",)

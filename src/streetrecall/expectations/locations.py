@@ -18,7 +18,7 @@ from streetrecall.expectations.custom import (
     ExpectPositionsToAgree,
 )
 from streetrecall.expectations.gate import Batch, expect
-from streetrecall.params import Params
+from streetrecall.params.schema import Params
 
 INPUTS = {"locations": Path("data/locations.parquet"), "panoramas": Path("data/panoramas.parquet")}
 VALIDATED = ("locations",)

@@ -10,14 +10,14 @@ import numpy as np
 from great_expectations.expectations.row_conditions import Column
 from scipy.spatial import cKDTree
 
-from streetrecall import geo, tables
+from streetrecall import geo, months, tables
 from streetrecall.expectations.custom import (
     ExpectColumnShareOfOtherValuesToBeAtMost,
     ExpectColumnValuesToBeMonthsBetween,
     ExpectDistanceToAgreeWithPositions,
 )
 from streetrecall.expectations.gate import Batch, credited, expect
-from streetrecall.params import Params
+from streetrecall.params.schema import Params
 
 INPUTS = {
     "panoramas": Path("data/panoramas.parquet"),
@@ -25,7 +25,6 @@ INPUTS = {
     "grid": Path("data/grid.parquet"),
 }
 VALIDATED = ("panoramas", "no_coverage")
-MONTH = r"^[0-9]{4}-(?:0[1-9]|1[0-2])$"
 
 
 def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
@@ -70,7 +69,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
             "Months order the pictures of a place; another spelling would order them wrongly.",
             "the provider's module must turn its dates into YYYY-MM, or into an empty text where it says none",
             column="month",
-            regex=MONTH,
+            regex=f"^{months.PATTERN}$",
             row_condition=Column("month") != "",
         ),
         expect(

@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from streetrecall.errors import UserError
-from streetrecall.shards import ShardReader
+from streetrecall.pictures.shards import ShardReader
 
 _END = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 

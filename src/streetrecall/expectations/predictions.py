@@ -12,11 +12,11 @@ from great_expectations.expectations.row_conditions import Column
 from streetrecall import tables
 from streetrecall.expectations.custom import ExpectDistanceToAgreeWithPositions
 from streetrecall.expectations.gate import Batch, expect
-from streetrecall.params import Params
+from streetrecall.params.schema import Params
 
 INPUTS = {"queries": Path("data/results/queries.parquet"), "index": Path("models/index")}
 VALIDATED = ("queries",)
-SYSTEMS = ("model", "floor")
+SYSTEMS = ("model", "baseline")
 SPLITS = ("validation", "test")
 PROTOCOL = "newest_vs_older"
 NEVER = 10**6  # a rank behind all others, where no answer was right
@@ -57,7 +57,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
         ),
         expect(
             gxe.ExpectColumnDistinctValuesToEqualSet,
-            "The model is read beside the training-free floor, on the same protocol.",
+            "The model is read beside the training-free baseline, on the same protocol.",
             again,
             column="system",
             value_set=list(SYSTEMS),

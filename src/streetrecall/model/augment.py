@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from streetrecall.params import Augment
+from streetrecall.params.schema import Augment
 
 
 def augment(image: Any, seed: Any, params: Augment) -> Any:

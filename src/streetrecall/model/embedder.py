@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from streetrecall.errors import UserError
 from streetrecall.files import whole, write_json
 from streetrecall.model import runtime  # noqa: F401  first: it quietens TensorFlow's import
-from streetrecall.params import Head
+from streetrecall.params.schema import Head
 
 CONFIG, WEIGHTS = "config.json", "embedder.weights.h5"
 VERSION = 1

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from streetrecall.errors import UserError
 from streetrecall.files import write_array
 from streetrecall.model import runtime
-from streetrecall.shards import ShardReader
+from streetrecall.pictures.shards import ShardReader
 
 CHUNK = 512  # pictures a file
 BATCH = 32

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from streetrecall.errors import UserError
 from streetrecall.model.layers import VLAD
 from streetrecall.model.network import Network
-from streetrecall.params import GridBranch, Head, VladBranch
+from streetrecall.params.schema import GridBranch, Head, VladBranch
 
 Floats = NDArray[np.float32]
 LOCAL_IMAGES = 800  # whose positions give the principal components and the centres
@@ -99,7 +99,7 @@ def randomise_projection(network: Network, seed: int) -> None:
 def start_projection(
     network: Network, head: Head, start: str, vectors: Floats, label: NDArray[np.int64], seed: int
 ) -> None:
-    """Set the projection from training vectors (n, long) and their labels (place and heading slot).
+    """Set the projection from training vectors (n, long) and their labels (place and direction).
 
     ``pca``: whitened principal components. ``lda``: in the space of the first ``components`` principal components,
     whiten the scatter within labels (what date, season and light change), shrunk towards its mean variance, then keep
@@ -175,6 +175,6 @@ def _signed(directions: NDArray) -> NDArray:
     return directions * np.where(signs == 0, 1.0, signs).astype(directions.dtype)
 
 
-def labels(place: Iterable[int], slot: Iterable[int]) -> NDArray[np.int64]:
-    """One number for each (place, heading slot)."""
-    return np.asarray(list(place), np.int64) * 64 + np.asarray(list(slot), np.int64)
+def labels(place: Iterable[int], direction: Iterable[int]) -> NDArray[np.int64]:
+    """One number for each (place, direction)."""
+    return np.asarray(list(place), np.int64) * 64 + np.asarray(list(direction), np.int64)

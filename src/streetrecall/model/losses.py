@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from streetrecall.params import Loss
+from streetrecall.params.schema import Loss
 
 Pairs = tuple[Any, Any]
 
@@ -22,7 +22,7 @@ Pairs = tuple[Any, Any]
 class Pictures(NamedTuple):
     """What `masks` must know of n pictures.
 
-    ``image`` (n,) is a number of their own, -1 where there is none; ``label`` (n,) one for each (place, heading slot);
+    ``image`` (n,) is a number of their own, -1 where there is none; ``label`` (n,) one for each (place, direction);
     ``place`` (n,) the place; ``xy`` (n, 2) its position in metres.
     """
 

@@ -11,7 +11,7 @@ import keras
 from streetrecall.errors import UserError
 from streetrecall.model import backbone as backbones
 from streetrecall.model.layers import VLAD, GeM
-from streetrecall.params import AverageBranch, Branch, GemBranch, GridBranch, Head, VladBranch
+from streetrecall.params.schema import AverageBranch, Branch, GemBranch, GridBranch, Head, VladBranch
 
 IMAGE, HEAD = "image", "head"
 MAPS, LONG, DESCRIPTOR = "maps", "long", "descriptor"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streetrecall.params import GemBranch, Phase, Train
+from streetrecall.params.schema import GemBranch, Phase, Train
 
 
 def effective(train: Train) -> Train:

@@ -1,4 +1,4 @@
-"""P x K batches: P (place, heading slot) groups, of each K pictures of different dates."""
+"""P x K batches: P (place, direction) groups, of each K pictures of different dates."""
 
 from __future__ import annotations
 
@@ -9,30 +9,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from streetrecall.errors import UserError
-from streetrecall.params import Batch
+from streetrecall.months import month_numbers
+from streetrecall.params.schema import Batch
 
 Ints = NDArray[np.int64]
 UPDATED_AT_ONCE = 512  # groups whose confusions are sought together: a city's groups all at once do not fit into memory
 
 
-def month_number(months: pd.Series) -> Ints:
-    """Months since year 0 of ``YYYY-MM``; -1 for an unknown month.
-
-    >>> month_number(pd.Series(["2009-07", ""])).tolist()
-    [24114, -1]
-    """
-    known = months.str.fullmatch(r"\d{4}-\d{2}")
-    year = months.where(known, "0000-00").str[:4].astype("int64")
-    month = months.where(known, "0000-00").str[5:].astype("int64")
-    return np.where(known, year * 12 + month - 1, -1).astype(np.int64)
-
-
 @dataclass
 class Sampler:
-    """Batches of row numbers of ``images`` (train, not quarantined; columns place, slot, month, x, y).
+    """Batches of row numbers of ``images`` (train, not quarantined; columns place, direction, month, x, y).
 
     - A batch holds ``places`` groups of different places, so that each picture has negatives; a place gives one
-      heading slot to a batch.
+      direction to a batch.
     - A group gives ``images`` pictures. Its first is drawn evenly; each further one with chance proportional to
       ``1 + gap_weight x years`` between it and the first, without repeats as long as there are pictures left and, as
       far as there are enough, of different months. A group with fewer pictures than ``images`` repeats some of its own
@@ -59,13 +48,13 @@ class Sampler:
     confusions: Ints = field(init=False)  # (groups, n) the groups that each is confused with, -1 where fewer
 
     def __post_init__(self) -> None:
-        self.month = month_number(self.images["month"])
+        self.month = month_numbers(self.images["month"])
         self.month = np.where(self.month < 0, -1 - np.arange(len(self.month)), self.month)
         self.groups, places = [], []
         self.group = np.full(len(self.images), -1, np.int64)
         position = pd.Series(np.arange(len(self.images)))
-        place, slot = self.images["place"].to_numpy(), self.images["slot"].to_numpy()
-        for (where, _), rows in position.groupby([place, slot], sort=True):
+        place, direction = self.images["place"].to_numpy(), self.images["direction"].to_numpy()
+        for (where, _), rows in position.groupby([place, direction], sort=True):
             members = rows.to_numpy(np.int64)
             known = self.month[members]
             if len(np.unique(known[known >= 0])) > 1:

@@ -31,13 +31,18 @@ from streetrecall.model import checkpoint, features, initialise, losses, network
 from streetrecall.model.augment import augment, augment_map
 from streetrecall.model.sampler import Sampler
 from streetrecall.model.validation import Validation, spread
-from streetrecall.params import Phase, Train
+from streetrecall.params.schema import Phase, Train
 from streetrecall.retrieval.rows import descriptor_rows
 
 VALIDATION_BATCH = 128
 SHOWN_EVERY = 10  # steps
 STARTED_FROM = 30_000  # training pictures at most, whole views: a projection of 10,000 inputs takes 1.2 GB for them
-BESIDE = ("retrieval/rows.py", "retrieval/search.py", "shards.py")  # code outside this package that decides a result
+BESIDE = (
+    "retrieval/rows.py",
+    "retrieval/exact.py",
+    "pictures/shards.py",
+    "months.py",
+)  # code outside this package that decides a result
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
@@ -101,7 +106,7 @@ class Trainer:
         # all, which would take several times as long.
         self.looked = np.sort(np.concatenate([self.validating, self.training[self.samples]]))
         self.validation = Validation(descriptor_rows(self.images.iloc[self.looked]))
-        self.label = initialise.labels(self.images["place"], self.images["slot"])
+        self.label = initialise.labels(self.images["place"], self.images["direction"])
         self.place = self.images["place"].to_numpy(np.int64)
         self.xy = self.images[["x", "y"]].to_numpy(np.float64)
         self.xy = (self.xy - self.xy.mean(axis=0)).astype(np.float32)
@@ -119,7 +124,7 @@ class Trainer:
     def key(self) -> str:
         """What the result depends on, as one hash: parameters, pictures, weights, code and its libraries."""
         code = [*sorted(Path(__file__).parent.glob("*.py")), *(Path(__file__).parents[1] / name for name in BESIDE)]
-        columns = ["image_id", "place", "slot", "date_index", "month", "split", "sha256", "x", "y"]
+        columns = ["image_id", "place", "direction", "date_index", "month", "split", "sha256", "x", "y"]
         facts = {
             "params": self.params.model_dump(),
             "pictures": hashlib.sha256(self.images[columns].to_csv().encode()).hexdigest(),

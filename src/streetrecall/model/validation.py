@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from streetrecall.errors import UserError
-from streetrecall.model.sampler import month_number
-from streetrecall.retrieval import search
+from streetrecall.months import month_numbers
+from streetrecall.retrieval import exact as search
 from streetrecall.retrieval.rows import QUERY
 
 OLD_YEARS = 6
@@ -51,7 +51,7 @@ class Validation:
     def __init__(self, rows: pd.DataFrame) -> None:
         split = rows["split"].to_numpy().astype(str)
         role = rows["role"].to_numpy().astype(str)
-        self._month = month_number(rows["month"])
+        self._month = month_numbers(rows["month"])
         self._xy = rows[["x", "y"]].to_numpy(float)
         self._place = rows["place"].to_numpy(np.int64)
         mine, train = split == "validation", np.flatnonzero(split == "train")

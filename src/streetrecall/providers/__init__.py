@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from streetrecall.errors import UserError
-from streetrecall.params import Params
+from streetrecall.params.schema import Params
 from streetrecall.providers.base import Provider
 
 
@@ -26,7 +26,7 @@ def open_provider(params: Params, archive: Path) -> Provider:
 
         return SimulatedProvider(params)
     if params.provider == "google":
-        from streetrecall.providers.google import GoogleProvider
+        from streetrecall.providers.google.provider import GoogleProvider
 
         return GoogleProvider.real(params)
     raise UserError(f"params.yaml: provider: there is no provider '{params.provider}'")

@@ -31,7 +31,7 @@ _MONTHS = ["January", "February", "March", "April", "May", "June", "July"]
 _MONTHS += ["August", "September", "October", "November", "December"]
 # 2654_1_1_September 2020_2024-01-07 12:05:11.570050.jpg; tools that cannot write a colon put another sign there.
 _PICTURE = re.compile(
-    rf"(?P<place>\d+)_(?P<slot>[0-3])_(?P<date>\d+)_(?P<month>{'|'.join(_MONTHS)}) (?P<year>\d{{4}})_"
+    rf"(?P<place>\d+)_(?P<direction>[0-3])_(?P<date>\d+)_(?P<month>{'|'.join(_MONTHS)}) (?P<year>\d{{4}})_"
     r"(?P<day>\d{4}-\d\d-\d\d)[ T_](?P<time>\d\d\D\d\d\D\d\d(?:\.\d+)?)\.(?P<kind>jpe?g|png)",
     re.IGNORECASE,
 )
@@ -47,7 +47,7 @@ class Picture:
 
     source: str  # path below the collection's folder of pictures
     number: int
-    slot: int
+    direction: int
     date_index: int
     month: str
     scraped_at: str
@@ -118,9 +118,10 @@ class Archive:
     def views(self, locations: pd.DataFrame) -> Iterator[View]:
         """Every picture of the collection that shows one of ``locations`` (LOCATIONS columns).
 
-        Of pictures with the same place, slot and date index the one captured last counts. Files number places as the
-        collection does; the panorama's id leads from there to the place, whatever `order` made of it. The collection
-        kept the id of each place's newest panorama only: older dates get one made of that id, the date and its index.
+        Of pictures with the same place, direction and date index the one captured last counts. Files number places
+        as the collection does; the panorama's id leads from there to the place, whatever `order` made of it. The
+        collection kept the id of each place's newest panorama only: older dates get one made of that id, the
+        date and its index.
 
         Raises:
             UserError: the folder holds no pictures' folders at all.
@@ -132,7 +133,7 @@ class Archive:
         wanted = {pano_id: (int(place), str(split)) for pano_id, place, split in zip(*columns, strict=True)}
         chosen: dict[tuple[int, int, int], Picture] = {}
         for picture in sorted(pictures, key=lambda p: (p.scraped_at, p.cropped, p.source)):
-            key = (picture.number, picture.slot, picture.date_index)
+            key = (picture.number, picture.direction, picture.date_index)
             if key in chosen:
                 self._leave_out(chosen[key].source, f"repeat; {picture.source} was captured later")
             chosen[key] = picture
@@ -148,7 +149,7 @@ class Archive:
             pano_id = f"{newest.pano_id}-{picture.month}-{picture.date_index}"
             yield View(
                 place=place,
-                slot=picture.slot,
+                direction=picture.direction,
                 heading_deg=math.nan,
                 date_index=picture.date_index,
                 panorama=replace(newest, pano_id=pano_id, month=picture.month),
@@ -237,7 +238,7 @@ def parse_name(source: str, version: str) -> Picture | None:
     return Picture(
         source,
         int(match["place"]),
-        int(match["slot"]),
+        int(match["direction"]),
         int(match["date"]),
         f"{match['year']}-{month:02d}",
         f"{match['day']} {time}",

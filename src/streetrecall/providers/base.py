@@ -38,10 +38,10 @@ class Coverage:
 
 @dataclass(frozen=True)
 class View:
-    """One picture to take: a heading slot (0-3) of one panorama (one date) of a place."""
+    """One picture to take: a direction (0-3) of one panorama (one date) of a place."""
 
     place: int
-    slot: int
+    direction: int
     heading_deg: float  # NaN where unknown
     date_index: int  # 0 is the newest
     panorama: Panorama

@@ -27,7 +27,7 @@ from requests.adapters import HTTPAdapter
 
 from streetrecall import __version__
 from streetrecall.errors import UserError
-from streetrecall.params import Network
+from streetrecall.params.schema import Network
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Provider `simulated` (the default): the stand-in service and provider `google` pointed at it.
+"""Provider `simulated` (the default): the simulator service and provider `google` pointed at it.
 
 The service listens on a free loopback port. So what a user later runs against the real service is what the default
 runs every day, but for the viewer page: the city's own knows its frames, so that one picture is proof enough.
@@ -9,26 +9,26 @@ from __future__ import annotations
 from contextlib import ExitStack
 from urllib.parse import urlsplit
 
-from streetrecall.params import Params
-from streetrecall.providers.google import GoogleProvider
+from streetrecall.params.schema import Params
+from streetrecall.providers.google.provider import GoogleProvider
 from streetrecall.providers.http import LOOPBACK, Client, Proxies, Secret
 
 KEY = "AIzaSimulatedCityNeedsNoKey"  # the service takes any key of this form
 
 
 class SimulatedProvider(GoogleProvider):
-    """The stand-in city. Its service runs as long as the provider is open.
+    """The simulator city. Its service runs as long as the provider is open.
 
     Args:
         service: base URL of a service that runs already; None starts one.
     """
 
     def __init__(self, params: Params, service: str | None = None) -> None:
-        from streetrecall.standin import fingerprint
+        from streetrecall.simulator import fingerprint
 
         self._service = ExitStack()
         if service is None:
-            from streetrecall.standin.server import running
+            from streetrecall.simulator.service.server import running
 
             service = self._service.enter_context(running(params))
         self.base = service

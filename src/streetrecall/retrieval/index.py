@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from streetrecall.errors import UserError
 from streetrecall.files import write_json
-from streetrecall.params import Index as Settings
-from streetrecall.retrieval import search
+from streetrecall.params.schema import Index as Settings
+from streetrecall.retrieval import exact as search
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Which pictures take part in retrieval, and as what: the one rule shared by the floor, the index and their readers."""
+"""Which pictures take part in retrieval, and as what: the one rule of baseline, index and their readers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ GALLERY = "gallery"
 def descriptor_rows(images: pd.DataFrame) -> pd.DataFrame:
     """Rows of the DESCRIPTORS table for ``images`` (IMAGES columns): those not quarantined, in image_id order.
 
-    Of each (place, slot) the newest month that is not quarantined is the query, all older ones are gallery. Where two
-    pictures share that month (two panoramas of one month), the one with the smaller date index is the query, then the
-    smaller image_id; the other one is gallery, and the evaluation leaves it out for that query. A picture whose month
-    is unknown is never a query unless its (place, slot) has no other.
+    Of each (place, direction) the newest month that is not quarantined is the query, all older ones are gallery. Where
+    two pictures share that month (two panoramas of one month), the one with the smaller date index is the query, then
+    the smaller image_id; the other one is gallery, and the evaluation leaves it out for that query. A picture whose
+    month is unknown is never a query unless its (place, direction) has no other.
 
-    >>> images = pd.DataFrame({"image_id": [0, 1, 2], "place": 7, "slot": 0, "date_index": [0, 1, 2],
+    >>> images = pd.DataFrame({"image_id": [0, 1, 2], "place": 7, "direction": 0, "date_index": [0, 1, 2],
     ...     "month": ["2023-03", "2017-07", "2010-08"], "split": "test", "subset": "test_v1",
     ...     "lat": 59.3, "lon": 18.1, "x": 0.0, "y": 0.0, "quarantine": ["blank", "", ""]})
     >>> descriptor_rows(images)[["image_id", "role"]].values.tolist()
@@ -26,9 +26,9 @@ def descriptor_rows(images: pd.DataFrame) -> pd.DataFrame:
     """
     rows = images[images["quarantine"] == ""].sort_values("image_id", ignore_index=True)
     newest_first = rows.sort_values(
-        ["place", "slot", "month", "date_index", "image_id"], ascending=[True, True, False, True, True]
+        ["place", "direction", "month", "date_index", "image_id"], ascending=[True, True, False, True, True]
     )
-    newest = newest_first.drop_duplicates(["place", "slot"]).index
+    newest = newest_first.drop_duplicates(["place", "direction"]).index
     rows["role"] = GALLERY
     rows.loc[newest, "role"] = QUERY
     return rows[list(DESCRIPTORS.columns)]

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from streetrecall.months import UNKNOWN, month_numbers
 from streetrecall.scoring.ranking import Ints
-
-UNKNOWN_MONTH = -1
 
 
 @dataclass(frozen=True)
@@ -25,20 +24,6 @@ class Protocol:
     scope: str
     queries: Ints
     gallery: Ints
-
-
-def month_numbers(months: pd.Series) -> Ints:
-    """Months since year 0 of ``YYYY-MM`` strings; -1 where the month is unknown (empty).
-
-    >>> month_numbers(pd.Series(["2015-01", ""]))
-    array([24180,    -1])
-    """
-    known = months.str.fullmatch(r"\d{4}-(0[1-9]|1[0-2])").to_numpy(bool)
-    if (~known & (months != "").to_numpy(bool)).any():
-        raise ValueError(f"not a month as YYYY-MM: {months[~known & (months != '')].iloc[0]!r}")
-    padded = months.where(known, "0000-01")
-    number = padded.str[:4].astype("int64") * 12 + padded.str[5:].astype("int64") - 1
-    return np.where(known, number, UNKNOWN_MONTH)
 
 
 def groups(rows: pd.DataFrame) -> Ints:
@@ -75,7 +60,8 @@ def protocols(rows: pd.DataFrame, scope: str, inside: NDArray[np.bool_], before_
     - city: the older pictures of all splits may answer, as they would in use;
     - leave_one_date_out: every picture asks, all other dates of the scope may answer.
 
-    >>> rows = pd.DataFrame({"place": [1, 1, 1, 2], "slot": 0, "month": ["2022-05", "2016-07", "2009-08", "2011-01"],
+    >>> rows = pd.DataFrame({"place": [1, 1, 1, 2], "direction": 0,
+    ...                      "month": ["2022-05", "2016-07", "2009-08", "2011-01"],
     ...                      "role": ["query", "gallery", "gallery", "gallery"]})
     >>> for p in protocols(rows, "test", np.array([True, True, True, False]), 2015):
     ...     print(p.name, p.queries, p.gallery)
@@ -86,9 +72,9 @@ def protocols(rows: pd.DataFrame, scope: str, inside: NDArray[np.bool_], before_
     leave_one_date_out [0 1 2] [0 1 2]
     """
     month = month_numbers(rows["month"])
-    known = month != UNKNOWN_MONTH
+    known = month != UNKNOWN
     older = (rows["role"] == "gallery").to_numpy(bool)
-    view = [rows["place"].to_numpy(), rows["slot"].to_numpy()]
+    view = [rows["place"].to_numpy(), rows["direction"].to_numpy()]
     earliest = pd.Series(np.where(known & older, month, np.iinfo(np.int64).max)).groupby(view).transform("min")
     queries = np.flatnonzero((rows["role"] == "query").to_numpy(bool) & inside)
     gallery = {

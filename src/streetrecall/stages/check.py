@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from streetrecall import params as parameters
 from streetrecall.errors import UserError
 from streetrecall.files import write_json, write_text
-from streetrecall.params import Params
+from streetrecall.params import schema as parameters
+from streetrecall.params.schema import Params
 
 log = logging.getLogger(__name__)
 

@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from streetrecall import params as parameters
-from streetrecall import shards, tables
+from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import write_json
 from streetrecall.geo import project
-from streetrecall.params import Crop, Params, Quarantine
+from streetrecall.params import schema as parameters
+from streetrecall.params.schema import Crop, Params, Quarantine
+from streetrecall.pictures import shards
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,12 @@ def run(params: Params, captures: Path, locations: Path, crops: Path, metrics: P
     log.info("%d pictures, %d of them in quarantine", len(table), len(out))
     for row in out[out["quarantine"].isin([UNDECODABLE, WRONG_SHAPE])].head(20).to_dict("records"):
         log.warning(
-            "%s: place %d, slot %d, %s %s", row["quarantine"], row["place"], row["slot"], row["month"], row["source"]
+            "%s: place %d, direction %d, %s %s",
+            row["quarantine"],
+            row["place"],
+            row["direction"],
+            row["month"],
+            row["source"],
         )
 
 
@@ -151,7 +157,7 @@ def plan(taken: pd.DataFrame, places: pd.DataFrame, where: Path) -> dict[str, li
         below = str(capture["shard"]).split("/", 1)[0]
         shard = f"{below}/{capture['split']}/{shards.shard_name(str(capture['subset']), *spot[capture['place']])}"
         panorama = hashlib.blake2b(str(capture["pano_id"]).encode(), digest_size=6).hexdigest()
-        name = f"{capture['place']:06d}_{capture['slot']}_{capture['month'] or 'undated'}_{panorama}.jpg"
+        name = f"{capture['place']:06d}_{capture['direction']}_{capture['month'] or 'undated'}_{panorama}.jpg"
         work.setdefault(shard, []).append(
             Source(row, str(capture["shard"]), int(capture["offset"]), int(capture["size"]), name)
         )
@@ -258,7 +264,7 @@ def assemble(taken: pd.DataFrame, results: list[Result], params: Params) -> pd.D
     table["x"], table["y"] = project(table["lat"], table["lon"], params.city.crs)
     table["flaw"] = made["flaw"].where(made["flaw"] != "", taken["status"].map({"ok": "", "blank": BLANK}))
     table = table.sort_values(
-        ["split", "place", "slot", "month", "date_index", "pano_id"],
+        ["split", "place", "direction", "month", "date_index", "pano_id"],
         ascending=[True, True, True, False, True, True],
         ignore_index=True,
     )
@@ -274,8 +280,8 @@ def quarantine(table: pd.DataFrame, policy: Quarantine) -> pd.Series:
     - ``duplicate_across_splits``, ``duplicate_across_places``: the same file, or the same frame encoded anew, stands
       for several places. Which one it shows cannot be known: all copies go. A frame encoded anew has the same month and
       a perceptual hash within ``policy.phash_distance`` bits.
-    - ``duplicate_within_place``: the same file stands for several months or slots of one place: the viewer had not yet
-      turned. The newest stays.
+    - ``duplicate_within_place``: the same file stands for several months or directions of one place: the viewer
+      had not yet turned. The newest stays.
 
     ``table`` has IMAGES columns, in image_id order, and ``flaw``: reasons found before, which always count.
     """

@@ -1,6 +1,6 @@
 """Stage `evaluate`: what the model finds, how far off it is, and how sure one may be of either.
 
-Every protocol runs twice, for the model and for the training-free floor, on the same queries and the same gallery.
+Every protocol runs twice, for the model and for the training-free baseline, on the same queries and the same gallery.
 docs/evaluation.md says what each number means.
 """
 
@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from streetrecall import geo, tables
 from streetrecall.errors import UserError
 from streetrecall.files import write_json, write_text
-from streetrecall.params import Evaluate, Params, load
-from streetrecall.scoring import breakdown, location
+from streetrecall.months import UNKNOWN, month_numbers
+from streetrecall.params.schema import Evaluate, Params, load
+from streetrecall.scoring import breakdown
+from streetrecall.scoring import position as location
 from streetrecall.scoring.bootstrap import Interval, ratio_intervals
-from streetrecall.scoring.protocols import UNKNOWN_MONTH, Protocol, groups, month_numbers, protocols, scopes
+from streetrecall.scoring.protocols import Protocol, groups, protocols, scopes
 from streetrecall.scoring.ranking import Floats, Ints, Ranking, rank
 from streetrecall.scoring.recall import KS, RADII_M, distances, first_hit, found_at, pairs_within
 
@@ -36,7 +38,7 @@ COVERAGES = np.round(np.arange(0.5, 0.96, 0.05), 2)
 def configure(parser: argparse.ArgumentParser) -> None:
     for name, text in {
         "index": "folder with the model's descriptors and its index",
-        "floor": "folder with the floor's descriptors",
+        "baseline": "folder with the baseline's descriptors",
         "images": "table of pictures (headings)",
         "results": "folder for what was answered to each query",
         "metrics": "where to write all metrics (JSON)",
@@ -47,7 +49,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    run(load(args.params), args.index, args.floor, args.images, args.results, args.metrics, args.headline, args.plots)
+    run(
+        load(args.params), args.index, args.baseline, args.images, args.results, args.metrics, args.headline, args.plots
+    )
 
 
 @dataclass(frozen=True)
@@ -74,17 +78,17 @@ class Outcome:
 
 
 def run(
-    params: Params, index: Path, floor: Path, images: Path, results: Path, metrics: Path, headline: Path, plots: Path
+    params: Params, index: Path, baseline: Path, images: Path, results: Path, metrics: Path, headline: Path, plots: Path
 ) -> dict[str, Any]:
-    """Evaluate the model of ``index`` beside ``floor``; returns what ``metrics`` holds.
+    """Evaluate the model of ``index`` beside ``baseline``; returns what ``metrics`` holds.
 
     Raises:
         UserError: descriptors and rows disagree, or the two systems describe different pictures.
     """
     knobs = params.evaluate
-    model, baseline = read_system("model", index), read_system("floor", floor)
-    if not model.rows.equals(baseline.rows):
-        raise UserError(f"{index} and {floor} describe different pictures; run the stages floor and index again")
+    model, hog = read_system("model", index), read_system("baseline", baseline)
+    if not model.rows.equals(hog.rows):
+        raise UserError(f"{index} and {baseline} describe different pictures; run the stages baseline and index again")
     pictures = tables.read(tables.IMAGES, images).set_index("image_id")
     strange = set(model.rows["image_id"]) - set(pictures.index)
     if strange:
@@ -93,7 +97,7 @@ def run(
     found: dict[str, Any] = {}
     curves: dict[str, list[pd.DataFrame]] = {}
     answers, positions, neighbours = [], [], []
-    for system in (model, baseline):
+    for system in (model, hog):
         outcomes = [
             answer(system, protocol)
             for scope, _, inside in scopes(system.rows, SPLITS)
@@ -127,7 +131,7 @@ def run(
     plots.mkdir(parents=True, exist_ok=True)
     for name, parts in curves.items():
         write_csv(plots / f"{name}.csv", pd.concat(parts, ignore_index=True))
-    from streetrecall.explore.map import draw_map
+    from streetrecall.figures.map import draw_map
 
     draw_map(*sketch, plots / "map.png")
     results.mkdir(parents=True, exist_ok=True)
@@ -174,18 +178,18 @@ def answer(system: System, protocol: Protocol) -> Outcome:
     queries, gallery = protocol.queries, protocol.gallery
     ranking = rank(system.descriptors[queries], system.descriptors[gallery], group[queries], group[gallery], max(KS))
     metres = distances(xy[queries], xy[gallery], ranking)
-    place, slot = rows["place"].to_numpy(), rows["slot"].to_numpy()
+    place, direction = rows["place"].to_numpy(), rows["direction"].to_numpy()
     there = ranking.indices >= 0
     chosen = gallery[ranking.indices] if len(gallery) else np.full(ranking.indices.shape, -1)
-    same_view = there & (place[chosen] == place[queries, None]) & (slot[chosen] == slot[queries, None])
+    same_view = there & (place[chosen] == place[queries, None]) & (direction[chosen] == direction[queries, None])
 
     near_query, near_gallery = pairs_within(xy[queries], xy[gallery], RADII_M[0])
     other_group = group[queries[near_query]] != group[gallery[near_gallery]]
     same_place = place[queries[near_query]] == place[gallery[near_gallery]]
-    same_slot = slot[queries[near_query]] == slot[gallery[near_gallery]]
-    views = other_group & same_place & same_slot
+    same_direction = direction[queries[near_query]] == direction[gallery[near_gallery]]
+    views = other_group & same_place & same_direction
 
-    columns = ["image_id", "place", "slot", "month", "split", "subset", "lat", "lon"]
+    columns = ["image_id", "place", "direction", "month", "split", "subset", "lat", "lon"]
     predictions = rows.iloc[queries][columns].assign(
         system=system.name,
         scope=protocol.scope,
@@ -281,11 +285,11 @@ def recall_curves(test: dict[str, Outcome], pictures: pd.DataFrame, knobs: Evalu
 
 
 def heading_names(table: pd.DataFrame, pictures: pd.DataFrame) -> NDArray[np.object_]:
-    """Quarter of the compass that a query looks to, or its slot where the heading is unknown."""
+    """Quarter of the compass that a query looks to, or its direction where the heading is unknown."""
     heading = pictures["heading_deg"].reindex(table["image_id"]).to_numpy(float)
     quarter = np.array(["north", "east", "south", "west"])[np.round(np.nan_to_num(heading) / 90).astype(int) % 4]
-    slot = np.array([f"slot {s}" for s in table["slot"]], dtype=object)
-    return np.where(np.isnan(heading), slot, quarter.astype(object))
+    direction = np.array([f"direction {s}" for s in table["direction"]], dtype=object)
+    return np.where(np.isnan(heading), direction, quarter.astype(object))
 
 
 def contest_curves(system: System, test: dict[str, Outcome], knobs: Evaluate) -> dict[str, pd.DataFrame]:
@@ -301,7 +305,7 @@ def contest_curves(system: System, test: dict[str, Outcome], knobs: Evaluate) ->
 
     older = test["newest_vs_older"].protocol
     result, asked, answered = contest(older)
-    known = (month[asked] != UNKNOWN_MONTH) & (month[answered] != UNKNOWN_MONTH)
+    known = (month[asked] != UNKNOWN) & (month[answered] != UNKNOWN)
     years = np.where(known, np.abs(month[asked] - month[answered]) // 12, -1)
     by_gap = breakdown.found_by_label(result, years)
     by_gap = by_gap[by_gap["label"] >= 0]
@@ -312,7 +316,7 @@ def contest_curves(system: System, test: dict[str, Outcome], knobs: Evaluate) ->
     every = test["leave_one_date_out"].protocol
     result, asked, answered = contest(every)
     southern = (system.rows["lat"] < 0).to_numpy()
-    known = (month[asked] != UNKNOWN_MONTH) & (month[answered] != UNKNOWN_MONTH)
+    known = (month[asked] != UNKNOWN) & (month[answered] != UNKNOWN)
     seasons = breakdown.season(month % 12, southern)
     pair = np.where(known, seasons[asked] * 4 + seasons[answered], -1)
     by_season = breakdown.found_by_label(result, pair)
@@ -524,7 +528,7 @@ def best_answers(system: System, outcome: Outcome) -> pd.DataFrame:
 def headlines(found: dict[str, Any], knobs: Evaluate) -> dict[str, Any]:
     """The few numbers to look at first, by system: `dvc metrics diff metrics/headline.json` fits a screen."""
     out: dict[str, Any] = {}
-    for system in ("model", "floor"):
+    for system in ("model", "baseline"):
         tested, held = found[system]["test"], found[system]["validation"]
         names = ["newest_vs_older", "newest_vs_oldest", f"newest_vs_before_{knobs.before_year}", "city"]
         recalls = {f"test_{name}_r1": tested[name] for name in [*names, "leave_one_date_out"]}

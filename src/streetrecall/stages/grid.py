@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from streetrecall import params as parameters
 from streetrecall.errors import UserError
 from streetrecall.files import whole, write_json
 from streetrecall.geo import GEOD, count_features, polygon_path, project, read_polygon, round_polygon
-from streetrecall.params import Params
+from streetrecall.params import schema as parameters
+from streetrecall.params.schema import Params
 from streetrecall.tables import GRID, conform
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import write_array, write_json
-from streetrecall.params import Index as Settings
-from streetrecall.params import load
+from streetrecall.params.schema import Index as Settings
+from streetrecall.params.schema import load
+from streetrecall.retrieval import exact as search
 from streetrecall.retrieval import index as indexes
-from streetrecall.retrieval import search
 from streetrecall.retrieval.rows import GALLERY, QUERY, descriptor_rows
 
 RECALL_AT = 10

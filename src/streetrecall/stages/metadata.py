@@ -19,10 +19,10 @@ from tqdm import tqdm
 from streetrecall import geo, tables
 from streetrecall.errors import UserError
 from streetrecall.files import write_json
-from streetrecall.ledger import Answer, Ledger
-from streetrecall.params import Params, load
+from streetrecall.params.schema import Params, load
 from streetrecall.providers import open_provider
 from streetrecall.providers.base import FAILED, Coverage, Panorama, Provider
+from streetrecall.store.ledger import Answer, Ledger
 
 log = logging.getLogger(__name__)
 

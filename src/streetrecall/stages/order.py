@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from streetrecall import params as parameters
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import write_json
 from streetrecall.geo import distance_m, in_disc, project
-from streetrecall.params import Params
+from streetrecall.params import schema as parameters
+from streetrecall.params.schema import Params
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """Stage `scrape`: capture every date in four directions at every place.
 
-Pictures land in the store first, each with its row in the ledger (`streetrecall.ledger`); the shards are then a pure
-function of the plan and the store. So a killed run goes on where it was, a second run asks the provider for nothing,
-and one that was killed at any moment ends with the same bytes as an undisturbed one.
+Pictures land in the store first, each with its row in the ledger (`streetrecall.store.ledger`); the shards are then a
+pure function of the plan and the store. So a killed run goes on where it was, a second run asks the provider for
+nothing, and one that was killed at any moment ends with the same bytes as an undisturbed one.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from streetrecall import shards, tables
+from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import write_json
-from streetrecall.ledger import WITH_PICTURE, Entry, Ledger
-from streetrecall.params import Params, load
-from streetrecall.picture import NotAPictureError, inspect
+from streetrecall.params.schema import Params, load
+from streetrecall.pictures import shards
+from streetrecall.pictures.inspect import NotAPictureError, inspect
 from streetrecall.providers import open_provider
 from streetrecall.providers.base import Capture, Provider, View
+from streetrecall.store.ledger import WITH_PICTURE, Entry, Ledger
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def ledger_key(view: View) -> tuple[str, str]:
     Pictures that were found, not taken, have no known heading; their source tells them apart.
     """
     if math.isnan(view.heading_deg):
-        return view.panorama.pano_id, view.source or f"slot {view.slot}"
+        return view.panorama.pano_id, view.source or f"direction {view.direction}"
     return view.panorama.pano_id, f"{view.heading_deg:.2f}"
 
 
@@ -219,7 +220,8 @@ def materialise(
             content.setdefault(shard, []).append(len(rows))
         p = view.panorama
         rows.append({
-            "place": view.place, "slot": view.slot, "heading_deg": view.heading_deg, "date_index": view.date_index,
+            "place": view.place, "direction": view.direction, "heading_deg": view.heading_deg,
+            "date_index": view.date_index,
             "month": p.month, "pano_id": p.pano_id, "split": view.split, "subset": view.subset, "lat": p.lat,
             "lon": p.lon, "status": entry.status, "reason": entry.reason, "shard": shard, "offset": -1,
             "size": entry.size, "sha256": entry.sha256, "width": entry.width, "height": entry.height,
@@ -261,10 +263,10 @@ def materialise(
     bad = table[~table["status"].isin(["ok"])]
     for row in bad.head(20).itertuples():
         log.warning(
-            "%s: place %d, slot %d, %s, panorama %s: %s",
+            "%s: place %d, direction %d, %s, panorama %s: %s",
             row.status,
             row.place,
-            row.slot,
+            row.direction,
             row.month or "undated",
             row.pano_id,
             row.reason,
@@ -285,7 +287,7 @@ def member_name(view: View, kind: str) -> str:
     pano = view.panorama.pano_id
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", pano):
         pano = blake2b(pano.encode(), digest_size=12).hexdigest()
-    return f"{view.place:06d}_{view.slot}_{view.panorama.month or 'undated'}_{pano}.{SUFFIX[kind]}"
+    return f"{view.place:06d}_{view.direction}_{view.panorama.month or 'undated'}_{pano}.{SUFFIX[kind]}"
 
 
 def measure(table: pd.DataFrame, shard_count: int, unplanned: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from streetrecall import tables
 from streetrecall.files import whole, write_json
-from streetrecall.ledger import store_folder
-from streetrecall.params import Train, load
+from streetrecall.params.schema import Train, load
+from streetrecall.store.ledger import store_folder
 
 if TYPE_CHECKING:
     from streetrecall.model.trainer import Progress, Speed

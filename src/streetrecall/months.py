@@ -1,0 +1,27 @@
+"""Months as text ``YYYY-MM``, with the empty string for an unknown one, and as numbers that can be subtracted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+UNKNOWN = -1  # the number of an unknown month
+PATTERN = r"[0-9]{4}-(?:0[1-9]|1[0-2])"
+
+
+def month_numbers(months: pd.Series) -> NDArray[np.int64]:
+    """Months since year 0 of ``YYYY-MM`` texts; ``UNKNOWN`` where the text is empty.
+
+    >>> month_numbers(pd.Series(["2015-01", ""])).tolist()
+    [24180, -1]
+
+    Raises:
+        ValueError: a text is neither empty nor a month.
+    """
+    known = months.str.fullmatch(PATTERN).to_numpy(bool)
+    if (~known & (months != "").to_numpy(bool)).any():
+        raise ValueError(f"not a month as YYYY-MM: {months[~known & (months != '')].iloc[0]!r}")
+    padded = months.where(known, "0000-01")
+    number = padded.str[:4].astype("int64") * 12 + padded.str[5:].astype("int64") - 1
+    return np.where(known, number, UNKNOWN)

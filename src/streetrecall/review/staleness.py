@@ -1,0 +1,155 @@
+"""Does dvc.lock agree with the code, the parameters and the metrics? Answered without data, as on a pull request.
+
+``dvc repro --dry --allow-missing`` does not tell: where data is absent it may stop at an error of its own. So three
+things are asked: DVC's own status, of which only what is merely absent here is forgiven; that each stage was run on
+what its producers made (hash against hash within dvc.lock); that every result git holds is the one dvc.lock names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from streetrecall.errors import UserError
+from streetrecall.params import schema as params
+
+ABSENT = {"deleted", "not in cache"}
+WRITTEN_BY_HAND = ("dvc.yaml", "dvc.lock", "params.yaml")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Takes no options of its own."""
+
+
+def main(args: argparse.Namespace) -> int:
+    found = findings(Path.cwd())
+    for line in found:
+        print(line, file=sys.stderr)
+    return 1 if found else 0
+
+
+def findings(root: Path) -> list[str]:
+    """Every disagreement, in words that say what to do; empty when dvc.lock is up to date."""
+    broken = _unreadable(root)
+    if broken:
+        return broken
+    lock = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8")) or {}
+    stages = lock.get("stages") or {}
+    from dvc.exceptions import DvcException
+
+    found = _params(root)
+    try:
+        found += _status(root) + _results(root, stages)
+    except DvcException as error:
+        found.append(f"DVC cannot read the pipeline: {error}")
+    return found + _chain(stages)
+
+
+def _unreadable(root: Path) -> list[str]:
+    found = []
+    for name in WRITTEN_BY_HAND:
+        path = root / name
+        if not path.is_file():
+            found.append(f"{name} is missing: run `dvc repro` and commit it")
+            continue
+        text = path.read_text(encoding="utf-8")
+        if any(line.startswith(("<<<<<<< ", ">>>>>>> ")) for line in text.splitlines()):
+            found.append(
+                f"{name} holds a merge conflict: take either side (`git checkout --ours {name}`), "
+                "then `dvc repro` and commit"
+            )
+            continue
+        try:
+            yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            found.append(f"{name} is not valid YAML: {error}")
+    return found
+
+
+def _params(root: Path) -> list[str]:
+    try:
+        params.load(root / "params.yaml")
+    except UserError as error:
+        return str(error).replace(f"{root}/", "").splitlines()
+    return []
+
+
+def _status(root: Path) -> list[str]:
+    from dvc.repo import Repo
+
+    with contextlib.chdir(root), Repo() as repo:  # DVC names paths as seen from the current folder
+        frozen = [
+            f"stage '{stage.addressing}' is frozen in dvc.yaml: DVC does not look at what it depends on"
+            for stage in repo.index.stages
+            if stage.frozen
+        ]
+        status = repo.status()
+    return frozen + [
+        f"stage '{stage}': {line}" for stage, parts in status.items() for part in parts for line in _lines(part)
+    ]
+
+
+def _lines(part: str | dict[str, dict[str, Any]]) -> list[str]:
+    """One entry of a stage's status, such as ``{"changed deps": {"params.yaml": {"train.seed": "modified"}}}``."""
+    if isinstance(part, str):
+        return [f"{part} since it last ran: run `dvc repro`"]
+    lines = []
+    for kind, entries in part.items():
+        for path, state in entries.items():
+            if isinstance(state, dict):
+                lines += [
+                    f"parameter {key} is {what} since it last ran: run `dvc repro`" for key, what in state.items()
+                ]
+            elif state not in ABSENT:
+                what = "depends on" if kind == "changed deps" else "wrote"
+                lines.append(f"{what} {path}, which is {state} since it last ran: run `dvc repro`")
+    return lines
+
+
+def _hash(entry: dict[str, Any]) -> str | None:
+    return entry.get("md5") or entry.get("hash")
+
+
+def _chain(stages: dict[str, Any]) -> list[str]:
+    """Each dependency that a stage of the lock makes has the hash that its producer gave it."""
+    made = {out["path"]: (name, _hash(out)) for name, stage in stages.items() for out in stage.get("outs", [])}
+    found = []
+    for name, stage in stages.items():
+        for dep in stage.get("deps", []):
+            producer, wanted = made.get(dep["path"], (None, None))
+            if producer is not None and _hash(dep) != wanted:
+                found.append(
+                    f"stage '{name}' last ran on another {dep['path']} than '{producer}' wrote: run `dvc repro`"
+                )
+    return found
+
+
+def _results(root: Path, stages: dict[str, Any]) -> list[str]:
+    """Metrics and plots that git holds are those that the lock names."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        kept_by_git = {
+            Path(out.fs_path).relative_to(root.resolve()).as_posix()
+            for out in repo.index.outs
+            if not out.use_cache and Path(out.fs_path).is_relative_to(root.resolve())
+        }
+    found = []
+    for name, stage in stages.items():
+        for out in stage.get("outs", []):
+            path = root / out["path"]
+            if out["path"] not in kept_by_git or path.is_dir():
+                continue
+            if not path.is_file():
+                found.append(f"stage '{name}' wrote {out['path']}, which is not committed: git add it")
+            elif hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != _hash(out):
+                found.append(
+                    f"stage '{name}' wrote another {out['path']} than the one here: edited by hand? `dvc repro`"
+                )
+    return found

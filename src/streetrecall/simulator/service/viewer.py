@@ -1,0 +1,145 @@
+"""The viewer page and what it asks for: views, dates of a place, ways on."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+
+from streetrecall.simulator.city.plan import City, Pano
+from streetrecall.simulator.render import view as render
+from streetrecall.simulator.service.google import COPYRIGHT
+
+MAX_SIDE = 4096
+_HERE = Path(__file__).parent
+
+
+@lru_cache(maxsize=8)
+def _page(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def street_name(seed: int, line: int) -> str:
+    """A made-up name for a street line.
+
+    >>> street_name(1, 2) == street_name(1, 2)
+    True
+    """
+    first = [
+        "Lind",
+        "Ek",
+        "Björk",
+        "Sten",
+        "Sjö",
+        "Berg",
+        "Klock",
+        "Kvarn",
+        "Skepps",
+        "Tull",
+        "Alm",
+        "Ask",
+        "Rosen",
+        "Humle",
+        "Hjort",
+        "Svan",
+        "Falk",
+        "Korn",
+    ]
+    last = ["gatan", "gränd", "vägen", "backen", "stigen", "torget"]
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 41, line]))
+    return (
+        first[int(rng.integers(0, len(first)))] + last[int(rng.choice(len(last), p=[0.6, 0.1, 0.14, 0.06, 0.05, 0.05]))]
+    )
+
+
+def describe(city: City, pano: Pano) -> dict[str, Any]:
+    """What the page shows of a panorama: position, all dates of its place (newest first), ways on."""
+    lat, lon = city.position(pano)
+    street = city.streets[pano.street]
+    links = []
+    for other in city.neighbours(pano):
+        bearing = math.degrees(math.atan2(other.x - pano.x, other.y - pano.y)) % 360
+        links.append({"pano": other.pano_id, "heading": round(bearing, 1)})
+    return {
+        "pano": pano.pano_id,
+        "lat": lat,
+        "lng": lon,
+        "date": pano.date,
+        "heading": pano.heading,
+        "bearing": round(street.bearing, 1),
+        "street": street_name(city.seed, street.line),
+        "copyright": COPYRIGHT,
+        "dates": [{"pano": p.pano_id, "date": p.date} for p in city.dates(pano)],
+        "links": links,
+    }
+
+
+def _bounded(text: str | None, default: float, low: float, high: float) -> float:
+    value = default if text is None else float(text)
+    if not low <= value <= high:
+        raise ValueError(f"{value} is not within {low} to {high}")
+    return value
+
+
+def router(city: City) -> APIRouter:
+    routes = APIRouter()
+    views = render.Cache(192)
+
+    @routes.get("/")
+    def root() -> Response:
+        return RedirectResponse("/viewer")
+
+    @routes.get("/viewer")
+    def page() -> Response:
+        return HTMLResponse(_page("viewer.html"))
+
+    @routes.get("/viewer.js")
+    def script() -> Response:
+        return Response(_page("viewer.js"), media_type="text/javascript")
+
+    @routes.get("/viewer.css")
+    def style() -> Response:
+        return Response(_page("viewer.css"), media_type="text/css")
+
+    @routes.get("/favicon.ico")
+    def icon() -> Response:
+        return Response(status_code=204)
+
+    @routes.get("/viewer/panos")
+    def panos(pano: str = "") -> Response:
+        if not pano:  # somewhere to begin: the spot nearest to the middle that has the most dates
+            ids = min(city.spot_panos, key=lambda s: (-len(s), math.hypot(city.panos[s[0]].x, city.panos[s[0]].y)))
+            return JSONResponse(describe(city, city.panos[ids[0]]))
+        found = city.pano(pano)
+        if found is None:
+            return JSONResponse({"status": "ZERO_RESULTS", "message": f"there is no panorama {pano}"}, 404)
+        return JSONResponse(describe(city, found))
+
+    @routes.get("/tiles/view")
+    def tile(request: Request) -> Response:
+        q = request.query_params
+        pano = city.pano(q.get("pano", ""))
+        if pano is None:
+            return JSONResponse({"status": "ZERO_RESULTS", "message": "there is no such panorama"}, 404)
+        try:
+            heading = _bounded(q.get("heading"), pano.heading, -1e6, 1e6) % 360.0
+            width = int(_bounded(q.get("w"), render.WIDTH, 16, MAX_SIDE))
+            height = int(_bounded(q.get("h"), render.HEIGHT, 16, MAX_SIDE))
+            fov = _bounded(q.get("fov"), render.FOV, 5, 150)
+            pitch = _bounded(q.get("pitch"), 0.0, -60, 60)
+        except ValueError as error:
+            return JSONResponse({"status": "INVALID_REQUEST", "message": str(error)}, 400)
+
+        def make() -> bytes:
+            return render.jpeg(render.renderer(city).view(pano, heading, width, height, fov, pitch))
+
+        data = views.get((pano.pano_id, heading, width, height, fov, pitch), make)
+        headers = {"cache-control": "no-store", "access-control-allow-origin": "*"}
+        return Response(data, media_type="image/jpeg", headers=headers)
+
+    return routes
