@@ -21,6 +21,7 @@ from streetrecall.errors import UserError
 from streetrecall.geo import project
 from streetrecall.params.schema import Params
 from streetrecall.pictures import shards
+from streetrecall.pictures.cropping import crop_picture
 from streetrecall.providers.archive import Archive
 from streetrecall.providers.base import Capture, Panorama, View
 from streetrecall.stages import crop
@@ -133,23 +134,6 @@ def test_raw_frames_are_cut_and_rescaled(kind: str, tmp_path: Path, params: Para
     assert done.metrics["passed_unchanged"] == 0
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "LA", "I;16"])
-def test_png_is_decoded_as_pillow_does(mode: str) -> None:
-    frame = Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 60, 3), dtype=np.uint8))
-    if mode == "I;16":
-        frame = Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 60), dtype=np.uint16) * 257)
-    else:
-        frame = frame.convert(mode)
-    out = io.BytesIO()
-    frame.save(out, "PNG")
-    fast = crop._decode_png(out.getvalue())
-    assert fast is not None
-    if mode != "I;16":  # Pillow clips 16 bits to 8, where OpenCV scales them
-        assert np.array_equal(np.asarray(fast), np.asarray(frame.convert("RGB")))
-    with pytest.raises((OSError, SyntaxError)):
-        crop._decode_png(out.getvalue()[:-30])
-
-
 def test_other_shapes_and_broken_pictures_are_kept_apart(tmp_path: Path, params: Params) -> None:
     whole = picture(7)
     taken = [
@@ -212,43 +196,6 @@ def test_reasons_of_quarantine(tmp_path: Path, params: Params) -> None:
     assert done.metrics["subsets"]["test_v1"] == {"images": 3, "kept": 1}
 
 
-def test_policy_is_a_parameter(params: Params) -> None:
-    table = pd.DataFrame({"image_id": range(4), "place": [0, 1, 4, 4], "split": ["train", "train", "test", "test"]})
-    table = table.assign(sha256=["a", "a", "a", "b"], month="2020-05", phash=["0" * 16] * 3 + ["f" * 16], flaw="")
-    table = table.assign(luminance_mean=[90.0, 90.0, 90.0, 4.0], luminance_std=30.0)
-    policy = params.crop.quarantine
-
-    def told(**changes: object) -> list[str]:
-        return crop.quarantine(table, policy.model_copy(update=changes)).tolist()
-
-    assert told() == ["duplicate_across_splits"] * 3 + ["blank"]
-    assert told(reasons=["duplicate_across_places"]) == ["duplicate_across_places"] * 3 + [""]
-    assert told(reasons=[]) == [""] * 4
-    assert told(blank_mean=3.0)[3] == ""
-    assert told(blank_mean=3.0, blank_std=30.0) == ["blank"] * 4
-    table["flaw"] = ["wrong_shape", "", "", "blank"]
-    assert told(reasons=[]) == ["wrong_shape", "", "", ""]
-
-
-def test_alike_equals_looking_at_every_pair() -> None:
-    rng = np.random.default_rng(8)
-    base = rng.integers(0, 2**63, 5)
-    hashes = [int(base[i % 5]) ^ int(sum(1 << int(b) for b in rng.choice(63, i % 5, replace=False))) for i in range(60)]
-    table = pd.DataFrame({"place": rng.integers(0, 6, 60), "month": rng.choice(["2020-05", "2021-05"], 60)})
-    table["phash"] = [f"{h:016x}" for h in hashes]
-    for distance in (0, 2, 5):
-        naive = {
-            (i, j)
-            for i in range(60)
-            for j in range(i + 1, 60)
-            if table["month"][i] == table["month"][j]
-            and table["place"][i] != table["place"][j]
-            and (hashes[i] ^ hashes[j]).bit_count() <= distance
-        }
-        assert set(crop.alike(table, distance)) == naive
-        assert naive
-
-
 def test_cores_and_earlier_runs_change_nothing(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = [shot(p, s, "2020-05", picture(10 * p + s)) for p in range(12) for s in range(4)]
     done = Cropped(tmp_path, params, taken)
@@ -281,7 +228,7 @@ def test_what_stops_the_stage(tmp_path: Path, params: Params) -> None:
         done.again("crops")
     assert {p: p.read_bytes() for p in (tmp_path / "crops").rglob("*") if p.is_file()} == before
     write_captures([shot(0, 0, "2020-05", b"", status="failed")], locations(), tmp_path / "captures")
-    with pytest.raises(UserError, match="not one picture"):
+    with pytest.raises(UserError, match="there is no picture"):
         done.again("crops")
 
 
@@ -305,10 +252,10 @@ def test_raw_examples_agree_with_their_published_crops(archive: Path, params: Pa
         data = path.read_bytes()
         frame = Image.open(path).convert("RGB").crop(tuple(params.crop.box))  # type: ignore[arg-type]
         unencoded = frame.resize((224, 224), Image.Resampling.BICUBIC)
-        ours = Image.open(io.BytesIO(crop.render(data, like_theirs).data))
+        ours = Image.open(io.BytesIO(crop_picture(data, like_theirs).data))
         jpeg_error = psnr(unencoded, published)
         assert psnr(ours, published) > 40 > jpeg_error + 5
-        default = Image.open(io.BytesIO(crop.render(data, params.crop).data))
+        default = Image.open(io.BytesIO(crop_picture(data, params.crop).data))
         assert psnr(default, published) > jpeg_error
 
 

@@ -123,8 +123,11 @@ class Google(Section):
     accept_terms: bool
 
 
+QuarantineReason = Literal["blank", "duplicate_across_splits", "duplicate_across_places", "duplicate_within_place"]
+
+
 class Quarantine(Section):
-    reasons: list[Literal["blank", "duplicate_across_splits", "duplicate_across_places", "duplicate_within_place"]]
+    reasons: list[QuarantineReason]
     blank_mean: NonNegative
     blank_std: NonNegative
     phash_distance: Annotated[int, Field(ge=0, le=64)]
