@@ -1,4 +1,4 @@
-"""Crops: bytes that pass or are made, what is put in quarantine and why, the same output from any number of cores."""
+"""The stage crop: pictures kept or made, reasons of quarantine, the same output from any number of cores."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def again_as_jpeg(data: bytes, quality: int) -> bytes:
     return out.getvalue()
 
 
-def test_ready_pictures_pass_byte_for_byte_and_rows_say_everything(tmp_path: Path, params: Params) -> None:
+def test_pictures_of_the_right_size_keep_their_bytes_and_rows_are_complete(tmp_path: Path, params: Params) -> None:
     taken = [
         shot(p, s, m, picture(100 * p + 10 * s + int(m[3])))
         for p in (0, 5)
@@ -122,7 +122,7 @@ def test_ready_pictures_pass_byte_for_byte_and_rows_say_everything(tmp_path: Pat
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_raw_frames_are_cut_and_rescaled(kind: str, tmp_path: Path, params: Params) -> None:
+def test_raw_frames_are_cut_and_resized(kind: str, tmp_path: Path, params: Params) -> None:
     frame = picture(1, FRAME, kind)
     done = Cropped(tmp_path, params, [shot(0, 0, "2020-05", frame)], provider="google")
     made = Image.open(io.BytesIO(done.data(0)))
@@ -134,10 +134,10 @@ def test_raw_frames_are_cut_and_rescaled(kind: str, tmp_path: Path, params: Para
     assert done.metrics["passed_unchanged"] == 0
 
 
-def test_other_shapes_and_broken_pictures_are_kept_apart(tmp_path: Path, params: Params) -> None:
+def test_pictures_of_other_shapes_and_broken_ones_are_in_quarantine(tmp_path: Path, params: Params) -> None:
     whole = picture(7)
     taken = [
-        shot(0, 0, "2020-05", picture(1, (640, 640))),  # no chrome: rescaled whole
+        shot(0, 0, "2020-05", picture(1, (640, 640))),  # smaller than the box: resized as a whole
         shot(0, 1, "2020-05", picture(2, (224, 224), "PNG")),
         shot(0, 2, "2020-05", picture(3, (640, 400))),
         shot(0, 3, "2020-05", picture(4, (100, 100))),
@@ -157,7 +157,7 @@ def test_reasons_of_quarantine(tmp_path: Path, params: Params) -> None:
     assert again_as_jpeg(d, 85) != d
     taken = [
         shot(0, 0, "2020-05", BLACK.getvalue()),
-        shot(4, 0, "2020-05", BLACK.getvalue()),  # blank at both, not doubles of each other
+        shot(4, 0, "2020-05", BLACK.getvalue()),  # both are blank, not duplicates of each other
         shot(0, 1, "2020-05", picture(9), status="blank"),
         shot(0, 2, "2020-05", a),
         shot(1, 2, "2011-05", a),
@@ -169,7 +169,7 @@ def test_reasons_of_quarantine(tmp_path: Path, params: Params) -> None:
         shot(2, 0, "2023-05", c),
         shot(3, 0, "2020-05", d),
         shot(8, 0, "2020-05", again_as_jpeg(d, 85)),  # the same frame encoded anew
-        shot(9, 0, "2011-05", again_as_jpeg(d, 80)),  # as like, but of another month
+        shot(9, 0, "2011-05", again_as_jpeg(d, 80)),  # just as similar, but of another month
         shot(6, 0, "2020-05", picture(10)),
     ]
     done = Cropped(tmp_path, params, taken)
@@ -196,7 +196,9 @@ def test_reasons_of_quarantine(tmp_path: Path, params: Params) -> None:
     assert done.metrics["subsets"]["test_v1"] == {"images": 3, "kept": 1}
 
 
-def test_cores_and_earlier_runs_change_nothing(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_cores_and_earlier_runs_change_nothing(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken = [shot(p, s, "2020-05", picture(10 * p + s)) for p in range(12) for s in range(4)]
     done = Cropped(tmp_path, params, taken)
     (tmp_path / "crops" / "local" / "train" / "stale.tar").write_bytes(b"old")
@@ -212,7 +214,7 @@ def test_cores_and_earlier_runs_change_nothing(tmp_path: Path, params: Params, m
     assert (tmp_path / "other.json").read_bytes() == (tmp_path / "crops.json").read_bytes()
 
 
-def test_what_stops_the_stage(tmp_path: Path, params: Params) -> None:
+def test_faults_that_stop_the_stage(tmp_path: Path, params: Params) -> None:
     done = Cropped(tmp_path, params, [shot(0, 0, "2020-05", picture(1)), shot(1, 0, "2020-05", picture(2))])
     before = {p: p.read_bytes() for p in (tmp_path / "crops").rglob("*") if p.is_file()}
     tables.write(tables.LOCATIONS, locations().iloc[1:], tmp_path / "locations.parquet")
@@ -239,9 +241,9 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
 
 @pytest.mark.archive
 def test_raw_examples_agree_with_their_published_crops(archive: Path, params: Params) -> None:
-    """Encoded at the published crops' quality (75), they differ by less than that encoding itself costs, far.
+    """Encoded at the quality of the published crops (75), ours differ from them much less than encoding changes them.
 
-    The measure is the PSNR of RGB; one pixel's shift of the box or another filter costs 10 dB.
+    The measure is the PSNR of RGB. A shift of the box by one pixel, or another filter, would cost 10 dB.
     """
     folder = archive / "image_preprocessing"
     raw = sorted((folder / "example images").glob("*.png"))
@@ -262,7 +264,7 @@ def test_raw_examples_agree_with_their_published_crops(archive: Path, params: Pa
 @pytest.mark.archive
 @pytest.mark.slow
 def test_the_real_test_set(archive: Path, params: Params, tmp_path: Path) -> None:
-    """Test and validation v1: everything passes unchanged, fast; doubled and black frames are found."""
+    """Test and validation v1: all pictures keep their bytes, and black and duplicate frames are found, fast enough."""
     provider = Archive(archive)
     levels = (archive / "data_collection_process/create_ordered_locations_based_on_buffers/buffer_csvs").glob("*.csv")
     known = pd.concat([pd.read_csv(f) for f in levels])

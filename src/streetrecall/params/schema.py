@@ -288,7 +288,7 @@ class Index(Section):
     batch_size: Count
 
 
-class Location(Section):
+class Position(Section):
     neighbours: Annotated[int, Field(ge=2, le=20)]  # evaluate ranks 20 answers
     temperature: Positive
     agree_m: Positive
@@ -303,7 +303,7 @@ class Evaluate(Section):
     bootstrap_draws: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     before_year: Annotated[int, Field(ge=1000, le=9999)]
-    location: Location
+    position: Position
 
 
 class CheckGrid(Section):
