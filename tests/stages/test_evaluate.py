@@ -11,6 +11,8 @@ from small_city import MONTHS, SmallCity, build, use_exact_index, write_descript
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
+from streetrecall.scoring.protocols import Protocol, protocols
+from streetrecall.stages import evaluate
 
 CURVES = {
     *("error_cdf", "radius_coverage", "recall_at_k", "recall_by_dates", "recall_by_gallery", "recall_by_gap"),
@@ -133,6 +135,23 @@ def test_curves_are_complete_and_end_where_the_metrics_are(city, params, tmp_pat
         assert k[1] == found[system]["test"]["newest_vs_older"]["recall_at_1_25m"]
     assert sorted(set(curves["recall_by_gap"]["years"])) == [2, 7, 12]
     assert list(curves["recall_by_heading"]["heading"].unique()) == ["east", "north", "south", "west"]
+
+
+def test_a_further_protocol_is_measured_without_any_other_change(city, params, tmp_path, monkeypatch):
+    def with_one_more(rows, scope, inside, before_year):
+        last = (rows["month"] == MONTHS[-1]).to_numpy() & inside
+        extra = Protocol("last_vs_all", scope, np.flatnonzero(last), np.arange(len(rows)))
+        return [*protocols(rows, scope, inside, before_year), extra]
+
+    monkeypatch.setattr(evaluate, "protocols", with_one_more)
+    found = city.evaluate(params, tmp_path)
+    assert found["model"]["test"]["last_vs_all"]["queries"] == 32
+    assert found["baseline"]["validation"]["last_vs_all"]["gallery"] == 384
+    headline = json.loads((tmp_path / "metrics/headline.json").read_text())
+    assert headline["model"]["test_last_vs_all_r1"] == found["model"]["test"]["last_vs_all"]["recall_at_1_25m"]
+    curve = pd.read_csv(tmp_path / "metrics/plots/recall_at_k.csv")
+    answers = tables.read(tables.PREDICTIONS, tmp_path / "data/results/queries.parquet")
+    assert "last_vs_all" in set(curve["protocol"]) and "last_vs_all" in set(answers["protocol"])
 
 
 def test_an_index_that_loses_neighbours_has_lower_recall(city, params, tmp_path, monkeypatch):
