@@ -27,9 +27,9 @@ def predictions(found: np.ndarray, protocol: str = "newest_vs_older") -> pd.Data
                 "lat": 59.3 + np.arange(n) // 4 * 1e-3,
                 "lon": 18.0,
                 "right_images": 3,
-                "right_views": 1,
+                "right_place_direction": 1,
             },
-            **{f"rank_{within}": rank for within in ("25m", "50m", "100m", "place_heading")},
+            **{f"rank_{within}": rank for within in ("25m", "50m", "100m", "place_direction")},
             **{"answer_id": 0, "answer_place": 0, "similarity": 0.5, "error_m": 0.0},
         }
     )

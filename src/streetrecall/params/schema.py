@@ -123,8 +123,11 @@ class Google(Section):
     accept_terms: bool
 
 
+QuarantineReason = Literal["blank", "duplicate_across_splits", "duplicate_across_places", "duplicate_within_place"]
+
+
 class Quarantine(Section):
-    reasons: list[Literal["blank", "duplicate_across_splits", "duplicate_across_places", "duplicate_within_place"]]
+    reasons: list[QuarantineReason]
     blank_mean: NonNegative
     blank_std: NonNegative
     phash_distance: Annotated[int, Field(ge=0, le=64)]
@@ -285,7 +288,7 @@ class Index(Section):
     batch_size: Count
 
 
-class Location(Section):
+class Position(Section):
     neighbours: Annotated[int, Field(ge=2, le=20)]  # evaluate ranks 20 answers
     temperature: Positive
     agree_m: Positive
@@ -300,7 +303,7 @@ class Evaluate(Section):
     bootstrap_draws: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     before_year: Annotated[int, Field(ge=1000, le=9999)]
-    location: Location
+    position: Position
 
 
 class CheckGrid(Section):

@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--k", type=int, choices=KS, default=1, help="recall at K (%(default)s)")
     parser.add_argument(
         "--within",
-        choices=[*(f"{r}m" for r in RADII_M), "place_heading"],
+        choices=[*(f"{r}m" for r in RADII_M), "place_direction"],
         default=f"{RADII_M[0]}m",
         help="what counts as found (%(default)s)",
     )
@@ -124,7 +124,7 @@ def compare(
     Raises:
         UserError: the two have nothing in common.
     """
-    right = "right_views" if column == "rank_place_heading" else "right_images"
+    right = "right_place_direction" if column == "rank_place_direction" else "right_images"
     chosen = []
     for name, table in zip(names, (first, second), strict=True):
         rows = table[(table["system"] == system) & (table["scope"] == scope)]

@@ -81,7 +81,7 @@ def lines_of(metrics: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     model, baseline = metrics["model"], metrics["baseline"]
     rows = []
     for scope in [*(s for s in sorted(model) if s.startswith("test")), "validation"]:
-        names = [n for n in model[scope] if n != "location"] if scope == "test" else ["newest_vs_older"]
+        names = [n for n in model[scope] if n != "position"] if scope == "test" else ["newest_vs_older"]
         for name in sorted(names, key=lambda n: list(PROTOCOLS).index(n.rpartition("_")[0] if n[-1].isdigit() else n)):
             m, f = model[scope][name], baseline[scope][name]
             counts = f"{m['queries']} queries of {m['places']} places, {m['gallery']} in the gallery"
@@ -106,7 +106,7 @@ def lines_of(metrics: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     rows.append(
         ("error of 90% of first answers below", number(m, "error_p90_m", " m"), number(f, "error_p90_m", " m"), "")
     )
-    m, f = model["test"]["location"], baseline["test"]["location"]
+    m, f = model["test"]["position"], baseline["test"]["position"]
     stated = f"{100 * m['coverage_stated']:g}% stated" if "coverage_stated" in m else "too few validation queries"
     rows += [
         ("predicted radius holds", percent(m, "coverage"), percent(f, "coverage"), stated),

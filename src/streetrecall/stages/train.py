@@ -1,4 +1,4 @@
-"""Stage train: crops of train and validation -> an embedder, its curves and the facts of its training."""
+"""Stage `train`: train the embedder on the pictures of train, and choose its best epoch on those of validation."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from streetrecall.params.schema import Train, load
 from streetrecall.store.ledger import store_folder
 
 if TYPE_CHECKING:
-    from streetrecall.model.trainer import Progress, Speed
+    from streetrecall.model.trainer import Progress, Result, Speed, Trainer
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crops", type=Path, required=True, help="folder of images.parquet and its shards")
     parser.add_argument("--model", type=Path, required=True, help="folder to write: config.json, embedder.weights.h5")
-    parser.add_argument("--metrics", type=Path, required=True, help="facts of the training, JSON to write")
-    parser.add_argument("--curves", type=Path, required=True, help="one row an epoch, CSV to write")
-    parser.add_argument("--speed", type=Path, required=True, help="how fast each epoch was trained, CSV to write")
+    parser.add_argument(
+        "--metrics", type=Path, required=True, help="JSON to write: numbers of pictures, the best epoch and its recall"
+    )
+    parser.add_argument("--curves", type=Path, required=True, help="CSV to write: one row for each epoch")
+    parser.add_argument("--speed", type=Path, required=True, help="CSV to write: images per second of each epoch")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -30,10 +32,10 @@ def main(args: argparse.Namespace) -> None:
 
 
 def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path, speed: Path) -> None:
-    """Train as ``params`` say. A run that was killed goes on from its last epoch, to the same weights.
+    """Train an embedder. A run that was killed resumes after its last complete epoch and gives the same weights.
 
     Raises:
-        UserError: too few places, weights that cannot be had, or a training that collapsed.
+        UserError: there are too few places, weights are not available, or the training collapsed.
     """
     images = tables.read(tables.IMAGES, crops / "images.parquet")
 
@@ -48,12 +50,27 @@ def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path, sp
     result = trainer.run()
     model.mkdir(parents=True, exist_ok=True)
     embedder.save(embedder.Embedder(result.network, params.backbone, params.image_size, params.head), model)
-    rows = result.progress.rows
     _write_progress(result.progress, curves, speed)
-    best = next(
-        row for row in rows if (row["phase"], row["epoch"]) == (result.progress.best_phase, result.progress.best_epoch)
+    best = best_epoch(result.progress)
+    write_json(metrics, summarise(params, trainer, result, best))
+    trainer.forget()
+    print(
+        f"validation recall@1 {best['validation_recall']:.4f} after phase {best['phase']}, epoch {best['epoch']}; "
+        f"{time.perf_counter() - began:.0f} s; {_speed(result.progress.speeds)}"
     )
-    facts = {
+
+
+def best_epoch(progress: Progress) -> dict[str, Any]:
+    """The row of the epoch whose weights were kept."""
+    best = (progress.best_phase, progress.best_epoch)
+    return next(row for row in progress.rows if (row["phase"], row["epoch"]) == best)
+
+
+def summarise(params: Train, trainer: Trainer, result: Result, best: dict[str, Any]) -> dict[str, Any]:
+    """What metrics/train.json holds; ``best`` is the row of the best epoch."""
+    prefix = "validation_recall_"
+    recalls = {name.removeprefix(prefix): round(best[name], 4) for name in best if name.startswith(prefix)}
+    return {
         "training": {
             "images": len(trainer.training),
             "places": int(trainer.images["place"].iloc[trainer.training].nunique()),
@@ -62,12 +79,7 @@ def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path, sp
         "validation": {
             "images": len(trainer.validating),
             "queries": result.validation_queries,
-            "recall@1": {
-                name.removeprefix("validation_recall_"): round(best[name], 4)
-                for name in best
-                if name.startswith("validation_recall_")
-            }
-            | {"mean": round(best["validation_recall"], 4)},
+            "recall@1": recalls | {"mean": round(best["validation_recall"], 4)},
         },
         "best": {"phase": best["phase"], "epoch": best["epoch"], "spread": round(best["spread"], 4)},
         "model": {
@@ -75,14 +87,8 @@ def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path, sp
             "dimensions": params.head.dimensions,
             "weights": int(result.network.whole.count_params()),
         },
-        "epochs": sum(row["epoch"] > 0 for row in rows),
+        "epochs": sum(row["epoch"] > 0 for row in result.progress.rows),
     }
-    write_json(metrics, facts)
-    trainer.forget()
-    print(
-        f"validation recall@1 {best['validation_recall']:.4f} after phase {best['phase']}, epoch {best['epoch']}; "
-        f"{time.perf_counter() - began:.0f} s; {_speed(result.progress.speeds)}"
-    )
 
 
 def _speed(epochs: list[Speed]) -> str:
