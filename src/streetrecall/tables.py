@@ -8,6 +8,7 @@ hold the empty string where there is nothing to say; they are never null.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,18 @@ import pyarrow.parquet as pq
 
 from streetrecall.errors import UserError
 from streetrecall.files import whole
+
+
+class CaptureStatus(StrEnum):
+    """The result of asking a provider for a picture."""
+
+    OK = "ok"
+    BLANK = "blank"  # there is a picture, and it is near-black
+    GONE = "gone"  # the provider no longer has the picture
+    FAILED = "failed"  # there is no picture; the reason says why
+
+
+WITH_PICTURE = (CaptureStatus.OK, CaptureStatus.BLANK)
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,7 @@ CAPTURES = _table(
     ("place", "direction", "month", "pano_id"),
     place="int64",
     direction="int64",  # 0-3: quarter turns from the place's first heading
-    heading_deg="float64",  # compass heading of the view, clockwise from north; NaN where unknown (archive)
+    heading_deg="float64",  # compass heading of the picture, clockwise from north; NaN where unknown (archive)
     date_index="int64",  # 0 is the newest
     month="str",
     pano_id="str",
@@ -98,9 +111,9 @@ CAPTURES = _table(
     subset="str",  # split and its collection, such as test_v1
     lat="float64",
     lon="float64",
-    status="str",  # ok, blank, gone or failed
+    status="str",  # a CaptureStatus
     reason="str",  # why not ok
-    shard="str",  # path below the captures folder; empty unless ok or blank
+    shard="str",  # path below the captures folder; empty without a picture
     offset="int64",  # of the first byte in the shard; -1 without a picture
     size="int64",  # bytes
     sha256="str",

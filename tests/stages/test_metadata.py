@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from fakeprovider import FakeProvider
 from killable import tiny_provider
+from tinyarchive import of_archive
 from tinyservice import TinyService, serving
 
 from streetrecall import tables
@@ -32,7 +33,7 @@ def grid(folder: Path, count: int) -> Path:
 
 def run(params: Params, provider: FakeProvider, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     monkeypatch.setattr(metadata, "open_provider", lambda *_: provider)
-    metadata.run(params, source, out, out / "panoramas.parquet", out / "no_coverage.parquet", out / "metrics.json")
+    metadata.run(params, source, out / "panoramas.parquet", out / "no_coverage.parquet", out / "metrics.json")
     return json.loads((out / "metrics.json").read_text())
 
 
@@ -120,7 +121,7 @@ def test_a_local_provider_is_read_anew_and_leaves_points_unasked(
         assert counts["points_never_asked"] == 18
         assert counts["panoramas_without_month"] == 1
     with Ledger() as ledger:
-        assert ledger.answers("fake", params.metadata.radius_m) == {}
+        assert ledger.answers("fake", params.metadata.snapshot, params.metadata.radius_m) == {}
 
 
 class Nothing(FakeProvider):
@@ -181,12 +182,10 @@ def test_no_key_in_anything_written(tmp_path: Path, params: Params, monkeypatch:
 def test_the_real_archive(tmp_path: Path, params: Params, archive: Path) -> None:
     from streetrecall.stages import grid as grid_stage
 
-    of_archive = params.model_copy(update={"provider": "archive"})
+    real = of_archive(params, archive)
     source = tmp_path / "grid.parquet"
-    grid_stage.run(
-        of_archive, HERE.parents[1] / "data" / "cities", archive, source, tmp_path / "grid.png", tmp_path / "g.json"
-    )
-    metadata.run(of_archive, source, archive, tmp_path / "p.parquet", tmp_path / "n.parquet", tmp_path / "m.json")
+    grid_stage.run(real, HERE.parents[1] / "data" / "cities", source, tmp_path / "grid.png", tmp_path / "g.json")
+    metadata.run(real, source, tmp_path / "p.parquet", tmp_path / "n.parquet", tmp_path / "m.json")
     counts = json.loads((tmp_path / "m.json").read_text())
     assert (counts["panoramas"], counts["points_without_coverage"]) == (6562, 15485)
     assert counts["points_never_asked"] == 287_367 - 6562 - 15_485

@@ -14,13 +14,14 @@ import pandas as pd
 import pytest
 from fakeprovider import FakeProvider, locations, picture
 from killable import hasty
+from tinyarchive import of_archive
 
 from streetrecall import tables
 from streetrecall.cli import main as cli
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
 from streetrecall.pictures import shards
-from streetrecall.providers.base import Capture, View
+from streetrecall.providers.base import Capture, CaptureRequest
 from streetrecall.stages import scrape
 from streetrecall.store.ledger import Ledger
 
@@ -46,7 +47,7 @@ def run(
 ) -> tuple[pd.DataFrame, dict]:
     source = tables.write(tables.LOCATIONS, locations(places), out / "locations.parquet")
     monkeypatch.setattr(scrape, "open_provider", lambda *_: provider)
-    scrape.run(params, source, out, out / "captures", out / "metrics.json", **more)
+    scrape.run(params, source, out / "captures", out / "metrics.json", **more)
     return tables.read(tables.CAPTURES, out / "captures" / "captures.parquet"), json.loads(
         (out / "metrics.json").read_text()
     )
@@ -112,15 +113,15 @@ def test_pictures_that_may_not_be_shared_lie_in_local(
 
 
 def only(pano: str, then: Capture | None, times: int = 1000) -> object:
-    def mishap(view: View, n: int) -> Capture | None:
-        if view.panorama.pano_id != pano or n > times or then is None:
+    def mishap(request: CaptureRequest, n: int) -> Capture | None:
+        if request.panorama.pano_id != pano or n > times or then is None:
             return None
-        return Capture(view, then.status, then.reason, then.data, then.temporary, then.retry_after_s)
+        return Capture(request, then.status, then.reason, then.data, then.temporary, then.retry_after_s)
 
     return mishap
 
 
-ANY = View(0, 0, 0.0, 0, None, "", "")  # type: ignore[arg-type]
+ANY = CaptureRequest(0, 0, 0.0, 0, None, "", "")  # type: ignore[arg-type]
 
 
 def outcome(status: str, reason: str = "", data: bytes = b"", temporary: bool = False, wait: float = 0.0) -> Capture:
@@ -198,8 +199,8 @@ def test_a_picture_that_the_store_lost_is_captured_again(
     table, _ = run(quick, FakeProvider(), tmp_path, monkeypatch)
     before = hashes(tmp_path)
     with Ledger() as ledger:
-        ledger.object_path(table["sha256"][0]).unlink()
-        ledger.object_path(table["sha256"][5]).write_bytes(b"rotten")
+        ledger.objects.path(table["sha256"][0]).unlink()
+        ledger.objects.path(table["sha256"][5]).write_bytes(b"rotten")
     again = FakeProvider()
     run(quick, again, tmp_path, monkeypatch)
     assert again.asked.total() == 2
@@ -242,8 +243,8 @@ def test_no_picture_at_all_is_an_error(quick: Params, tmp_path: Path, monkeypatc
 
 
 class Refusing(FakeProvider):
-    def capture(self, views):  # type: ignore[no-untyped-def]
-        for i, capture in enumerate(super().capture(views)):
+    def capture(self, requests):  # type: ignore[no-untyped-def]
+        for i, capture in enumerate(super().capture(requests)):
             if i == 7:
                 raise UserError("the service keeps refusing")
             yield capture
@@ -297,11 +298,11 @@ def test_status_tells_of_done_failed_and_waiting(
     assert "no picture has been asked for yet" in capsys.readouterr().out
 
     class Stopped(FakeProvider):
-        def capture(self, views):  # type: ignore[no-untyped-def]
-            views = list(views)
-            yield from super().capture(views[:6])
-            yield Capture(views[6], "gone", "http 404", b"")
-            yield Capture(views[7], "failed", "http 503", b"", temporary=True, retry_after_s=500)
+        def capture(self, requests):  # type: ignore[no-untyped-def]
+            requests = list(requests)
+            yield from super().capture(requests[:6])
+            yield Capture(requests[6], "gone", "http 404", b"")
+            yield Capture(requests[7], "failed", "http 503", b"", temporary=True, retry_after_s=500)
             raise UserError("stop")
 
     with pytest.raises(UserError, match="stop"):
@@ -328,17 +329,17 @@ def test_the_real_archive(tmp_path: Path, params: Params, archive: Path) -> None
     from streetrecall.stages import grid as grid_stage
     from streetrecall.stages import metadata, order
 
-    of_archive = params.model_copy(update={"provider": "archive"})
+    real = of_archive(params, archive)
     at = {name: tmp_path / f"{name}.parquet" for name in ("grid", "panoramas", "gaps", "locations")}
     m = tmp_path / "m.json"
-    grid_stage.run(of_archive, TESTS.parent / "data" / "cities", archive, at["grid"], tmp_path / "grid.png", m)
-    metadata.run(of_archive, at["grid"], archive, at["panoramas"], at["gaps"], m)
-    order.run(of_archive, at["panoramas"], at["locations"], m)
-    scrape.run(of_archive, at["locations"], archive, tmp_path / "captures", m)
+    grid_stage.run(real, TESTS.parent / "data" / "cities", at["grid"], tmp_path / "grid.png", m)
+    metadata.run(real, at["grid"], at["panoramas"], at["gaps"], m)
+    order.run(real, at["panoramas"], at["locations"], m)
+    scrape.run(real, at["locations"], tmp_path / "captures", m)
     table = tables.read(tables.CAPTURES, tmp_path / "captures" / "captures.parquet")
     counts = json.loads(m.read_text())
     collection = Archive(archive)
-    planned = {v.source: v for v in collection.views(tables.read(tables.LOCATIONS, at["locations"]))}
+    planned = {r.source: r for r in collection.plan(tables.read(tables.LOCATIONS, at["locations"]))}
     assert set(table["source"]) == set(planned)
     assert counts["planned"] + len(counts["left_out"]) >= len(list((archive / "data" / "images").rglob("*.jpg")))
     assert table["shard"].str.startswith("local/").all()
@@ -348,5 +349,5 @@ def test_the_real_archive(tmp_path: Path, params: Params, archive: Path) -> None
             assert reader.read(row.shard, row.offset, row.size) == data
             assert hashlib.sha256(data).hexdigest() == row.sha256
     before = hashes(tmp_path / "captures")
-    scrape.run(of_archive, at["locations"], archive, tmp_path / "captures", m)
+    scrape.run(real, at["locations"], tmp_path / "captures", m)
     assert hashes(tmp_path / "captures") == before

@@ -27,24 +27,24 @@ def ok(i: int, **more: object) -> Entry:
 def test_what_is_recorded_is_there_in_the_next_process(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         ledger.record("n", [ok(1), Entry("pano2", "90.00", "failed", "http 500", 3, 1234.5)])
-        ledger.record_answers("n", 50.0, [Answer(59.1, 18.2, "OK", "p", 59.2, 18.3, "2020-01", "l", "a")])
-        ledger.notes("n")["dates"] = "[]"
+        ledger.record_answers("n", "s", 50.0, [Answer(59.1, 18.2, "OK", "p", 59.2, 18.3, "2020-01", "l", "a")])
+        ledger.notes("n", "s")["dates"] = "[]"
     with Ledger(tmp_path) as ledger:
         entries = ledger.entries("n")
-        assert ledger.read(entries["pano1", "0.00"].sha256) == picture(1)
+        assert ledger.objects.read(entries["pano1", "0.00"].sha256) == picture(1)
         assert entries["pano1", "0.00"].size == len(picture(1))
         assert entries["pano2", "90.00"] == Entry("pano2", "90.00", "failed", "http 500", 3, 1234.5)
-        assert ledger.answers("n", 50.0)[59.1, 18.2].pano_id == "p"
-        assert dict(ledger.notes("n")) == {"dates": "[]"}
+        assert ledger.answers("n", "s", 50.0)[59.1, 18.2].pano_id == "p"
+        assert dict(ledger.notes("n", "s")) == {"dates": "[]"}
 
 
 def test_namespaces_and_radii_are_apart(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         ledger.record("a", [ok(1)])
-        ledger.record_answers("a", 50.0, [Answer(1.0, 2.0, "ZERO_RESULTS")])
-        ledger.notes("a")["k"] = "v"
-        assert ledger.entries("b") == {} == ledger.answers("b", 50.0) == ledger.answers("a", 25.0)
-        assert len(ledger.notes("b")) == 0
+        ledger.record_answers("a", "s", 50.0, [Answer(1.0, 2.0, "ZERO_RESULTS")])
+        ledger.notes("a", "s")["k"] = "v"
+        assert ledger.entries("b") == {} == ledger.answers("b", "s", 50.0) == ledger.answers("a", "s", 25.0)
+        assert len(ledger.notes("b", "s")) == 0
 
 
 def test_each_picture_has_one_row_and_each_content_one_file(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_each_picture_has_one_row_and_each_content_one_file(tmp_path: Path) -> N
 
 def test_notes_are_a_mapping(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
-        notes = ledger.notes("n")
+        notes = ledger.notes("n", "s")
         notes.update({"b": "2", "a": "1"})
         del notes["b"]
         assert list(notes) == ["a"]
@@ -121,13 +121,13 @@ def test_a_failing_batch_writes_no_row_of_it(tmp_path: Path) -> None:
 def test_a_lost_or_damaged_picture_is_told(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         (entry,) = ledger.record("n", [ok(1)])
-        ledger.object_path(entry.sha256).write_bytes(b"rotten")
-        assert ledger.read(entry.sha256) is None
-        ledger.discard(entry.sha256)
-        assert ledger.read(entry.sha256) is None
+        ledger.objects.path(entry.sha256).write_bytes(b"rotten")
+        assert ledger.objects.read(entry.sha256) is None
+        ledger.objects.discard(entry.sha256)
+        assert ledger.objects.read(entry.sha256) is None
         ledger.forget("n", [entry.key])
         ledger.record("n", [ok(1)])
-        assert ledger.read(entry.sha256) == picture(1)
+        assert ledger.objects.read(entry.sha256) == picture(1)
 
 
 KILLED = """
@@ -159,7 +159,7 @@ def test_a_process_killed_at_any_moment_leaves_true_rows(tmp_path: Path) -> None
             entries = ledger.entries("n")
             assert len(entries) > recorded
             for entry in entries.values():
-                data = ledger.read(entry.sha256)
+                data = ledger.objects.read(entry.sha256)
                 assert data is not None
                 assert hashlib.sha256(data).hexdigest() == entry.sha256
 
@@ -228,7 +228,7 @@ def test_rate_is_of_the_last_run_alone(tmp_path: Path) -> None:
         assert ledger.rate("n") is None
         for start in (1000.0, 90_000.0):
             now[0] = start
-            run = ledger.start_run("n", 20, 10)
+            run = ledger.start_run("n", [(f"pano{i}", "0.00") for i in range(20)], 10)
             for i in range(11):
                 now[0] = start + i / 2
                 ledger.record("n", [ok(int(start) + i)])
