@@ -12,7 +12,7 @@ from PIL import Image
 
 from streetrecall.providers.base import Capture, CaptureRequest, Coverage, Panorama
 
-Mishap = Callable[[CaptureRequest, int], Capture | None]  # the request, and how often it was made so far
+Fault = Callable[[CaptureRequest, int], Capture | None]  # the request, and how often it was made so far
 
 
 def picture(text: str, colour: int = 128) -> bytes:
@@ -24,7 +24,7 @@ def picture(text: str, colour: int = 128) -> bytes:
 
 
 def locations(count: int) -> pd.DataFrame:
-    """A table LOCATIONS of so many places on two levels: train and test."""
+    """A table LOCATIONS of ``count`` places on two levels: train and test."""
     rows = [
         {
             "place": i, "rank": i, "pano_id": f"pano{i}", "lat": 59.3 + i / 1000, "lon": 18.0, "x": 0.0, "y": 100.0 * i,
@@ -40,9 +40,7 @@ class FakeProvider:
     name = "fake"
     namespace = "fake"
 
-    def __init__(
-        self, network: bool = True, mishap: Mishap | None = None, dates: int = 2, delay_s: float = 0.0
-    ) -> None:
+    def __init__(self, network: bool = True, fault: Fault | None = None, dates: int = 2, delay_s: float = 0.0) -> None:
         self.network = network
         self.shareable = network
         self.notes: MutableMapping[str, str] = {}
@@ -50,7 +48,7 @@ class FakeProvider:
         self.asked: Counter[tuple[str, float]] = Counter()
         self.points: Counter[int] = Counter()
         self.closed = False
-        self._mishap, self._dates, self._delay_s = mishap, dates, delay_s
+        self._fault, self._dates, self._delay_s = fault, dates, delay_s
 
     def coverage(self, points: pd.DataFrame, radius_m: float) -> Iterator[Coverage]:
         for point_id, lat, lon in zip(points["point_id"], points["lat"], points["lon"], strict=True):
@@ -76,7 +74,7 @@ class FakeProvider:
             key = request.panorama.pano_id, request.heading_deg
             self.asked[key] += 1
             time.sleep(self._delay_s)
-            special = self._mishap(request, self.asked[key]) if self._mishap else None
+            special = self._fault(request, self.asked[key]) if self._fault else None
             yield special or Capture(request, "ok", "", picture(f"{key}"))
 
     def close(self) -> None:

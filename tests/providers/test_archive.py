@@ -66,7 +66,7 @@ def test_place_numbers_lead_through_the_panorama_to_the_place(tiny: TinyArchive)
     assert (request.place, request.split, request.subset) == (1, "train", "train_v2")
 
 
-def test_oddities_are_told_and_the_rest_goes_through(tiny: TinyArchive) -> None:
+def test_oddities_are_reported_and_the_rest_goes_through(tiny: TinyArchive) -> None:
     good = [f"0_{direction}_0_March 2023_{TAKEN}.jpg" for direction in range(3)]  # interrupted before the fourth turn
     for name in good:
         tiny.add(name)
@@ -89,10 +89,10 @@ def test_oddities_are_told_and_the_rest_goes_through(tiny: TinyArchive) -> None:
         (0, 1, 0, "2023-03"),
         (0, 2, 0, "2023-03"),
     ]
-    told = {Path(source).name: reason for source, reason in provider.unplanned}
+    reported = {Path(source).name: reason for source, reason in provider.unplanned}
     bad = [f"0_4_0_March 2023_{TAKEN}.jpg", f"0_1_0_Mars 2023_{TAKEN}.jpg", f"77_1_0_March 2023_{TAKEN}.jpg"]
-    assert sorted(told) == sorted([*bad, "elsewhere", "notes.txt"])
-    assert "place 77 is in no file" in told[f"77_1_0_March 2023_{TAKEN}.jpg"]
+    assert sorted(reported) == sorted([*bad, "elsewhere", "notes.txt"])
+    assert "place 77 is in no file" in reported[f"77_1_0_March 2023_{TAKEN}.jpg"]
     list(provider.plan(locations.iloc[1:]))
     assert "not one of the locations" in dict(provider.unplanned)[f"{FOLDERS[0]}/000/{good[0]}"]
 

@@ -27,7 +27,7 @@ from streetrecall.providers.proxies import Proxies
 
 
 class Clock:
-    """Time that passes only when somebody sleeps."""
+    """A clock that only `sleep` moves."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -127,7 +127,7 @@ def test_what_is_temporary_is_tried_again(limits: Network, fault: str) -> None:
         c.close()
 
 
-def test_a_failure_that_lasts_is_told_after_the_last_try(limits: Network) -> None:
+def test_a_failure_that_lasts_is_reported_after_the_last_try(limits: Network) -> None:
     with serving(TinyService(lambda path, query, n: "500")) as service:
         c = client(limits, Clock())
         with pytest.raises(TemporaryError, match="HTTP 500"):
@@ -256,7 +256,7 @@ def test_a_refusal_never_changes_the_address(limits: Network) -> None:
 
 
 @pytest.mark.parametrize("bad", ["proxy.example:3128", "ftp://proxy", "http://"])
-def test_a_proxy_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
+def test_a_proxy_that_is_none_is_reported(monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
     monkeypatch.setenv("STREETRECALL_PROXIES", f"http://fine:3128, {bad}")
     with pytest.raises(UserError, match="STREETRECALL_PROXIES"):
         Proxies.from_environment()

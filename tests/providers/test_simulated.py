@@ -38,7 +38,7 @@ def quick(params: Params, monkeypatch: pytest.MonkeyPatch) -> Params:
 
 @pytest.fixture(scope="module")
 def faulty(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The service, on a day on which every second item shows one of all its faults once, then comes good."""
+    """The service; every second item has one of all its faults at the first request, and none after it."""
     from streetrecall.params.schema import load
 
     plan: dict[str, Any] = {"probabilities": dict.fromkeys(KINDS, 0.05), "seed": 3, "times": 1, "hang_s": 60.0}
@@ -63,10 +63,10 @@ def collect(params: Params, base: str, count: int) -> tuple[SimulatedProvider, l
 
 def test_all_is_captured_under_every_fault_and_alike(quick: Params, faulty: str, tmp_path: Path) -> None:
     pictures = []
-    for turn in range(2):  # at the second turn the service has shown all its faults
+    for attempt in range(2):  # the second time the service has no faults left
         provider, requests = collect(quick, faulty, 16)
         try:
-            with Ledger(tmp_path / str(turn)) as ledger:
+            with Ledger(tmp_path / str(attempt)) as ledger:
                 scrape.fetch(quick, provider, ledger, "n", requests)
                 entries = ledger.entries("n")
                 assert {r.key for r in requests} == set(entries)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import geopandas
@@ -136,6 +139,30 @@ def test_unknown_city_lists_those_there_are(params: Params, tmp_path: Path) -> N
 def test_archive_without_a_polygon(params: Params, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"archive\.path"):
         lay(of_archive(params, tmp_path), tmp_path)
+
+
+@pytest.mark.slow
+def test_no_shell_reads_the_path_of_the_archive(tmp_path: Path) -> None:
+    """`dvc repro grid` with a folder whose name a shell would expand, or run."""
+    from tinyarchive import TinyArchive
+
+    project, home = tmp_path / "project", tmp_path / "home"
+    collection = TinyArchive(tmp_path / 'it\'s $HOME "x" `touch ran` $(touch ran) & \\; *').root
+    home.mkdir()
+    for name in ("params.yaml", "dvc.yaml", "src", "data/cities"):
+        target = project / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, target)
+    run = partial(subprocess.run, cwd=project, check=True, env={**os.environ, "HOME": str(home)})
+    dvc = [sys.executable, "-m", "dvc"]
+    run([*dvc, "init", "--no-scm", "--quiet"])
+    set_path = ["provider=archive", f"archive.path={json.dumps(str(collection))}"]
+    run([sys.executable, "-m", "streetrecall.cli", "set", *set_path])
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    run([*dvc, "repro", "--quiet", "grid"], env={**os.environ, "HOME": str(home), "PATH": path})
+    west, south, east, north = geopandas.read_parquet(project / "data/grid.parquet").total_bounds
+    assert 18.06 <= west < east <= 18.07 and 59.32 <= south < north <= 59.33  # the collection's own polygon
+    assert not list(tmp_path.rglob("ran"))
 
 
 def test_spacing_too_wide_or_too_fine(params: Params, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_each_panorama_once_with_its_nearest_point(
     assert list(gaps["point_id"]) == [4, 9, 14, 19]
     assert set(gaps["status"]) == {"ZERO_RESULTS"}
     assert found["pano_id"].is_unique
-    # Even points lie on their panorama, odd ones 11 m off; 4 and 14 found nothing, so 5 and 15 stand for theirs.
+    # Even points lie on their panorama, odd ones 11 m off; 4 and 14 found nothing, so 5 and 15 are nearest.
     assert sorted(found["point_id"]) == [0, 2, 5, 6, 8, 10, 12, 15, 16, 18]
     assert found.set_index("point_id").loc[5, "offset_m"] == pytest.approx(11.1, abs=0.1)
     assert found.set_index("point_id").loc[2, "offset_m"] == pytest.approx(0, abs=0.01)
@@ -84,6 +84,25 @@ def test_a_grown_grid_asks_the_new_points_alone(
     assert len(all_over.points) == 16
 
 
+def test_a_new_snapshot_asks_every_point_again_and_keeps_the_old_answers(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at(snapshot: str) -> Params:
+        return params.model_copy(update={"metadata": params.metadata.model_copy(update={"snapshot": snapshot})})
+
+    source = grid(tmp_path, 10)
+    run(params, FakeProvider(), source, tmp_path, monkeypatch)
+    next_year = FakeProvider()
+    run(at("2027-11"), next_year, source, tmp_path, monkeypatch)
+    assert next_year.points == dict.fromkeys(range(10), 1)
+    for known in (at("2027-11"), params):
+        run(known, next_year, source, tmp_path, monkeypatch)
+    assert next_year.points.total() == 10
+    with Ledger() as ledger:
+        counts = {s.label: (s.points, s.points_with_panorama) for s in ledger.snapshots()}
+    assert counts == {params.metadata.snapshot: (10, 8), "2027-11": (10, 8)}
+
+
 class Flaky(FakeProvider):
     def coverage(self, points, radius_m):  # type: ignore[no-untyped-def]
         for answer in super().coverage(points, radius_m):
@@ -104,7 +123,7 @@ def test_a_point_without_answer_is_counted_and_asked_next_time(
 
 
 class Local(FakeProvider):
-    """As an archive: knows some points only, one panorama each."""
+    """Like an archive: it has answers at some points only."""
 
     def coverage(self, points, radius_m):  # type: ignore[no-untyped-def]
         self.points.update(points["point_id"])

@@ -80,7 +80,7 @@ def take(provider: GoogleProvider, *panos: str) -> dict[tuple[str, float], tuple
     return got
 
 
-def test_every_view_is_taken_in_its_own_picture_without_loading_the_page_anew(quick: Params) -> None:
+def test_every_request_gets_its_own_picture_without_loading_the_page_again(quick: Params) -> None:
     with serving(TinyService()) as service:
         provider = tiny_provider(quick, service.base)
         try:

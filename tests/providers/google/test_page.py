@@ -166,8 +166,8 @@ def test_every_fault_costs_tries_and_no_picture(opened: Open, city: City, pano: 
             assert differs(city, request, capture.data) < 4
         provider.close()
     assert len(set(reasons)) >= 3
-    told = ("a tile: ", "there was no answer in time: tiles did not come", "UNKNOWN_ERROR")
-    assert all(reason.startswith(told) for reason in reasons)
+    reported = ("a tile: ", "there was no answer in time: tiles did not come", "UNKNOWN_ERROR")
+    assert all(reason.startswith(reported) for reason in reasons)
 
 
 def test_a_tile_that_never_loads_is_never_a_picture(opened: Open, pano: str) -> None:

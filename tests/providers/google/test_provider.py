@@ -101,7 +101,7 @@ def test_faults_that_pass_cost_no_point(quick: Params, fault: str) -> None:
         assert set(s.asked.values()) == {2}
 
 
-def test_a_point_that_cannot_be_asked_is_told_and_the_rest_goes_on(quick: Params) -> None:
+def test_a_point_that_cannot_be_asked_is_reported_and_the_rest_goes_on(quick: Params) -> None:
     bad = "59.0100000,18.0000000"
     with provider(quick, lambda p, q, n: "malformed" if q["location"] == bad else None) as (google, _):
         answers = {a.point_id: a for a in google.coverage(points((59.0, 18.0), (59.01, 18.0), (59.02, 18.0)), 50.0)}
