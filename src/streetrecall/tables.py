@@ -8,6 +8,7 @@ is never null: it is empty where a value is unknown or does not apply.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,18 @@ import pyarrow.parquet as pq
 
 from streetrecall.errors import UserError
 from streetrecall.files import whole
+
+
+class CaptureStatus(StrEnum):
+    """The result of asking a provider for a picture."""
+
+    OK = "ok"
+    BLANK = "blank"  # there is a picture, and it is near-black
+    GONE = "gone"  # the provider no longer has the picture
+    FAILED = "failed"  # there is no picture; the reason says why
+
+
+WITH_PICTURE = (CaptureStatus.OK, CaptureStatus.BLANK)
 
 
 @dataclass(frozen=True)
@@ -98,7 +111,7 @@ CAPTURES = _table(
     subset="str",  # part of the split, such as test_v1
     lat="float64",
     lon="float64",
-    status="str",  # ok, blank, gone or failed
+    status="str",  # a CaptureStatus
     reason="str",  # why the status is not ok
     shard="str",  # path below the captures folder; empty unless ok or blank
     offset="int64",  # of the first byte in the shard; -1 if there is no picture

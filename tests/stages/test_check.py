@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tinyarchive import of_archive
 
 from streetrecall import cli, geo, tables
 from streetrecall.errors import UserError
@@ -290,13 +291,12 @@ def test_the_archives_tables_pass(archive: Path, tmp_path: Path, monkeypatch: py
     from streetrecall.stages import grid, metadata, order
 
     monkeypatch.chdir(tmp_path)
-    params = load(ROOT / "params.yaml").model_copy(update={"provider": "archive"})
+    params = of_archive(load(ROOT / "params.yaml"), archive)
     data, cities = tmp_path / "data", ROOT / "data/cities"
-    grid.run(params, cities, archive, data / "grid.parquet", data / "grid.png", data / "grid.json")
+    grid.run(params, cities, data / "grid.parquet", data / "grid.png", data / "grid.json")
     metadata.run(
         params,
         data / "grid.parquet",
-        archive,
         data / "panoramas.parquet",
         data / "no_coverage.parquet",
         data / "metadata.json",
@@ -304,7 +304,7 @@ def test_the_archives_tables_pass(archive: Path, tmp_path: Path, monkeypatch: py
     order.run(params, data / "panoramas.parquet", data / "locations.parquet", data / "order.json")
     figures: dict[str, Any] = {}
     for name in ("grid", "panoramas", "locations"):
-        inputs = {**check.suite(name).INPUTS, **({"cities": cities, "archive": archive} if name == "grid" else {})}
+        inputs = {**check.suite(name).INPUTS, **({"cities": cities} if name == "grid" else {})}
         assert check.run(params, name, inputs, Path(f"{name}.json"), Path(f"{name}.ok")) == 0
         figures |= json.loads(Path(f"{name}.json").read_text())["figures"]
     assert figures["points"] == 287_367
@@ -344,7 +344,7 @@ def test_what_is_wrong_in_the_archive_is_found(
     Path("archive/data_collection_process").symlink_to(archive / "data_collection_process")
 
     document = load(ROOT / "params.yaml").model_dump()
-    document["provider"] = "archive"
+    document |= {"provider": "archive", "archive": {"path": "archive"}}
     params = parse(document)
     levels = (archive / "data_collection_process").rglob("new_order_buffer_*.csv")
     found = pd.concat([pd.read_csv(path) for path in levels]).drop_duplicates("PanoID")
@@ -353,7 +353,7 @@ def test_what_is_wrong_in_the_archive_is_found(
         month="2020-05", point_id=0, offset_m=1.0, provider="archive", licence="x", attribution="x"
     )
     tables.write(tables.LOCATIONS, order.order(located, params), "locations.parquet")
-    scrape.run(params, Path("locations.parquet"), Path("archive"), Path("captures"), Path("scrape.json"))
+    scrape.run(params, Path("locations.parquet"), Path("captures"), Path("scrape.json"))
 
     def failures(reasons: list[str]) -> tuple[set[tuple[str, str]], dict[str, Any]]:
         document["crop"]["quarantine"]["reasons"] = reasons

@@ -23,7 +23,7 @@ from streetrecall.params.schema import Params
 from streetrecall.pictures import shards
 from streetrecall.pictures.cropping import crop_picture
 from streetrecall.providers.archive import Archive
-from streetrecall.providers.base import Capture, Panorama, View
+from streetrecall.providers.base import Capture, CaptureRequest, Panorama
 from streetrecall.stages import crop
 from streetrecall.stages.order import order
 
@@ -47,10 +47,10 @@ def locations(n: int = 12) -> pd.DataFrame:
 def shot(place: int, direction: int, month: str, data: bytes, status: str = "ok", date_index: int = 0) -> Capture:
     split = ["train", "test", "validation"][place // 4]
     panorama = Panorama(f"p{place}-{month}-{date_index}", 59.32 + place * 1e-3, 18.06, month, "CC0", "nobody")
-    view = View(
+    request = CaptureRequest(
         place, direction, float("nan"), date_index, panorama, split, f"{split}_v1", f"{place}/{direction}/{month}"
     )
-    return Capture(view, status, "" if status == "ok" else status, data)
+    return Capture(request, status, "" if status == "ok" else status, data)
 
 
 class Cropped:
@@ -271,14 +271,14 @@ def test_the_real_test_set(archive: Path, params: Params, tmp_path: Path) -> Non
     known = known.rename(columns={"PanoID": "pano_id", "Latitude": "lat", "Longitude": "lon", "Date": "month"})
     places = order(known, params)
     folders = ("Cropped_Test_v1", "Cropped_Validation_v1")
-    views = [v for v in provider.views(places) if v.source.startswith(folders)]
+    requests = [r for r in provider.plan(places) if r.source.startswith(folders)]
     tables.write(tables.LOCATIONS, places, tmp_path / "l.parquet")
-    write_captures(provider.capture(views), places, tmp_path / "captures")
+    write_captures(provider.capture(requests), places, tmp_path / "captures")
     begun = sum(os.times()[:4])
     crop.run(params, tmp_path / "captures", tmp_path / "l.parquet", tmp_path / "crops", tmp_path / "c.json")
-    rate = len(views) / (sum(os.times()[:4]) - begun)  # of processor time, whatever else the machine does
+    rate = len(requests) / (sum(os.times()[:4]) - begun)  # of processor time, whatever else the machine does
     counts = json.loads((tmp_path / "c.json").read_text())
-    assert counts["passed_unchanged"] == counts["images"] == len(views)
+    assert counts["passed_unchanged"] == counts["images"] == len(requests)
     assert rate > 28_702 / (2 * 180)  # the whole collection in three minutes on two cores
     images = tables.read(tables.IMAGES, tmp_path / "crops" / "images.parquet")
     kept = images[images["quarantine"] == ""]

@@ -41,7 +41,10 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     without_picture = Column("has_picture") == False  # noqa: E712
     there = with_picture & Column("read_sha256").is_not_null()
     whole = with_picture & Column("read_error").is_null()
-    local = captures["provider"].eq("archive").any()
+    allowed = [
+        limits.max_uncollected_share_of.get(provider, limits.max_uncollected_share)
+        for provider in captures["provider"].unique()
+    ]
     again = "run the stage scrape again (dvc repro --force scrape): it takes only what the store lacks"
     mend = "dvc checkout data/captures brings the shards back; if they were never whole: dvc repro --force scrape"
     suite = [
@@ -165,7 +168,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
             figure="places_without_captures",
             column="collected",
             usual=["yes"],
-            max_share=limits.max_uncollected_share_archive if local else limits.max_uncollected_share,
+            max_share=max(allowed, default=limits.max_uncollected_share),
         )
     ]
     ids = ("place", "direction", "month", "pano_id", "source")

@@ -16,8 +16,9 @@ from streetrecall.errors import UserError
 from streetrecall.expectations.custom import ExpectNearestNeighbourToBeBetween
 from streetrecall.expectations.gate import Batch, expect
 from streetrecall.params.schema import Params
+from streetrecall.providers import polygon_path
 
-INPUTS = {"grid": Path("data/grid.parquet"), "cities": Path("data/cities"), "archive": Path("data/archive")}
+INPUTS = {"grid": Path("data/grid.parquet"), "cities": Path("data/cities")}
 VALIDATED = ("grid",)
 
 
@@ -34,7 +35,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     geometry = shapely.from_wkb(stored["geometry"].to_numpy(zero_copy_only=False))
     grid["geometry_lon"], grid["geometry_lat"] = shapely.get_x(geometry), shapely.get_y(geometry)
     grid["crs"] = pd.Series([_crs(stored.schema.metadata or {})] * len(grid), dtype="str")
-    path = geo.polygon_path(params, inputs["cities"], inputs["archive"])
+    path = polygon_path(params, inputs["cities"])
     polygon = geo.round_polygon(geo.read_polygon(path, params.city.crs, params.grid.features), params.grid.decimals)
     shapely.prepare(polygon)
     grid["inside"] = shapely.contains_xy(polygon, grid["lon"], grid["lat"])

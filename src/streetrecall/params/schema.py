@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from streetrecall import months
 from streetrecall.errors import UserError
@@ -19,11 +19,24 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Split = Literal["train", "validation", "test"]
+
+
+def _text(value: Any) -> Any:
+    if not isinstance(value, str):  # such as 2026-11-05, which YAML reads as a date
+        raise ValueError("not text; write it in quotes")
+    return value
+
+
+Label = Annotated[str, BeforeValidator(_text), Field(pattern=r"^[A-Za-z0-9._-]{1,40}$")]
 Month = Annotated[str, Field(pattern=f"^{months.PATTERN}$")]
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ProviderSection(Section):
+    """The parameters of one provider; the section's name in params.yaml is the provider's name."""
 
 
 class City(Section):
@@ -38,6 +51,7 @@ class Grid(Section):
 
 
 class Metadata(Section):
+    snapshot: Label
     radius_m: Positive
     decimals: Annotated[int, Field(ge=0, le=15)]
 
@@ -91,7 +105,7 @@ class Order(Section):
         return levels
 
 
-class Simulated(Section):
+class Simulated(ProviderSection):
     seed: Seed
     years: Annotated[list[Annotated[int, Field(ge=1990, le=2100)]], Field(min_length=2, max_length=2)]
     block_m: Annotated[float, Field(ge=40, le=200)]
@@ -115,11 +129,11 @@ class Simulated(Section):
     stuck_share: Share
 
 
-class Archive(Section):
+class Archive(ProviderSection):
     path: str
 
 
-class Google(Section):
+class Google(ProviderSection):
     accept_terms: bool
 
 
@@ -344,7 +358,7 @@ class CheckCaptures(Section):
     max_lost_share: Share
     max_blank_share: Share
     max_uncollected_share: Share
-    max_uncollected_share_archive: Share
+    max_uncollected_share_of: dict[str, Share]
 
 
 class CheckCrops(Section):
@@ -388,7 +402,7 @@ class Checks(Section):
 
 
 class Params(Section):
-    provider: Literal["simulated", "archive", "google"]
+    provider: str
     city: City
     grid: Grid
     metadata: Metadata
@@ -405,6 +419,18 @@ class Params(Section):
     evaluate: Evaluate
     checks: Checks
     guard: dict[str, NonNegative]
+
+    @field_validator("provider")
+    @classmethod
+    def _a_provider(cls, name: str) -> str:
+        known = [
+            key
+            for key, field in cls.model_fields.items()
+            if isinstance(field.annotation, type) and issubclass(field.annotation, ProviderSection)
+        ]
+        if name not in known:
+            raise ValueError(f"there is no such provider; there are: {', '.join(known)}")
+        return name
 
 
 def load(path: str | Path = "params.yaml") -> Params:

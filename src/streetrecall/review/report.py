@@ -297,9 +297,10 @@ def _params_section(before: Results, after: Results) -> str:
         if before.params.get(key) != after.params.get(key)
     ]
     section = table(("parameter", "base", "here"), rows) if rows else "No parameter changed."
-    path = after.params.get("archive.path")
-    if after.params.get("provider") == "archive" and isinstance(path, str) and Path(path).is_absolute():
-        section += f"\n\n`archive.path` is `{path}`: results that a teammate cannot make again without that folder."
+    key = f"{after.params.get('provider')}.path"
+    path = after.params.get(key)
+    if isinstance(path, str) and Path(path).is_absolute():
+        section += f"\n\n`{key}` is `{path}`: results that a teammate cannot make again without that folder."
     return section
 
 

@@ -13,10 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from streetrecall.errors import UserError
+from streetrecall.figures.grid import draw_grid
 from streetrecall.files import whole, write_json
-from streetrecall.geo import GEOD, count_features, polygon_path, project, read_polygon, round_polygon
+from streetrecall.geo import GEOD, count_features, read_polygon, round_polygon
 from streetrecall.params import schema as parameters
 from streetrecall.params.schema import Params
+from streetrecall.providers import polygon_path
 from streetrecall.tables import GRID, conform
 
 if TYPE_CHECKING:
@@ -24,33 +26,32 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CHUNK = 2_000_000  # candidates tested at a time: bounds the memory of a large city
+_CHUNK = 2_000_000  # candidates tested at a time, to bound the memory for a large city
 _MAX_CANDIDATES = 2_000_000_000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cities", type=Path, required=True, help="folder of polygons, NAME.geojson")
-    parser.add_argument("--archive", type=Path, required=True, help="the collection that provider archive reads")
     parser.add_argument("--grid", type=Path, required=True, help="GeoParquet to write")
     parser.add_argument("--plot", type=Path, required=True, help="PNG to write")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON to write")
 
 
 def main(args: argparse.Namespace) -> None:
-    run(parameters.load(args.params), args.cities, args.archive, args.grid, args.plot, args.metrics)
+    run(parameters.load(args.params), args.cities, args.grid, args.plot, args.metrics)
 
 
-def run(params: Params, cities: Path, archive: Path, grid: Path, plot: Path, metrics: Path) -> None:
+def run(params: Params, cities: Path, grid: Path, plot: Path, metrics: Path) -> None:
     """Write the grid (GRID as GeoParquet), its picture and its counts.
 
     Raises:
         UserError: the polygon cannot be found or used, or no grid point lies inside it.
     """
-    path = polygon_path(params, cities, archive)
+    path = polygon_path(params, cities)
     polygon = round_polygon(read_polygon(path, params.city.crs, params.grid.features), params.grid.decimals)
     ignored = count_features(path) - 1 if params.grid.features == "first" else 0
     if ignored > 0:
-        log.warning("%s: only the first of %d polygons is the city; grid.features: all takes all", path, ignored + 1)
+        log.warning("%s: only the first of its %d polygons is used; grid.features: all uses all", path, ignored + 1)
 
     columns, rows = axes(polygon, params.grid.spacing_m)
     points = points_inside(polygon, columns, rows)
@@ -60,7 +61,7 @@ def run(params: Params, cities: Path, archive: Path, grid: Path, plot: Path, met
             "make grid.spacing_m smaller or the polygon larger"
         )
     write_geoparquet(points, grid)
-    draw(points, polygon, params, plot)
+    draw_grid(points, polygon, params.city.crs, params.grid.spacing_m, plot)
     write_json(
         metrics,
         {
@@ -79,8 +80,8 @@ def run(params: Params, cities: Path, archive: Path, grid: Path, plot: Path, met
 def axes(polygon: MultiPolygon, spacing_m: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Longitudes (west to east) and latitudes (south to north) of the grid over the polygon's bounding box, degrees.
 
-    Each axis is cut into ``int(length / spacing_m)`` equal steps, the upper edge left out. Lengths are geodesic; the
-    east-west one is taken along the northern edge, where it is shortest north of the equator.
+    Each axis is divided into ``int(length / spacing_m)`` equal steps, without the upper edge. Lengths are geodesic; the
+    east-west one is measured along the northern edge, where it is shortest north of the equator.
 
     Raises:
         UserError: the box is smaller than one step, or the grid would be too large to test.
@@ -91,7 +92,7 @@ def axes(polygon: MultiPolygon, spacing_m: float) -> tuple[NDArray[np.float64], 
     if columns * rows > _MAX_CANDIDATES:
         raise UserError(
             f"params.yaml: grid.spacing_m: {spacing_m:g} m over this polygon makes {columns} x {rows} points to test; "
-            "take a wider spacing or a smaller polygon"
+            "use a wider spacing or a smaller polygon"
         )
     return np.linspace(west, east, columns, endpoint=False), np.linspace(south, north, rows, endpoint=False)
 
@@ -134,53 +135,3 @@ def write_geoparquet(points: pd.DataFrame, path: Path) -> None:
     table = table.replace_schema_metadata({"geo": json.dumps(geo, sort_keys=True)})
     with whole(path) as partial:
         pq.write_table(table, partial, compression="zstd", use_dictionary=["lat", "lon"])
-
-
-def draw(points: pd.DataFrame, polygon: MultiPolygon, params: Params, path: Path) -> None:
-    """A PNG of the grid over the polygon, and a close-up of some 30 x 30 points beside it; same input, same bytes."""
-    import shapely
-    from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.collections import LineCollection
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
-
-    figure = Figure(figsize=(11, 5.2), dpi=110, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    overview, close = figure.subplots(1, 2, width_ratios=[1.6, 1])
-    x, y = project(points["lat"], points["lon"], params.city.crs)
-    rings = [
-        np.column_stack(project(ring[:, 1], ring[:, 0], params.city.crs))
-        for ring in (shapely.get_coordinates(r) for part in polygon.geoms for r in (part.exterior, *part.interiors))
-    ]
-    middle = int(np.argmin(np.hypot(x - np.median(x), y - np.median(y))))
-    half = 15 * params.grid.spacing_m
-    box = (x[middle] - half, y[middle] - half)
-    near = (np.abs(x - x[middle]) <= half) & (np.abs(y - y[middle]) <= half)
-
-    def finish(axis: Axes, title: str) -> None:
-        axis.add_collection(LineCollection(rings, colors="#1b3a57", linewidths=0.8))
-        axis.set_aspect("equal")
-        axis.set_title(title, fontsize=10)
-        axis.tick_params(labelsize=8)
-        axis.ticklabel_format(style="plain", useOffset=False)
-        axis.set_xlabel(f"east, m ({params.city.crs})", fontsize=8)
-
-    # A dot a pixel or less: the density of points is what can be seen of the whole city.
-    counts, easts, norths = np.histogram2d(x, y, bins=(max(1, int(np.ptp(x) // 40)), max(1, int(np.ptp(y) // 40))))
-    if len(points) > 20_000:
-        density = np.ma.masked_equal(counts.T, 0)
-        overview.pcolormesh(easts, norths, density, cmap="Blues", vmin=-counts.max(), vmax=counts.max() * 3)
-    else:
-        overview.plot(x, y, ".", color="#4b8fd0", markersize=2)
-    overview.add_patch(Rectangle(box, 2 * half, 2 * half, fill=False, edgecolor="#c8321e", linewidth=1.5))
-    overview.set_ylabel(f"north, m ({params.city.crs})", fontsize=8)
-    overview.margins(0.03)
-    finish(overview, f"{len(points):,} grid points, {params.grid.spacing_m:g} m apart")
-    close.plot(x[near], y[near], ".", color="#4b8fd0", markersize=4)
-    finish(close, "the red square")
-    close.set(xlim=(box[0], box[0] + 2 * half), ylim=(box[1], box[1] + 2 * half))
-    for side in close.spines.values():
-        side.set_edgecolor("#c8321e")
-    with whole(path) as partial:
-        figure.savefig(partial, format="png", metadata={"Software": None})
