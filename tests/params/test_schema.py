@@ -12,7 +12,7 @@ import yaml
 from streetrecall.errors import UserError
 from streetrecall.params import schema as params
 
-FILE = Path(__file__).parents[1] / "params.yaml"
+FILE = Path(__file__).parents[2] / "params.yaml"
 
 
 @pytest.fixture
