@@ -15,7 +15,7 @@ from streetrecall.figures.sheets import choose, draw
 from streetrecall.params.schema import load
 from streetrecall.review.summary import summary
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CURVES = sorted(p.stem for stage in [yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["evaluate"]]
                 for item in stage["plots"] for p in [Path(next(iter(item)))] if p.suffix == ".csv")  # fmt: skip
 

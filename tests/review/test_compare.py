@@ -11,7 +11,7 @@ from streetrecall.errors import UserError
 from streetrecall.review.compare import compare, report
 
 BOOTSTRAP = (1000, 0.95, 3)
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def predictions(found: np.ndarray, protocol: str = "newest_vs_older") -> pd.DataFrame:

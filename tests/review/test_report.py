@@ -8,14 +8,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from smallproject import Project
 
 from streetrecall.cli import main
 from streetrecall.errors import UserError
 from streetrecall.review.report import Change, Report, build, changes, guard_failures
 from streetrecall.review.revisions import Results, common_ancestor
 from streetrecall.review.staleness import findings
-
-from .conftest import Project
 
 
 def run_again(project: Project, message: str = "Run again", **changes: object) -> None:

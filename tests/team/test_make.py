@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from smallproject import ROOT, Project
 
 from streetrecall.cli import main
 from streetrecall.errors import UserError
 from streetrecall.params.edit import override
 from streetrecall.params.schema import load
-
-from .conftest import ROOT, Project
 
 TOOLS = ("sh", "bash", "make", "cat", "cksum", "dirname", "sed", "awk", "env", "git", "grep", "rm", "id", "tr", "pwd")
 

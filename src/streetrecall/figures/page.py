@@ -71,8 +71,9 @@ def _figure(figure: Figure) -> str:
     title = escape(figure.title)
     if figure.kind == "svg":
         svg = re.sub(r"^<\?xml[^>]*>\s*", "", figure.data.decode())
-        # Each drawing numbers its clip paths from zero; on one page they must not meet.
-        svg = re.sub(r'(id="|url\(#)', lambda m: m[0] + figure.name + "-", svg)
+        # Each drawing numbers its clip paths from zero; a prefix makes them unique on the page.
+        prefix = re.sub(r"\W+", "_", figure.name) + "-"
+        svg = re.sub(r'(id="|url\(#)', lambda m: m[0] + prefix, svg)
         size = re.search(r' width="([\d.]+)" height="[\d.]+"', svg)
         width = float(size[1]) if size else 0.0
         if size:
@@ -80,5 +81,5 @@ def _figure(figure: Figure) -> str:
         span = ' class="whole"' if width > WIDE else ""
         return f"<figure{span}><h2>{title}</h2>{svg}</figure>\n"
     encoded = base64.b64encode(figure.data).decode()
-    image = f'<img alt="{title}" src="data:image/{figure.kind};base64,{encoded}">'
+    image = f'<img alt="{title}" src="data:image/{escape(figure.kind)};base64,{encoded}">'
     return f'<figure class="whole"><h2>{title}</h2>{image}</figure>\n'
