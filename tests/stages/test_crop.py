@@ -98,10 +98,10 @@ def test_pictures_of_the_right_size_keep_their_bytes_and_rows_are_complete(tmp_p
     images = done.images
     assert images["image_id"].tolist() == list(range(8))
     assert list(zip(images["split"], images["place"], images["direction"], images["month"], strict=True)) == sorted(
-        ((c.view.split, c.view.place, c.view.direction, c.view.panorama.month) for c in taken),
+        ((c.request.split, c.request.place, c.request.direction, c.request.panorama.month) for c in taken),
         key=lambda k: (*k[:3], -int(k[3][:4])),
     )
-    by_key = {(c.view.place, c.view.direction, c.view.panorama.month): c for c in taken}
+    by_key = {(c.request.place, c.request.direction, c.request.panorama.month): c for c in taken}
     for row in images.to_dict("records"):
         capture = by_key[row["place"], row["direction"], row["month"]]
         assert done.data(row["image_id"]) == capture.data
@@ -111,7 +111,7 @@ def test_pictures_of_the_right_size_keep_their_bytes_and_rows_are_complete(tmp_p
         assert row["luminance_mean"] == pytest.approx(np.asarray(grey).mean(), abs=1e-3)
         assert row["luminance_std"] == pytest.approx(np.asarray(grey, float).std(), abs=1e-3)
         assert (row["width"], row["height"], row["quarantine"]) == (224, 224, "")
-        assert (row["licence"], row["attribution"], row["source"]) == ("CC0", "nobody", capture.view.source)
+        assert (row["licence"], row["attribution"], row["source"]) == ("CC0", "nobody", capture.request.source)
         assert (row["x"], row["y"]) == pytest.approx([float(v) for v in project(row["lat"], row["lon"], "EPSG:3006")])
     level = {0: "train_v1-level0", 5: "test_v1-level1"}
     assert set(images["shard"]) == {f"local/{level[p].split('_')[0]}/{level[p]}-00000.tar" for p in level}

@@ -141,6 +141,16 @@ def test_what_fails_for_a_while_is_tried_until_it_comes_good(
     assert flaky.asked["pano3-0", 90.0] == 1
 
 
+def test_waiting_for_another_try_does_not_fill_the_log(
+    quick: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flaky = FakeProvider(fault=only("pano3-1", outcome("failed", "http 500", temporary=True), times=4))
+    run(quick, flaky, tmp_path, monkeypatch)
+    assert flaky.asked["pano3-1", 90.0] == 5
+    shown = capsys.readouterr().err.replace("\r", "\n").split("\n")
+    assert len([line for line in shown if line.startswith("scrape:")]) <= 2  # when it begins and when it ends
+
+
 @pytest.mark.parametrize(
     ("special", "status", "reason", "tries"),
     [

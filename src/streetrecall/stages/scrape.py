@@ -1,19 +1,18 @@
 """Stage `scrape`: capture every date in four directions at every place.
 
 Pictures are put in the store first, each with its row in the ledger (`streetrecall.store.ledger`). The shards are then
-a pure function of the plan and the store. So a killed run continues where it was, a second run makes no request, and a
-run that was killed at any moment ends with the same bytes as an undisturbed one.
+a pure function of the plan and the store (`streetrecall.stages.materialise`). So a killed run continues where it was, a
+second run makes no request, and a run that was killed at any moment ends with the same bytes as an undisturbed one.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,14 @@ import pandas as pd
 
 from streetrecall import tables
 from streetrecall.errors import UserError
-from streetrecall.files import fresh_folders, write_json
+from streetrecall.files import write_json
 from streetrecall.params.schema import Params, load
-from streetrecall.pictures import shards
 from streetrecall.pictures.inspect import NotAPictureError, inspect
 from streetrecall.progress import progress
 from streetrecall.providers import open_provider
 from streetrecall.providers.base import Capture, CaptureRequest, Provider
 from streetrecall.providers.pacing import backoff
+from streetrecall.stages.materialise import LostPicturesError, materialise
 from streetrecall.store.ledger import Entry, Key, Ledger
 from streetrecall.tables import WITH_PICTURE, CaptureStatus
 
@@ -37,16 +36,7 @@ log = logging.getLogger(__name__)
 BATCH = 2048  # a local provider's pictures are stored in batches of this many, or of this many bytes
 BATCH_BYTES = 1 << 26
 FIRST_GUESS = 3.0  # pictures a second and browser, for the estimate before a first run
-SUFFIX = {"JPEG": "jpg", "PNG": "png"}
 LISTED = 20  # pictures that are listed in the log
-
-
-class LostPicturesError(Exception):
-    """The store should have the pictures ``keys`` and does not."""
-
-    def __init__(self, keys: list[Key]) -> None:
-        super().__init__(f"{len(keys)} pictures are lost or damaged")
-        self.keys = keys
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -147,7 +137,7 @@ def _capture(
             now = time.time()
             ready = [requests[key] for key, when in due.items() if when <= now]
             if not ready:
-                bar.set_postfix_str(f"{len(due)} wait for another try", refresh=True)
+                bar.set_postfix_str(f"{len(due)} wait for another try", refresh=sys.stderr.isatty())
                 time.sleep(max(0.0, min(due.values()) - now))
                 continue
             for capture in provider.capture(ready):
@@ -209,91 +199,6 @@ def judge(params: Params, capture: Capture, tries_before: int, network: bool) ->
     if temporary and tries < params.network.tries:
         next_try = time.time() + backoff(params.network, tries, capture.retry_after_s)
     return Entry(*capture.request.key, status, reason, tries, next_try, "", 0, width, height, kind, data)
-
-
-def materialise(
-    ledger: Ledger,
-    namespace: str,
-    plan: Sequence[CaptureRequest],
-    places: pd.DataFrame,
-    provider: Provider,
-    captures: Path,
-) -> pd.DataFrame:
-    """Write the shards and the table CAPTURES from plan and store alone; returns the table.
-
-    Raises:
-        LostPicturesError: the store should have pictures and does not; then nothing is written.
-    """
-    entries = ledger.entries(namespace)
-    part = "shared" if provider.shareable else "local"
-    in_level = places.sort_values("place").groupby("level").cumcount().reindex(places.index)
-    position = dict(zip(places["place"], zip(places["level"], in_level, strict=True), strict=True))
-    rows: list[dict[str, Any]] = []
-    members: dict[str, list[int]] = {}  # the rows in each shard
-    for request in plan:
-        entry = entries[request.key]
-        shard = ""
-        if entry.status in WITH_PICTURE:
-            level, index = position[request.place]
-            shard = f"{part}/{request.split}/{shards.shard_name(request.subset, int(level), int(index))}"
-            members.setdefault(shard, []).append(len(rows))
-        rows.append(_row(request, entry, shard, provider.name))
-    lost: list[Key] = []
-    with fresh_folders(captures, ("shared", "local")) as fresh:
-        for name in ("shared", "local"):
-            shards.make_folder(fresh / name, name)
-        for shard, of_shard in sorted(members.items()):
-            lost += _write_shard(fresh / shard, of_shard, plan, rows, ledger)
-        if lost:
-            raise LostPicturesError(lost)
-        table = tables.conform(tables.CAPTURES, pd.DataFrame(rows))
-    tables.write(tables.CAPTURES, table, captures / "captures.parquet")
-    return table
-
-
-def _row(request: CaptureRequest, entry: Entry, shard: str, provider: str) -> dict[str, Any]:
-    """A row of the table CAPTURES, its place in the shard left out."""
-    p = request.panorama
-    return {
-        "place": request.place, "direction": request.direction, "heading_deg": request.heading_deg,
-        "date_index": request.date_index, "month": p.month, "pano_id": p.pano_id, "split": request.split,
-        "subset": request.subset, "lat": p.lat, "lon": p.lon, "status": str(entry.status), "reason": entry.reason,
-        "shard": shard, "offset": -1, "size": entry.size, "sha256": entry.sha256, "width": entry.width,
-        "height": entry.height, "format": entry.format, "provider": provider, "licence": p.licence,
-        "attribution": p.attribution, "source": request.source,
-    }  # fmt: skip
-
-
-def _write_shard(
-    path: Path, members: Sequence[int], plan: Sequence[CaptureRequest], rows: list[dict[str, Any]], ledger: Ledger
-) -> list[Key]:
-    """Write the pictures of the rows ``members`` to a shard and set their offsets; returns the keys of lost ones."""
-    lost = []
-    pictures: dict[str, tuple[bytes, int]] = {}
-    for i in members:
-        data = ledger.objects.read(rows[i]["sha256"])
-        if data is None:
-            ledger.objects.discard(rows[i]["sha256"])
-            lost.append(plan[i].key)
-        else:
-            pictures[member_name(plan[i], rows[i]["format"])] = data, i
-    for member in shards.write_shard(path, [(name, data) for name, (data, _) in pictures.items()]):
-        rows[pictures[member.name][1]]["offset"] = member.offset
-    return lost
-
-
-def member_name(request: CaptureRequest, kind: str) -> str:
-    """A picture's name in its shard: unique within the plan, readable, and short enough for a tar.
-
-    >>> from streetrecall.providers.base import Panorama
-    >>> panorama = Panorama("abc", 59.3, 18.0, "2019-04", "", "")
-    >>> member_name(CaptureRequest(7, 2, 180.0, 0, panorama, "test", "test_v1"), "JPEG")
-    '000007_2_2019-04_abc.jpg'
-    """
-    pano = request.panorama.pano_id
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", pano):
-        pano = blake2b(pano.encode(), digest_size=12).hexdigest()
-    return f"{request.place:06d}_{request.direction}_{request.panorama.month or 'undated'}_{pano}.{SUFFIX[kind]}"
 
 
 def measure(table: pd.DataFrame, unplanned: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -86,12 +86,12 @@ class Browser:
         options, service = self._options(isolated), _service(folder)
         try:
             self._driver = webdriver.Chrome(options=options, service=service)
-            self._driver.set_page_load_timeout(params.network.ready_s)
-            self._driver.set_script_timeout(params.network.ready_s + GRACE_S / 2)
             size = {"width": params.scrape.width, "height": params.scrape.height}
             self._driver.execute_cdp_cmd(
                 "Emulation.setDeviceMetricsOverride", {**size, "deviceScaleFactor": 1, "mobile": False}
             )
+            self._driver.set_page_load_timeout(params.network.ready_s)  # not before: a start may take longer
+            self._driver.set_script_timeout(params.network.ready_s + GRACE_S / 2)
         except Exception as error:
             self.kill()
             raise BrowserError(_first_line(error)) from None
