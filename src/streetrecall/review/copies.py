@@ -20,7 +20,7 @@ def require_tracked(root: Path) -> None:
     untracked, outside = lacking(root)
     if outside:
         raise UserError(
-            f"the pipeline reads {outside[0]}, which is outside of this folder. Experiments run in copies of the folder; "
+            f"the pipeline reads {outside[0]}, which is outside of this folder. Experiments run in copies of it; "
             "there, a relative path leads elsewhere: give the absolute path in params.yaml"
         )
     if untracked:
