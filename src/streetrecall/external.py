@@ -14,20 +14,32 @@ from streetrecall.errors import UserError
 
 DVC = (sys.executable, "-m", "dvc")  # of this environment, whatever PATH says
 
-# What to do about an answer of git, by a part of that answer (in English: `git` is run in the locale C).
+_OWNER = "another user owns this folder; if you trust it, run: git config --global --add safe.directory {root}"
+
+# What to do about an answer, by a part of it. Git is run in the locale C, so that it answers in English.
 ADVICE = {
-    "dubious ownership": "another user owns this folder; if you trust it, run the command above, then try again",
-    "not a git repository": "this folder is no clone, as after downloading a ZIP; clone the project with `git clone`",
+    "dubious ownership": _OWNER,
+    "not owned by current user": _OWNER,
+    "not a git repository": "this folder is no clone (a ZIP download is none): get the project with git clone",
 }
+
+
+def advice(words: str, root: Path) -> str:
+    """``words`` of git or DVC, followed by what to do where the cause is known.
+
+    >>> advice("fatal: not a git repository", Path("here")).splitlines()[1]
+    'this folder is no clone (a ZIP download is none): get the project with git clone'
+    """
+    known = next((text for part, text in ADVICE.items() if part in words), "")
+    return f"{words}\n{known.format(root=root.resolve())}" if known else words
 
 
 class GitError(UserError):
     """Git refused; ``words`` are its own, ``code`` is its exit code (1 often means no more than "no")."""
 
-    def __init__(self, arguments: tuple[str, ...], code: int, words: str) -> None:
-        self.code, self.words = code, words
-        advice = next((f"\n{text}" for part, text in ADVICE.items() if part in words), "")
-        super().__init__(f"git {' '.join(arguments)}: {words or f'failed with exit code {code}'}{advice}")
+    def __init__(self, root: Path, arguments: tuple[str, ...], code: int, words: str) -> None:
+        self.code, self.words = code, words or f"failed with exit code {code}"
+        super().__init__(f"git {' '.join(arguments)}: {advice(self.words, root)}")
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -44,7 +56,7 @@ def git(root: Path, *arguments: str) -> str:
     except FileNotFoundError as error:
         raise UserError("git: there is no such command; install git") from error
     if done.returncode:
-        raise GitError(arguments, done.returncode, done.stderr.decode("utf-8", "replace").strip())
+        raise GitError(root, arguments, done.returncode, done.stderr.decode("utf-8", "replace").strip())
     return done.stdout.decode("utf-8", "surrogateescape")
 
 
@@ -56,8 +68,8 @@ def dvc(root: Path, *arguments: str) -> str:
     """
     done = subprocess.run([*DVC, *arguments], cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
-        words = done.stderr.strip() or done.stdout.strip()
-        raise UserError(f"dvc {' '.join(arguments)}: {words or f'failed with exit code {done.returncode}'}")
+        words = done.stderr.strip() or done.stdout.strip() or f"failed with exit code {done.returncode}"
+        raise UserError(f"dvc {' '.join(arguments)}: {advice(words, root)}")
     return done.stdout
 
 

@@ -81,7 +81,7 @@ def test_each_plot_is_shown_once_with_title_and_labels(project):
 def test_a_speed_of_training_is_drawn_where_there_is_one(project, caplog):
     with caplog.at_level("INFO"):
         plots.draw(project, Path("without"))
-    assert "metrics/plots/train_speed.csv: left out, for its stage has not run in this folder" in caplog.text
+    assert "metrics/plots/train_speed.csv: left out, because its stage has not run in this folder" in caplog.text
     (project / "metrics/plots/train_speed.csv").write_text("phase,epoch,images_per_second,waiting\n1,1,99.5,0.01\n")
     caplog.clear()
     with caplog.at_level("INFO"):

@@ -17,14 +17,13 @@ from streetrecall.expectations.common.custom import ExpectDistanceToAgreeWithPos
 from streetrecall.expectations.common.suite import Batch, expect
 from streetrecall.params.checks import CheckPredictions
 from streetrecall.params.schema import Params
-from streetrecall.scoring.recall import RADII_M
+from streetrecall.scoring.recall import RADII_M, RIGHT_M
 
 INPUTS = {"queries": Path("data/results/queries.parquet"), "index": Path("models/index")}
 VALIDATED = ("queries",)
 SYSTEMS = ("model", "baseline")
 SPLITS = ("validation", "test")
 PROTOCOL = "newest_vs_older"
-RIGHT_M = RADII_M[0]  # an answer within this distance is right
 NEVER = 10**6  # stands for the rank of a query without a right answer: behind all others
 
 AGAIN = "run the stage evaluate again (`dvc repro --force evaluate`)"
