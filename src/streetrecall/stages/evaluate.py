@@ -21,11 +21,12 @@ from streetrecall.errors import UserError
 from streetrecall.files import write_json, write_text
 from streetrecall.months import UNKNOWN, month_numbers
 from streetrecall.params.schema import Evaluate, Params, load
+from streetrecall.retrieval.rank import rank
 from streetrecall.scoring import breakdown
 from streetrecall.scoring import position as location
 from streetrecall.scoring.bootstrap import Interval, ratio_intervals
 from streetrecall.scoring.protocols import Protocol, groups, protocols, scopes
-from streetrecall.scoring.ranking import Floats, Ints, Ranking, rank
+from streetrecall.scoring.ranking import Floats, Ints, Ranking
 from streetrecall.scoring.recall import KS, RADII_M, distances, first_hit, found_at, pairs_within
 
 log = logging.getLogger(__name__)
