@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 from streetrecall.errors import UserError
 from streetrecall.files import whole
 
+RADII_M = (25, 50, 100)  # an answer is right if it was taken within this distance of its query; 25 m is the standard
+
 
 class CaptureStatus(StrEnum):
     """The result of asking a provider for a picture."""

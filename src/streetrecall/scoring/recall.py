@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from streetrecall.scoring.ranking import Floats, Ints, Ranking, same_group
+from streetrecall.tables import RADII_M as RADII_M
 
 KS = (1, 5, 10, 20)
-RADII_M = (25, 50, 100)
 RIGHT_M = RADII_M[0]  # an answer within this distance of the query is right, metres
 
 

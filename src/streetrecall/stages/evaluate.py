@@ -17,13 +17,14 @@ from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import write_json, write_text
 from streetrecall.params.schema import Params, load
+from streetrecall.retrieval.rank import rank
 from streetrecall.scoring import curves, measures
 from streetrecall.scoring.breakdown import RightAgainstWrong, right_against_wrong
 from streetrecall.scoring.calibration import calibrate, reliability, with_radius
 from streetrecall.scoring.outcome import Outcome, neighbours, outcome
 from streetrecall.scoring.position import locate_queries
 from streetrecall.scoring.protocols import Protocol, groups, protocols, scopes
-from streetrecall.scoring.ranking import Ranking, rank
+from streetrecall.scoring.ranking import Ranking
 from streetrecall.scoring.recall import KS, RIGHT_M
 from streetrecall.scoring.system import System, read_system
 

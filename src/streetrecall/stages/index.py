@@ -1,4 +1,4 @@
-"""Stage `index`: describe every picture that is not in quarantine, and index the pictures of the gallery."""
+"""Stage index: describe all pictures that are not quarantined, and index those of the gallery."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crops", type=Path, required=True, help="folder of images.parquet and its shards")
     parser.add_argument("--model", type=Path, required=True, help="folder that the stage train wrote")
     parser.add_argument("--index", type=Path, required=True, help="folder to write")
-    parser.add_argument(
-        "--metrics", type=Path, required=True, help="JSON to write: numbers of pictures and the recall of the index"
-    )
+    parser.add_argument("--metrics", type=Path, required=True, help="facts about the index, JSON to write")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -39,10 +37,10 @@ def main(args: argparse.Namespace) -> None:
 
 
 def run(settings: Settings, threads: int, crops: Path, model: Path, index: Path, metrics: Path) -> None:
-    """Write ``descriptors.npy`` (n, d), float16 of unit norm, the DESCRIPTORS table of its rows, and the index.
+    """Write the descriptors of all pictures without quarantine, the table of their rows, and the index of the gallery.
 
     Raises:
-        UserError: there is no picture to describe or no gallery, a picture is no JPEG, or the embedder cannot be read.
+        UserError: no picture to describe, no gallery, a picture that is no JPEG, or an embedder that cannot be read.
     """
     images = tables.read(tables.IMAGES, crops / "images.parquet")
     rows = descriptor_rows(images)
@@ -54,9 +52,10 @@ def run(settings: Settings, threads: int, crops: Path, model: Path, index: Path,
     gallery = np.flatnonzero(rows["role"] == GALLERY)
     if not len(gallery):
         raise UserError(
-            f"{crops / 'images.parquet'}: no place has pictures of two dates in one direction, so there is no gallery"
+            f"{crops / 'images.parquet'}: no place has pictures of two dates in one direction, so there is no gallery; "
+            "collect more dates"
         )
-    descriptors = _describe(settings, threads, crops, model, used)
+    descriptors = describe(settings, threads, crops, model, used)
 
     index.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(index / indexes.SCANN, ignore_errors=True)
@@ -68,7 +67,7 @@ def run(settings: Settings, threads: int, crops: Path, model: Path, index: Path,
 
     queries = descriptors[np.flatnonzero(rows["role"] == QUERY)]
     nearest = search.exact(queries, searched, RECALL_AT)[1]
-    counts = {
+    facts = {
         "described": len(rows),
         "gallery": len(gallery),
         "queries": len(queries),
@@ -77,25 +76,29 @@ def run(settings: Settings, threads: int, crops: Path, model: Path, index: Path,
         "kind": built.kind,
         f"recall@{RECALL_AT}_against_exact": round(indexes.recall(built, queries, searched, nearest), 4),
     }
-    write_json(metrics, counts)
+    write_json(metrics, facts)
 
 
-def _describe(settings: Settings, threads: int, crops: Path, model: Path, used: pd.DataFrame) -> NDArray[np.float16]:
-    """Descriptors (n, d) of the n pictures ``used`` (IMAGES rows)."""
+def describe(settings: Settings, threads: int, crops: Path, model: Path, images: pd.DataFrame) -> NDArray[np.float16]:
+    """Descriptors (n, d) of the pictures of ``images`` (IMAGES rows), in order, by the embedder of ``model``.
+
+    Raises:
+        UserError: a picture is no JPEG, or the embedder cannot be read or gives values that are not finite.
+    """
     from streetrecall.model import runtime
 
     runtime.configure(threads, 0)
-    from streetrecall.model import embedder, features
+    from streetrecall.model import decoding, embedder
 
     loaded = embedder.load(model, settings.batch_size, threads)
-    descriptors = np.empty((len(used), loaded.dimensions), np.float16)
+    descriptors = np.empty((len(images), loaded.dimensions), np.float16)
     done, began = 0, time.perf_counter()
-    with progress(len(used), "describe", "picture") as bar:
-        for part in loaded.describe_all(features.Pictures(crops, used)):
+    with progress(len(images), "describe", "image") as bar:
+        for part in loaded.describe_all(decoding.Pictures(crops, images)):
             descriptors[done : done + len(part)] = part
             done += len(part)
             bar.update(len(part))
-    print(f"described {len(used)} pictures, {len(used) / max(time.perf_counter() - began, 1e-9):.0f} a second")
+    print(f"{len(images)} pictures described, {len(images) / max(time.perf_counter() - began, 1e-9):.0f} a second")
     if not np.isfinite(descriptors).all():
         raise UserError(f"{model}: the embedder gives descriptors that are not finite; run the stage train again")
     return descriptors

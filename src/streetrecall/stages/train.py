@@ -1,4 +1,4 @@
-"""Stage `train`: train the embedder on the pictures of train, and choose its best epoch on those of validation."""
+"""Stage train: crops of train and validation -> an embedder, its curves and facts about the training."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from streetrecall.params.schema import Train, load
 from streetrecall.store.ledger import store_folder
 
 if TYPE_CHECKING:
-    from streetrecall.model.trainer import Progress, Result, Speed, Trainer
+    from streetrecall.model.history import Progress, Speed
+    from streetrecall.model.trainer import Result
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crops", type=Path, required=True, help="folder of images.parquet and its shards")
     parser.add_argument("--model", type=Path, required=True, help="folder to write: config.json, embedder.weights.h5")
-    parser.add_argument(
-        "--metrics", type=Path, required=True, help="JSON to write: numbers of pictures, the best epoch and its recall"
-    )
-    parser.add_argument("--curves", type=Path, required=True, help="CSV to write: one row for each epoch")
-    parser.add_argument("--speed", type=Path, required=True, help="CSV to write: images per second of each epoch")
+    parser.add_argument("--metrics", type=Path, required=True, help="facts about the training, JSON to write")
+    parser.add_argument("--curves", type=Path, required=True, help="one row per epoch, CSV to write")
+    parser.add_argument("--speed", type=Path, required=True, help="speed of each epoch, CSV to write")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -32,10 +31,10 @@ def main(args: argparse.Namespace) -> None:
 
 
 def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path, speed: Path) -> None:
-    """Train an embedder. A run that was killed resumes after its last complete epoch and gives the same weights.
+    """Train as ``params`` say. A run that was killed continues after its last epoch and ends with the same weights.
 
     Raises:
-        UserError: there are too few places, weights are not available, or the training collapsed.
+        UserError: too few places, weights that are not available, or a training that collapsed.
     """
     images = tables.read(tables.IMAGES, crops / "images.parquet")
 
@@ -46,40 +45,39 @@ def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path, sp
     from streetrecall.model.trainer import Trainer
 
     began = time.perf_counter()
-    trainer = Trainer(params, crops, images, store_folder(), lambda progress: _write_progress(progress, curves, speed))
+
+    def on_progress(progress: Progress) -> None:
+        _write_progress(progress, curves, speed)
+
+    trainer = Trainer(params, crops, images, store_folder(), on_progress)
     result = trainer.run()
     model.mkdir(parents=True, exist_ok=True)
     embedder.save(embedder.Embedder(result.network, params.backbone, params.image_size, params.head), model)
     _write_progress(result.progress, curves, speed)
-    best = best_epoch(result.progress)
-    write_json(metrics, summarise(params, trainer, result, best))
+    write_json(metrics, _facts(result, params))
     trainer.forget()
+    best = _best_row(result.progress)
     print(
         f"validation recall@1 {best['validation_recall']:.4f} after phase {best['phase']}, epoch {best['epoch']}; "
         f"{time.perf_counter() - began:.0f} s; {_speed(result.progress.speeds)}"
     )
 
 
-def best_epoch(progress: Progress) -> dict[str, Any]:
-    """The row of the epoch whose weights were kept."""
-    best = (progress.best_phase, progress.best_epoch)
-    return next(row for row in progress.rows if (row["phase"], row["epoch"]) == best)
-
-
-def summarise(params: Train, trainer: Trainer, result: Result, best: dict[str, Any]) -> dict[str, Any]:
-    """What metrics/train.json holds; ``best`` is the row of the best epoch."""
+def _facts(result: Result, params: Train) -> dict[str, Any]:
+    """What metrics/train.json holds."""
+    collection, best = result.collection, _best_row(result.progress)
     prefix = "validation_recall_"
-    recalls = {name.removeprefix(prefix): round(best[name], 4) for name in best if name.startswith(prefix)}
+    recall = {name.removeprefix(prefix): round(best[name], 4) for name in best if name.startswith(prefix)}
     return {
         "training": {
-            "images": len(trainer.training),
-            "places": int(trainer.images["place"].iloc[trainer.training].nunique()),
-            "views": len(result.sampler.groups),
+            "images": len(collection.training),
+            "places": int(collection.images["place"].iloc[collection.training].nunique()),
+            "views": len(collection.sampler.groups),
         },
         "validation": {
-            "images": len(trainer.validating),
+            "images": len(collection.validating),
             "queries": result.validation_queries,
-            "recall@1": recalls | {"mean": round(best["validation_recall"], 4)},
+            "recall@1": recall | {"mean": round(best["validation_recall"], 4)},
         },
         "best": {"phase": best["phase"], "epoch": best["epoch"], "spread": round(best["spread"], 4)},
         "model": {
@@ -91,6 +89,12 @@ def summarise(params: Train, trainer: Trainer, result: Result, best: dict[str, A
     }
 
 
+def _best_row(progress: Progress) -> dict[str, Any]:
+    """The row of the curve whose weights were kept."""
+    best = (progress.best_phase, progress.best_epoch)
+    return next(row for row in progress.rows if (row["phase"], row["epoch"]) == best)
+
+
 def _speed(epochs: list[Speed]) -> str:
     images, seconds, waited = (sum(epoch[name] for epoch in epochs) for name in ("images", "seconds", "waited"))
     if not images:
@@ -99,6 +103,7 @@ def _speed(epochs: list[Speed]) -> str:
 
 
 def _write_progress(progress: Progress, curves: Path, speed: Path) -> None:
+    """Write the curve and the speeds so far, so that a running or failed training can be looked at."""
     _write_csv(curves, list(progress.rows[0]), progress.rows)
     speeds = [
         {
