@@ -26,6 +26,9 @@ NEUTRAL = {
     "streetrecall.errors": "only the class of errors",
     "streetrecall.progress": "only bars on standard error",
     "streetrecall.params": "empty",
+    "streetrecall.params.document": "reads the file of params.schema",
+    "streetrecall.params.fields": "kinds of values of params.schema",
+    "streetrecall.store.folder": "says where caches lie",
     "streetrecall.params.schema": "passes values through; those that a stage reads are its `params` in dvc.yaml",
     "streetrecall.params.checks": "as params.schema",
 }
@@ -62,7 +65,7 @@ def imported(module: str) -> set[str]:
             assert node.level == 0, f"{path}: import by the full name"
             found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found |= {node.value} if re.fullmatch(r"streetrecall(\.\w+)+", node.value) else set()
+            found |= {node.value.split(":")[0]} if re.fullmatch(r"streetrecall(\.\w+)+(:\w+)?", node.value) else set()
     return {name for name in found if name.split(".")[0] == "streetrecall" and path_of(name)}
 
 
@@ -84,7 +87,7 @@ def closure(module: str) -> frozenset[str]:
 
 
 def reached_by(command: str) -> set[Path]:
-    """Files that a command of dvc.yaml reaches and that may decide its result; empty `__init__.py` decide nothing."""
+    """Files that a command of dvc.yaml reaches and that may decide its result; a mere docstring decides nothing."""
     words = command.split()
     assert words[0] == "streetrecall", command
     modules = set(closure(cli.COMMANDS[words[1]][0]))
@@ -93,7 +96,13 @@ def reached_by(command: str) -> set[Path]:
         suites = {name for name in every if name.rpartition(".")[2] in _suites()}
         modules = modules - suites | closure(f"streetrecall.expectations.{words[2]}")
     paths = {path_of(name) for name in modules - NEUTRAL.keys()}
-    return {path for path in paths if path is not None and path.stat().st_size}
+    return {path for path in paths if path is not None and _has_code(path)}
+
+
+@cache
+def _has_code(path: Path) -> bool:
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return any(not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) for node in body)
 
 
 def _suites() -> set[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from streetrecall import tables
 from streetrecall.files import whole, write_json
 from streetrecall.params.schema import Train, load
-from streetrecall.store.ledger import store_folder
+from streetrecall.store.folder import store_folder
 
 if TYPE_CHECKING:
     from streetrecall.model.history import Progress, Speed

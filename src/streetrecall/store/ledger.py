@@ -18,20 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import platformdirs
-
 from streetrecall.errors import UserError
+from streetrecall.store.folder import store_folder
 from streetrecall.store.objects import ObjectStore
 from streetrecall.store.schema import VERSION, transaction, upgrade
 from streetrecall.tables import WITH_PICTURE, CaptureStatus
 
 Key = tuple[str, str]  # of a picture: the panorama's id, and what tells its directions apart
-
-
-def store_folder() -> Path:
-    """``STREETRECALL_STORE``, or this user's cache folder."""
-    named = os.environ.get("STREETRECALL_STORE")
-    return Path(named).expanduser().absolute() if named else Path(platformdirs.user_cache_dir("streetrecall"))
 
 
 @dataclass(frozen=True)
