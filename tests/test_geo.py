@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streetrecall.errors import UserError
-from streetrecall.geo import in_disc, project, read_polygon, round_polygon, unproject
+from streetrecall.geo import in_disc, project, unproject
+from streetrecall.polygons import read_polygon, round_polygon
 
 SQUARE = [[18.06, 59.32], [18.07, 59.32], [18.07, 59.33], [18.06, 59.33], [18.06, 59.32]]
 FAR_SQUARE = [[18.10, 59.32], [18.11, 59.32], [18.11, 59.33], [18.10, 59.33], [18.10, 59.32]]

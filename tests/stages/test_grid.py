@@ -97,7 +97,7 @@ def test_every_candidate_inside_and_no_other(corners: list[tuple[float, float]],
 
 def test_chunks_change_nothing(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = lay(city(params, "auto"), tmp_path)
-    monkeypatch.setattr(grid, "_CHUNK", 100)
+    monkeypatch.setattr(grid, "_BLOCK", 7)
     pd.testing.assert_frame_equal(lay(city(params, "auto"), tmp_path), whole)
 
 

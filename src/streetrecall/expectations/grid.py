@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from streetrecall import geo, tables
+from streetrecall import geo, polygons, tables
 from streetrecall.errors import UserError
 from streetrecall.expectations.custom import ExpectNearestNeighbourToBeBetween
 from streetrecall.expectations.gate import Batch, expect
@@ -35,9 +35,10 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     grid["geometry_lon"], grid["geometry_lat"] = shapely.get_x(geometry), shapely.get_y(geometry)
     grid["crs"] = pd.Series([_crs(stored.schema.metadata or {})] * len(grid), dtype="str")
     path = geo.polygon_path(params, inputs["cities"], inputs["archive"])
-    polygon = geo.round_polygon(geo.read_polygon(path, params.city.crs, params.grid.features), params.grid.decimals)
+    polygon = polygons.read_polygon(path, params.city.crs, params.grid.features)
+    polygon = polygons.round_polygon(polygon, params.grid.decimals)
     shapely.prepare(polygon)
-    grid["inside"] = shapely.contains_xy(polygon, grid["lon"], grid["lat"])
+    grid["inside"] = polygons.contains(polygon, grid["lon"], grid["lat"])
     # A grid of n steps along its shorter side stretches them by up to one part in n, to end at the edge.
     shorter = max(1.0, min(np.ptp(grid["x"]), np.ptp(grid["y"])) / spacing) if len(grid) else 1.0
     tolerance = limits.spacing_tolerance
