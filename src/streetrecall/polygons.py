@@ -28,6 +28,7 @@ MAX_LATITUDE = 89.0  # meridians, the columns of the grid, meet at the pole
 # A ring that touches itself is formally invalid, and rounding makes such rings. A crossing that encloses no more than
 # this area (about 0.6 m2 in Sweden) counts as a touch.
 _HARMLESS_FLAW_DEG2 = 1e-10
+_MAX_COMPARISONS = 2e9  # of sides with one another, in the worst case; about 20 s
 
 _GEOMETRIES = ("Polygon", "MultiPolygon", "GeometryCollection", "Point", "MultiPoint", "LineString", "MultiLineString")
 _CONVERT = "convert the file: ogr2ogr -t_srs EPSG:4326 NEW.geojson OLD.geojson"
@@ -383,7 +384,18 @@ def _join(parts: list[_Part], path: Path, always: bool) -> MultiPolygon:
 
 
 def _check_simple(polygon: Polygon, where: str) -> None:
-    """Refuse a polygon whose rings cross; a ring that only touches itself passes."""
+    """Refuse a polygon whose rings cross; a ring that only touches itself passes.
+
+    The search for crossings compares sides whose boxes overlap, at worst each with each, so long sides are limited.
+    """
+    ends = _side_ends(polygon)
+    west, south, east, north = polygon.bounds
+    turns = float(np.hypot(*(ends[:, 1] - ends[:, 0]).T).sum()) / max(math.hypot(east - west, north - south), 1e-12)
+    if len(ends) * turns > _MAX_COMPARISONS:
+        raise UserError(
+            f"{where}: its outline has {len(ends):,} sides and is {turns:,.0f} times as long as the city is wide, too "
+            "long to check; simplify it: ogr2ogr -simplify 0.00001 NEW.geojson OLD.geojson"
+        )
     if polygon.is_valid:
         return
     if polygon.area > 0 and not _tangled(polygon):

@@ -320,7 +320,7 @@ REFUSED: dict[str, tuple[Any, str, dict[str, Any]]] = {
     ),
     # a member crs
     **{
-        f"crs {ascii(name):.40}": (named(name), says, {})
+        f"crs {name!a:.40}": (named(name), says, {})
         for name, says in (
             ("EPSG:43260", "unknown CRS, 'EPSG:43260'"),
             ("EPSG:14326", "unknown CRS"),
@@ -567,6 +567,16 @@ def test_many_crossings_are_refused_fast(params: Params, tmp_path: Path) -> None
     ring = np.round(rng.uniform([18.06, 59.32], [18.07, 59.33], (20_000, 2)), 9).tolist()
     begun = time.process_time()
     with pytest.raises(UserError, match="crosses itself"):
+        grid.lay(of(params), save(tmp_path, polygon(ring)))
+    assert time.process_time() - begun < 20
+
+
+def test_a_star_of_long_sides_is_refused_fast(params: Params, tmp_path: Path) -> None:
+    angle = np.linspace(0, 2 * math.pi, 200_000, endpoint=False)
+    radius = 0.05 * np.random.default_rng(1).uniform(0.5, 1.5, len(angle))
+    ring = np.column_stack([18.06 + 2 * radius * np.cos(angle), 59.32 + radius * np.sin(angle)]).tolist()
+    begun = time.process_time()
+    with pytest.raises(UserError, match=r"feature 0: its outline has 200,000 sides .* simplify"):
         grid.lay(of(params), save(tmp_path, polygon(ring)))
     assert time.process_time() - begun < 20
 
