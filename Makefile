@@ -1,7 +1,9 @@
 # make repro: from nothing but Python to a trained, indexed, evaluated model. `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-unexport PYTHONDONTWRITEBYTECODE
+# Settings of a user's shell that would change results; scripts/clean_environment.sh names the same ones.
+unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME CDPATH
+export PYTHONNOUSERSITE := 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export GX_ANALYTICS_ENABLED := false
 BASE ?= origin/main

@@ -1,6 +1,7 @@
 #!/bin/sh
 # See that Chromium and its driver are there, for the pictures of the default city; Debian gets them by apt.
 set -eu
+unset CDPATH
 cd "$(dirname "$0")/.."
 
 is_there() {

@@ -2,6 +2,7 @@
 # Run the pipeline, then print its metrics. With STREETRECALL_ARCHIVE set, on that folder of pictures: params.yaml says
 # so afterwards, and `git checkout params.yaml dvc.lock metrics && dvc checkout` goes back to what is committed.
 set -eu
+unset CDPATH # with it, cd prints
 archive=${STREETRECALL_ARCHIVE:-}
 if [ -n "$archive" ]; then
     [ -d "$archive" ] || {
@@ -11,6 +12,7 @@ if [ -n "$archive" ]; then
     archive=$(cd "$archive" && pwd)
 fi
 cd "$(dirname "$0")/.."
+. scripts/clean_environment.sh
 if [ -n "$archive" ]; then
     quoted=$(printf %s "$archive" | sed "s/'/''/g")
     streetrecall set provider=archive "archive.path='$quoted'"

@@ -23,10 +23,10 @@ def write_captures(taken: Iterable[Capture], locations: pd.DataFrame, folder: Pa
         spot.update({place: (level, i) for i, place in enumerate(group["place"])})
     rows, content = [], {}
     for number, capture in enumerate(taken):
-        view, data = capture.view, capture.data
+        request, data = capture.request, capture.data
         shard, width, height, form = "", 0, 0, ""
         if capture.status in ("ok", "blank"):
-            shard = f"{below}/{view.split}/{shards.shard_name(view.subset, *spot[view.place])}"
+            shard = f"{below}/{request.split}/{shards.shard_name(request.subset, *spot[request.place])}"
             content.setdefault(shard, []).append((f"{number:06d}", data))
             try:
                 with Image.open(io.BytesIO(data)) as picture:
@@ -34,10 +34,10 @@ def write_captures(taken: Iterable[Capture], locations: pd.DataFrame, folder: Pa
             except OSError:
                 form = "JPEG"
         row = {
-            c: getattr(view, c)
+            c: getattr(request, c)
             for c in ("place", "direction", "heading_deg", "date_index", "split", "subset", "source")
         }
-        row |= {c: getattr(view.panorama, c) for c in ("pano_id", "lat", "lon", "month", "licence", "attribution")}
+        row |= {c: getattr(request.panorama, c) for c in ("pano_id", "lat", "lon", "month", "licence", "attribution")}
         row |= {"status": capture.status, "reason": capture.reason, "shard": shard, "offset": -1, "size": len(data)}
         row |= {"sha256": hashlib.sha256(data).hexdigest() if data else "", "width": width, "height": height}
         rows.append(row | {"format": form, "provider": provider})

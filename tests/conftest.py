@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from streetrecall.params.schema import Params, load
 
 ROOT = Path(__file__).parents[1]
+
+# Tests run `dvc` and `streetrecall` as a person does. They lie beside this interpreter, on PATH or not.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
 @pytest.fixture(scope="session")

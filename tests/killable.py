@@ -8,6 +8,7 @@ from pathlib import Path
 from fakeprovider import FakeProvider
 
 from streetrecall.params.schema import Params, load
+from streetrecall.providers.google.credentials import Credentials
 from streetrecall.providers.google.provider import GoogleProvider
 from streetrecall.providers.http import Client, Secret
 from streetrecall.stages import metadata, scrape
@@ -25,8 +26,9 @@ def hasty(params: Params) -> Params:
 def tiny_provider(params: Params, base: str) -> GoogleProvider:
     """Provider `google` pointed at a `tinyservice.TinyService`."""
     return GoogleProvider(
-        params, endpoint=base, viewer=f"{base}/viewer", key=Secret("AIzaTiny"), name="tiny", namespace="tiny",
-        shareable=True, terms_accepted=True, client=Client(params.network, environment=False), isolated=True,
+        params, endpoint=base, viewer=f"{base}/viewer", credentials=Credentials(Secret("AIzaTiny")), name="tiny",
+        namespace="tiny", shareable=True, terms_accepted=True, client=Client(params.network, environment=False),
+        isolated=True,
     )  # fmt: skip
 
 
@@ -37,9 +39,9 @@ def main(stage: str, source: Path, out: Path, base: str = "") -> None:
         lambda *_: tiny_provider(params, base) if base else FakeProvider(delay_s=0.004)
     )
     if stage == "metadata":
-        metadata.run(params, source, out, out / "panoramas.parquet", out / "no_coverage.parquet", out / "metrics.json")
+        metadata.run(params, source, out / "panoramas.parquet", out / "no_coverage.parquet", out / "metrics.json")
     else:
-        scrape.run(params, source, out, out / "captures", out / "metrics.json")
+        scrape.run(params, source, out / "captures", out / "metrics.json")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A city of a few places as the stage `evaluate` finds it on disk, with descriptors of known quality."""
+"""The input files of the stage `evaluate` for a city of a few places, with descriptors of known quality."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def write_descriptors(folder: Path, rows: pd.DataFrame, descriptors: np.ndarray)
 
 
 class ExactIndex:
-    """Stands for the approximate index: exact search over the gallery rows, worst first for `spoiled` queries."""
+    """Exact search with the interface of the approximate index; it returns the worst answers to `spoiled` queries."""
 
     spoiled = 0
 
@@ -127,10 +127,10 @@ class ExactIndex:
 
 
 def use_exact_index(monkeypatch: pytest.MonkeyPatch, spoiled: int = 0) -> None:
-    """Put an exact index where the stage looks for the real one: these tests are of the measure, not of ScaNN."""
+    """Replace the ScaNN index that the stage loads by exact search, because these tests are not about ScaNN."""
     import streetrecall.retrieval
 
-    stand_in = types.ModuleType("streetrecall.retrieval.index")
-    stand_in.load = type("Index", (ExactIndex,), {"spoiled": spoiled})  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "streetrecall.retrieval.index", stand_in)
-    monkeypatch.setattr(streetrecall.retrieval, "index", stand_in, raising=False)
+    replacement = types.ModuleType("streetrecall.retrieval.index")
+    replacement.load = type("Index", (ExactIndex,), {"spoiled": spoiled})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "streetrecall.retrieval.index", replacement)
+    monkeypatch.setattr(streetrecall.retrieval, "index", replacement, raising=False)

@@ -1,4 +1,4 @@
-"""Tables: whole or not at all, the same rows give the same bytes, and what is wrong is named."""
+"""Tables: the same rows give the same bytes, a failure keeps the old file, and errors name the fault."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_round_trip_sorts_by_key_and_repeats_to_the_byte(tmp_path: Path, gaps: p
     assert [p.name for p in one.parent.iterdir()] == ["one.parquet"]
 
 
-def test_what_cannot_be_written_is_named_and_leaves_the_old_file(tmp_path: Path, gaps: pd.DataFrame) -> None:
+def test_a_table_that_cannot_be_written_keeps_the_old_file(tmp_path: Path, gaps: pd.DataFrame) -> None:
     path = tables.write(tables.NO_COVERAGE, gaps, tmp_path / "t.parquet")
     good = path.read_bytes()
     with pytest.raises(UserError, match="without the columns status"):
@@ -38,7 +38,7 @@ def test_what_cannot_be_written_is_named_and_leaves_the_old_file(tmp_path: Path,
     assert path.read_bytes() == good
 
 
-def test_what_cannot_be_read_says_what_to_do(tmp_path: Path, gaps: pd.DataFrame) -> None:
+def test_a_table_that_cannot_be_read_says_what_to_do(tmp_path: Path, gaps: pd.DataFrame) -> None:
     with pytest.raises(UserError, match="dvc repro"):
         tables.read(tables.GRID, tmp_path / "none.parquet")
     junk = tmp_path / "junk.parquet"

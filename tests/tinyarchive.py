@@ -11,11 +11,18 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from streetrecall.geo import ARCHIVE_POLYGON
-from streetrecall.providers.archive import GAPS, IMAGES, LEVELS
+from streetrecall.params.schema import Params
+from streetrecall.providers.archive import GAPS, IMAGES, LEVELS, POLYGON
 
 FOLDERS = {0: "Cropped_Training_v1_buffer_100", 1: "Cropped_Test_v1_buffer_75", 2: "Cropped_Test_v2_buffer60"}
 RING = [[18.06, 59.32], [18.07, 59.32], [18.07, 59.33], [18.06, 59.33], [18.06, 59.32]]
+
+
+def of_archive(params: Params, root: Path) -> Params:
+    """``params`` with the provider `archive` of the collection in ``root``."""
+    return params.model_copy(
+        update={"provider": "archive", "archive": params.archive.model_copy(update={"path": str(root)})}
+    )
 
 
 def picture(seed: int, size: tuple[int, int] = (224, 224), kind: str = "JPEG", noise: float = 40.0) -> bytes:
@@ -33,7 +40,7 @@ class TinyArchive:
     def __init__(self, root: Path, points: Sequence[tuple[float, float]] | None = None) -> None:
         self.root = root
         self.points = points or [(59.3210, 18.0610), (59.3230, 18.0630), (59.3250, 18.0650), (59.3270, 18.0670)]
-        polygon = root / ARCHIVE_POLYGON
+        polygon = root / POLYGON
         polygon.parent.mkdir(parents=True)
         polygon.write_text(json.dumps({"type": "Polygon", "coordinates": [RING]}))
         (root / LEVELS).mkdir(parents=True)

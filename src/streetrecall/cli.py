@@ -6,8 +6,11 @@ A command is a module with ``configure(parser)`` and ``main(args) -> int | None`
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import logging
+import os
+import sqlite3
 import sys
 from collections.abc import Sequence
 
@@ -40,6 +43,19 @@ COMMANDS = {
 }
 
 
+# What the machine refuses, and what to do; any other OSError is a fault of ours and keeps its traceback.
+REFUSALS = {
+    errno.ENOSPC: "free some space on that disk",
+    errno.EDQUOT: "free some space, or ask for a larger quota",
+    errno.EFBIG: "the disk or a limit (ulimit -f) allows no larger file",
+    errno.EROFS: "that disk can only be read; choose another folder",
+    errno.EACCES: "let this user read and write there",
+    errno.EPERM: "let this user read and write there",
+    errno.EIO: "the disk fails; check it",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+
+
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="streetrecall", description="Recognise a place of a city across years and seasons."
@@ -64,9 +80,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"streetrecall {args.command}: {error}", file=sys.stderr)
         return 2
+    except (OSError, sqlite3.OperationalError) as error:
+        advice = refusal(error)
+        if advice is None:
+            raise
+        print(f"streetrecall {args.command}: {advice}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"streetrecall {args.command}: interrupted; run it again to go on", file=sys.stderr)
         return 130
+
+
+def refusal(error: BaseException) -> str | None:
+    """What to tell a person of an error that the machine made (a full disk, no permission); None for any other.
+
+    >>> refusal(OSError(errno.ENOSPC, "No space left on device", "data/grid.parquet"))
+    'data/grid.parquet: No space left on device; free some space on that disk and run it again'
+    >>> refusal(FileNotFoundError(errno.ENOENT, "No such file or directory", "a")) is None
+    True
+    """
+    if isinstance(error, sqlite3.OperationalError):
+        store = os.environ.get("STREETRECALL_STORE") or "the user's cache folder"
+        return f"the ledger in {store}: {error}; see that its disk has space and can be written, then run it again"
+    if not isinstance(error, OSError) or error.errno not in REFUSALS:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}; {REFUSALS[error.errno]} and run it again"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,34 @@ def whole(path: str | Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def fresh_folders(parent: str | Path, names: Sequence[str]) -> Iterator[Path]:
+    """A temporary folder below ``parent`` with new, empty folders ``names`` (such as ``shared/test``) to write to.
+
+    When the block ends without an exception, each of them replaces the folder of that name below ``parent``. After an
+    exception the folders below ``parent`` are as they were. The temporary folder is removed in both cases, and so are
+    those of processes that were killed. Only one process at a time may use a ``parent``.
+    """
+    parent = Path(parent)
+    parent.mkdir(parents=True, exist_ok=True)
+    for leftover in parent.glob(".new-*"):
+        shutil.rmtree(leftover)
+    temporary = parent / f".new-{os.getpid()}"
+    try:
+        fresh, replaced = temporary / "fresh", temporary / "replaced"
+        for name in names:
+            (fresh / name).mkdir(parents=True)
+        yield fresh
+        for name in names:
+            for folder in (parent / name, replaced / name):
+                folder.parent.mkdir(parents=True, exist_ok=True)
+            if (parent / name).exists():
+                (parent / name).replace(replaced / name)
+            (fresh / name).replace(parent / name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -10,13 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from pyproj import Geod, Transformer
 
 from streetrecall.errors import UserError
-from streetrecall.params.schema import Params
 
 GEOD = Geod(ellps="WGS84")
 
-# Where a collection in the original layout keeps its polygon, and which one of data/cities every other provider takes.
-ARCHIVE_POLYGON = Path("data_collection_process/create_grid_with_possible_locations/Stockholm.geojson")
-DEFAULT_CITY = "stockholm-district"
+DEFAULT_CITY = "stockholm-district"  # which one of data/cities a provider without a city of its own takes
 
 # How much farther than the city is wide its order.start may lie from it.
 _START_MARGIN_M = 10_000.0
@@ -86,21 +83,12 @@ def check_start(start: Sequence[float], lat: ArrayLike, lon: ArrayLike) -> None:
         )
 
 
-def polygon_path(params: Params, cities: Path, archive: Path) -> Path:
-    """The polygon that ``city.name`` means; ``auto`` is the provider's own.
+def city_polygon(cities: Path, name: str) -> Path:
+    """The file of the polygon called ``name`` in the folder ``cities``.
 
     Raises:
-        UserError: there is none of that name; the message lists those there are.
+        UserError: there is no such file; the message lists those that there are.
     """
-    if params.city.name == "auto" and params.provider == "archive":
-        path = archive / ARCHIVE_POLYGON
-        if not path.exists():
-            raise UserError(
-                f"{path}: the archive has no polygon there; point archive.path at a collection in the original layout "
-                "(docs/archive.md), or name a city of data/cities in city.name"
-            )
-        return path
-    name = DEFAULT_CITY if params.city.name == "auto" else params.city.name
     path = cities / f"{name}.geojson"
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in cities.glob("*.geojson"))) or "none"

@@ -1,13 +1,14 @@
-"""The tables that pass from stage to stage: their columns, and the only code that reads and writes them.
+"""The tables that stages pass to each other: their columns, and the only code that reads and writes them.
 
-Every table is a Parquet file. Months are ``YYYY-MM`` strings, positions are WGS 84 degrees (EPSG:4326) in ``lat`` and
-``lon``, projected positions are metres in ``x`` (east) and ``y`` (north) of ``params.yaml: city.crs``. Text columns
-hold the empty string where there is nothing to say; they are never null.
+Every table is a Parquet file. Months are text ``YYYY-MM``. Positions are WGS 84 degrees (EPSG:4326) in ``lat`` and
+``lon``; projected positions are metres in ``x`` (east) and ``y`` (north), in the CRS ``city.crs`` of params.yaml. Text
+is never null: it is empty where a value is unknown or does not apply.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import pandas as pd
@@ -17,10 +18,24 @@ import pyarrow.parquet as pq
 from streetrecall.errors import UserError
 from streetrecall.files import whole
 
+RADII_M = (25, 50, 100)  # an answer is right if it was taken within this distance of its query; 25 m is the standard
+
+
+class CaptureStatus(StrEnum):
+    """The result of asking a provider for a picture."""
+
+    OK = "ok"
+    BLANK = "blank"  # there is a picture, and it is near-black
+    GONE = "gone"  # the provider no longer has the picture
+    FAILED = "failed"  # there is no picture; the reason says why
+
+
+WITH_PICTURE = (CaptureStatus.OK, CaptureStatus.BLANK)
+
 
 @dataclass(frozen=True)
 class Table:
-    """Name, columns (name -> pandas dtype) and key (the columns that identify a row, also its sort order)."""
+    """Name, columns (name -> pandas dtype), and key: the columns that identify a row. Rows are sorted by the key."""
 
     name: str
     columns: dict[str, str]
@@ -34,21 +49,21 @@ def _table(name: str, doc: str, key: tuple[str, ...], **columns: str) -> Table:
 
 GRID = _table(
     "grid",
-    "A point of the city's grid. Stored as GeoParquet with a point geometry; row order is the scan order.",
+    "The points of the city's grid, in scan order. The file is GeoParquet, with a point geometry.",
     ("point_id",),
-    point_id="int64",  # running index of the points inside the polygon, in scan order
+    point_id="int64",  # 0, 1, 2, ... in scan order
     lat="float64",
     lon="float64",
 )
 
 PANORAMAS = _table(
     "panoramas",
-    "A panorama found near a grid point; each panorama once, with the grid point that found it.",
+    "The panoramas found near the grid points. A panorama that several points found is listed with the nearest one.",
     ("pano_id",),
     pano_id="str",
     lat="float64",
     lon="float64",
-    month="str",  # of the capture; empty where the provider does not say
+    month="str",  # empty if the provider does not say
     point_id="int64",
     offset_m="float64",  # geodesic distance from the grid point
     provider="str",
@@ -58,20 +73,20 @@ PANORAMAS = _table(
 
 NO_COVERAGE = _table(
     "no_coverage",
-    "A grid point that was asked and has no imagery.",
+    "The grid points for which the provider was asked and has no panorama.",
     ("point_id",),
     point_id="int64",
     lat="float64",
     lon="float64",
-    status="str",  # the provider's word for it
+    status="str",  # the provider's own word
 )
 
 LOCATIONS = _table(
     "locations",
-    "A place to collect, picked by the levels of shrinking radius.",
+    "The places to collect, chosen by levels of shrinking radius.",
     ("place",),
-    place="int64",  # running index over all levels, in picking order
-    rank="int64",  # index among all panoramas sorted by distance to the start point
+    place="int64",  # 0, 1, 2, ... over all levels, in the order of choice
+    rank="int64",  # of the panorama, from 0, by distance to the start point
     pano_id="str",
     lat="float64",
     lon="float64",
@@ -79,29 +94,29 @@ LOCATIONS = _table(
     y="float64",
     month="str",
     start_distance_m="float64",
-    radius_m="float64",  # of the level that picked it
-    level="int64",  # 0 is the widest
+    radius_m="float64",  # of its level
+    level="int64",  # 0 has the largest radius
     split="str",  # train, validation or test
 )
 
 CAPTURES = _table(
     "captures",
-    "A picture asked of the provider: one row a (place, panorama, direction), whether it could be had or not.",
+    "The captures that were requested: one row for each place, panorama and direction, with or without a picture.",
     ("place", "direction", "month", "pano_id"),
     place="int64",
     direction="int64",  # 0-3: quarter turns from the place's first heading
-    heading_deg="float64",  # compass heading of the view, clockwise from north; NaN where unknown (archive)
-    date_index="int64",  # 0 is the newest
+    heading_deg="float64",  # compass heading, clockwise from north; NaN if unknown (archive)
+    date_index="int64",  # 0 is the newest date of the place
     month="str",
     pano_id="str",
     split="str",
-    subset="str",  # split and its collection, such as test_v1
+    subset="str",  # part of the split, such as test_v1
     lat="float64",
     lon="float64",
-    status="str",  # ok, blank, gone or failed
-    reason="str",  # why not ok
+    status="str",  # a CaptureStatus
+    reason="str",  # why the status is not ok
     shard="str",  # path below the captures folder; empty unless ok or blank
-    offset="int64",  # of the first byte in the shard; -1 without a picture
+    offset="int64",  # of the first byte in the shard; -1 if there is no picture
     size="int64",  # bytes
     sha256="str",
     width="int64",
@@ -110,14 +125,14 @@ CAPTURES = _table(
     provider="str",
     licence="str",
     attribution="str",
-    source="str",  # where it came from (an archive's file name below its folder), for error messages
+    source="str",  # for error messages: the file in an archive that it came from
 )
 
 IMAGES = _table(
     "images",
-    "A 224 x 224 picture for the model. `quarantine` says why a picture takes no part; empty if it does.",
+    "The pictures that the network sees. `quarantine` is the reason why a picture is kept out, or empty.",
     ("image_id",),
-    image_id="int64",  # running index, in the order (split, place, direction, month newest first)
+    image_id="int64",  # 0, 1, 2, ... ordered by split, place, direction, and month from the newest
     place="int64",
     direction="int64",
     heading_deg="float64",
@@ -139,7 +154,7 @@ IMAGES = _table(
     luminance_std="float64",
     width="int64",
     height="int64",
-    quarantine="str",  # reason, such as blank, duplicate_across_places, duplicate_across_splits
+    quarantine="str",  # one of pictures.quarantine.REASONS, or empty
     provider="str",
     licence="str",
     attribution="str",
@@ -148,7 +163,7 @@ IMAGES = _table(
 
 DESCRIPTORS = _table(
     "descriptors",
-    "Row i describes row i of descriptors.npy. Query: the newest of its (place, direction); gallery: all older.",
+    "The pictures that have a descriptor: row i is row i of descriptors.npy.",
     ("image_id",),
     image_id="int64",
     place="int64",
@@ -160,15 +175,15 @@ DESCRIPTORS = _table(
     lon="float64",
     x="float64",
     y="float64",
-    role="str",  # query or gallery
+    role="str",  # query: the newest picture of its place and direction; gallery: every other
 )
 
 PREDICTIONS = _table(
     "predictions",
-    "What one system answered to one query under one protocol of the evaluation.",
+    "The answers of each system to each query under each protocol of the evaluation.",
     ("system", "scope", "protocol", "image_id"),
     system="str",  # model or baseline
-    scope="str",  # a split or one of its subsets: whose queries, and whose gallery unless the protocol says otherwise
+    scope="str",  # a split or one of its subsets; see scoring.protocols
     protocol="str",
     image_id="int64",  # of the query
     place="int64",
@@ -176,43 +191,43 @@ PREDICTIONS = _table(
     month="str",
     split="str",
     subset="str",
-    lat="float64",  # where the query was taken
+    lat="float64",  # position of the query
     lon="float64",
-    right_images="int64",  # gallery pictures within 25 m; none: the query takes no part in recall
-    right_views="int64",  # gallery pictures of the same place and heading
-    rank_25m="int64",  # rank of the first answer within so many metres, from 1; 0: not among the best 20
+    right_images="int64",  # right answers in the gallery (within 25 m); if 0, recall leaves the query out
+    right_place_direction="int64",  # those of the same place and direction
+    rank_25m="int64",  # rank, from 1, of the first answer within 25 m; 0 if none of the best 20 is
     rank_50m="int64",
     rank_100m="int64",
-    rank_place_heading="int64",
-    answer_id="int64",  # image_id of the first answer; -1 if the gallery is empty
+    rank_place_direction="int64",  # rank of the first answer of the same place and direction
+    answer_id="int64",  # image_id of the first answer; -1 if there is no answer
     answer_place="int64",
     similarity="float64",  # of the first answer
-    error_m="float64",  # from the query to the first answer
+    error_m="float64",  # distance from the query to the first answer
 )
 
 POSITIONS = _table(
     "positions",
-    "Where one system says that a query was taken, by its best neighbours in the gallery of the whole city.",
+    "The position that each system predicts for each query, from its best neighbours in the gallery of the whole city.",
     ("system", "split", "image_id"),
     system="str",
     split="str",
     image_id="int64",
     place="int64",
-    answerable="bool",  # the gallery holds a picture within 25 m
-    answered="bool",  # the neighbours agree enough to name a position
-    lat="float64",  # the position predicted
+    answerable="bool",  # the gallery holds a right answer
+    answered="bool",  # the neighbours agree enough for an answer; otherwise it is withheld
+    lat="float64",  # predicted position
     lon="float64",
-    error_m="float64",
-    radius_m="float64",  # holds the query with the stated coverage; NaN if there was too little to calibrate on
-    similarity="float64",  # confidence scores: of the best neighbour,
-    margin="float64",  # less that of the best one elsewhere,
-    agreement="float64",  # share of the neighbours' weight at the predicted spot,
-    spread_m="float64",  # and their root mean square distance from it
+    error_m="float64",  # distance between the predicted and the true position
+    radius_m="float64",  # contains the true position with the stated coverage; NaN: too few queries to calibrate
+    similarity="float64",  # confidence: similarity of the best neighbour
+    margin="float64",  # confidence: similarity of the best neighbour minus that of the best one elsewhere
+    agreement="float64",  # confidence: share of the neighbours' weight at the predicted position
+    spread_m="float64",  # root mean square distance of the neighbours from it; smaller is more confident
 )
 
 NEIGHBOURS = _table(
     "neighbours",
-    "The model's best answers to a query, for looking at.",
+    "The model's best answers to a query, for contact sheets.",
     ("scope", "protocol", "image_id", "rank"),
     scope="str",
     protocol="str",
@@ -220,7 +235,7 @@ NEIGHBOURS = _table(
     rank="int64",  # from 1
     neighbour_id="int64",
     similarity="float64",
-    distance_m="float64",
+    distance_m="float64",  # from the query
 )
 
 TABLES = {
@@ -241,10 +256,10 @@ def read(table: Table, path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.exists():
         raise UserError(
-            f"{path}: there is no such file; the stage that writes the table '{table.name}' has not run (dvc repro)"
+            f"{path}: there is no such file; run the stage that writes the table '{table.name}' (dvc repro)"
         )
     try:
-        frame = pq.read_table(path).to_pandas()  # not pandas.read_parquet: a GeoParquet's geometry stays bytes, cheaply
+        frame = pq.read_table(path).to_pandas()  # unlike pandas.read_parquet, leaves a geometry as bytes
     except pa.ArrowInvalid as error:
         raise UserError(f"{path}: not a readable Parquet file ({error}); run the stage that writes it again") from error
     missing = [c for c in table.columns if c not in frame.columns]
@@ -257,16 +272,16 @@ def conform(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
     """Give ``frame`` the columns, types and row order of ``table``.
 
     Raises:
-        UserError: a column is missing, holds a null where text or a whole number is due, or two rows share a key.
+        UserError: a column is missing, text or a whole number is null, or two rows have the same key.
     """
     missing = [c for c in table.columns if c not in frame.columns]
     if missing:
-        raise UserError(f"table '{table.name}' is to be written without the columns {', '.join(missing)}")
+        raise UserError(f"table '{table.name}' cannot be written without the columns {', '.join(missing)}")
     frame = frame[list(table.columns)]
     for column, dtype in table.columns.items():
         if dtype != "float64" and frame[column].isna().any():
             where = frame.index[frame[column].isna()][0]
-            raise UserError(f"table '{table.name}', column '{column}', row {where}: empty where a value is due")
+            raise UserError(f"table '{table.name}', column '{column}', row {where}: the value is missing")
     frame = frame.astype(table.columns).sort_values(list(table.key), kind="stable", ignore_index=True)
     double = frame.duplicated(list(table.key))
     if double.any():
@@ -276,7 +291,7 @@ def conform(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def write(table: Table, frame: pd.DataFrame, path: str | Path) -> Path:
-    """Write ``frame`` as ``table``: same rows, same bytes; whole or not at all."""
+    """Write ``frame`` as ``table``. The same rows give the same bytes, and a failure leaves the old file as it was."""
     path = Path(path)
     schema = pa.Table.from_pandas(conform(table, frame), preserve_index=False).replace_schema_metadata(None)
     with whole(path) as partial:

@@ -21,10 +21,10 @@ from PIL import Image
 from scipy.spatial import cKDTree
 
 from streetrecall import geo, tables
+from streetrecall.expectations.common import suite_of
 from streetrecall.params.schema import Params, load
 from streetrecall.pictures import shards
 from streetrecall.retrieval.rows import descriptor_rows
-from streetrecall.stages import check
 
 ROOT = Path(__file__).parents[2]
 MONTHS = ("2022-06", "2014-09")
@@ -106,9 +106,9 @@ class City:
     def __getitem__(self, name: str) -> pd.DataFrame:
         return self.frames[name]
 
-    def write(self, root: Path, gate: str) -> Path:
-        """What ``gate`` reads, at the paths of the pipeline below ``root``, as it is: nothing is checked or sorted."""
-        for name in NEEDS[gate]:
+    def write(self, root: Path, check: str) -> Path:
+        """Write what ``check`` reads, at the paths of the pipeline below ``root``; nothing is validated or sorted."""
+        for name in NEEDS[check]:
             path = root / PATHS[name]
             path.parent.mkdir(parents=True, exist_ok=True)
             table = pa.Table.from_pandas(self[name], preserve_index=False)
@@ -117,13 +117,13 @@ class City:
             pq.write_table(table, path)
             if name in self.vectors:
                 np.save(path.with_name("descriptors.npy"), self.vectors[name])
-        if gate == "grid":
+        if check == "grid":
             ring = [self.degrees(*corner)[::-1] for corner in (*self.polygon, self.polygon[0])]
             (root / "data/cities").mkdir(parents=True, exist_ok=True)
             (root / "data/cities/test.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
-        if gate in ("captures", "crops"):
+        if check in ("captures", "crops"):
             members = [(f"{i:05d}.jpg", data) for i, data in enumerate(self.pictures)]
-            shards.write_shard(root / "data" / gate / "shared" / "all.tar", members)
+            shards.write_shard(root / "data" / check / "shared" / "all.tar", members)
         return root
 
 
@@ -272,9 +272,9 @@ def answers(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
                             "lat": query.lat,
                             "lon": query.lon,
                             "right_images": len(right),
-                            "right_views": 1,
+                            "right_place_direction": 1,
                             **{f"rank_{r}m": 1 if error <= r else 2 for r in (25, 50, 100)},
-                            "rank_place_heading": 0,
+                            "rank_place_direction": 0,
                             "answer_id": chosen["image_id"],
                             "answer_place": chosen["place"],
                             "similarity": 0.5,
@@ -296,12 +296,12 @@ def city(pristine: City) -> City:
 
 
 def report_of(city: City, name: str, root: Path) -> dict[str, Any]:
-    """The report of the gate ``name`` over a city written below ``root``."""
-    from streetrecall.expectations import gate
+    """The report of the check ``name`` over a city written below ``root``."""
+    from streetrecall.expectations.common.validate import validate
 
     city.write(root, name)
-    inputs = {key: root / path for key, path in check.suite(name).INPUTS.items()}
-    return gate.validate(name, check.suite(name).batches(city.params, inputs), city.params.checks.listed_ids)
+    inputs = {key: root / path for key, path in suite_of(name).INPUTS.items()}
+    return validate(name, suite_of(name).batches(city.params, inputs), city.params.checks.listed_ids)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A table with one thing wrong makes exactly the expectation fail that is there for it; a right one makes none fail."""
+"""A table with a single fault makes exactly one expectation fail; a right table makes none fail."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import shapely
 from PIL import Image
 
 from streetrecall import geo
-from streetrecall.expectations.custom import near_hashes, nearest_of_others, nearest_other
+from streetrecall.expectations.common.custom import near_hashes, nearest_of_others, nearest_other
 
 from .conftest import NEEDS, City, picture
 
@@ -22,43 +22,43 @@ Breaks = Callable[[City], None]
 CASES: dict[str, tuple[str, Breaks, tuple[str, str, str]]] = {}
 
 
-def breaks(gate: str, table: str, expectation: str, column: str) -> Callable[[Breaks], Breaks]:
-    """Registers a way to break a city, and the one expectation that must notice."""
+def breaks(check: str, table: str, expectation: str, column: str) -> Callable[[Breaks], Breaks]:
+    """Register a way to break a city, and the one expectation that must fail."""
 
     def register(function: Breaks) -> Breaks:
-        CASES[f"{gate}{function.__name__}"] = gate, function, (table, expectation, column)
+        CASES[f"{check}{function.__name__}"] = check, function, (table, expectation, column)
         return function
 
     return register
 
 
-@pytest.mark.parametrize("gate", NEEDS)
-def test_a_right_city_passes(gate: str, city: City, report: Report) -> None:
-    found = report(city, gate)
+@pytest.mark.parametrize("check", NEEDS)
+def test_a_right_city_passes(check: str, city: City, report: Report) -> None:
+    found = report(city, check)
     assert found["success"] and found["failed"] == 0
     assert [r["sentence"] for r in found["results"] if not r["success"]] == []
 
 
 def test_every_expectation_has_a_case_that_breaks_it(city: City, report: Report) -> None:
     """Levels of the places share one: their order by distance is the same expectation over different rows."""
-    covered = {(gate, *noticed) for gate, _, noticed in CASES.values()}
-    for gate in NEEDS:
-        for result in report(city, gate)["results"]:
-            assert (gate, result["table"], result["expectation"], result["column"]) in covered, result["sentence"]
+    covered = {(check, *noticed) for check, _, noticed in CASES.values()}
+    for check in NEEDS:
+        for result in report(city, check)["results"]:
+            assert (check, result["table"], result["expectation"], result["column"]) in covered, result["sentence"]
 
 
-@pytest.mark.parametrize(("gate", "breaking", "expected"), CASES.values(), ids=CASES)
-def test_exactly_one_expectation_notices(
-    gate: str, breaking: Breaks, expected: tuple[str, str, str], city: City, report: Report
+@pytest.mark.parametrize(("check", "breaking", "expected"), CASES.values(), ids=CASES)
+def test_exactly_one_expectation_fails(
+    check: str, breaking: Breaks, expected: tuple[str, str, str], city: City, report: Report
 ) -> None:
     breaking(city)
-    found = report(city, gate)
+    found = report(city, check)
     failed = [r for r in found["results"] if not r["success"]]
     assert [(r["table"], r["expectation"], r["column"]) for r in failed] == [expected]
-    assert "error" not in failed[0], "it failed for being wrong, not for being right"
+    assert "error" not in failed[0], "the expectation was evaluated"
     assert not found["success"]
     if failed[0].get("unexpected_count"):
-        assert failed[0]["first_ids"], "a person is told which rows"
+        assert failed[0]["first_ids"], "the report names the rows"
 
 
 # grid ----------------------------------------------------------------------------------------------------------------
@@ -374,7 +374,7 @@ def _bytes_of_nothing(city: City) -> None:
 
 
 @breaks("captures", "captures", "expect_groups_to_be_complete", "place, date_index, direction")
-def _turns_that_nobody_accounts_for(city: City) -> None:
+def _directions_that_are_not_listed(city: City) -> None:
     city.keep(list(range(27)), extra=lambda rows: (rows["direction"] < 3) | (rows["place"] > 2))
 
 
@@ -562,8 +562,8 @@ def _no_images_of_a_split(city: City) -> None:
     city.keep(list(range(27)), extra=lambda rows: rows["split"] != "validation")
 
 
-@breaks("crops", "places", "expect_column_values_to_be_in_set", "headings")
-def _places_with_three_sides(city: City) -> None:
+@breaks("crops", "places", "expect_column_values_to_be_in_set", "directions")
+def _places_with_three_directions(city: City) -> None:
     city.keep(list(range(27)), extra=lambda rows: (rows["direction"] < 3) | (rows["place"] > 3))
 
 

@@ -15,7 +15,7 @@ from streetrecall.figures.sheets import choose, draw
 from streetrecall.params.schema import load
 from streetrecall.review.summary import summary
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CURVES = sorted(p.stem for stage in [yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["evaluate"]]
                 for item in stage["plots"] for p in [Path(next(iter(item)))] if p.suffix == ".csv")  # fmt: skip
 
@@ -81,7 +81,7 @@ def test_each_plot_is_shown_once_with_title_and_labels(project):
 def test_a_speed_of_training_is_drawn_where_there_is_one(project, caplog):
     with caplog.at_level("INFO"):
         plots.draw(project, Path("without"))
-    assert "metrics/plots/train_speed.csv: left out, for its stage has not run in this folder" in caplog.text
+    assert "metrics/plots/train_speed.csv: left out, because its stage has not run in this folder" in caplog.text
     (project / "metrics/plots/train_speed.csv").write_text("phase,epoch,images_per_second,waiting\n1,1,99.5,0.01\n")
     caplog.clear()
     with caplog.at_level("INFO"):

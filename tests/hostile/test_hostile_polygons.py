@@ -600,7 +600,7 @@ def test_the_gate_takes_a_grid_across_the_180th_meridian(params: Params, tmp_pat
     laid = grid.lay(params, path)
     grid.write_geoparquet(laid.points, tmp_path / "grid.parquet")
     assert laid.points["lon"].min() < -179 and laid.points["lon"].max() > 179
-    inputs = {"grid": tmp_path / "grid.parquet", "cities": tmp_path / "cities", "archive": tmp_path}
+    inputs = {"grid": tmp_path / "grid.parquet", "cities": tmp_path / "cities"}
     (batch,) = suite.batches(params, inputs)
     assert batch.frame["inside"].all()
     stored = tables.read(tables.GRID, tmp_path / "grid.parquet")

@@ -1,4 +1,4 @@
-"""What training selects by, against a plain loop over queries and answers."""
+"""The recall by which training selects, against a plain loop over queries and answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 
 from streetrecall.errors import UserError
 from streetrecall.model import validation
-from streetrecall.model.validation import OLD_YEARS, WITHIN_M, Validation, spread
+from streetrecall.model.validation import OLD_YEARS, Validation
+from streetrecall.tables import RADII_M
 
 MONTHS = ["2008-05", "2011-07", "2014-05", "2014-08", "2020-07", "2022-06", ""]
 
@@ -38,26 +39,26 @@ def months_between(a: str, b: str) -> float:
     return (int(a[:4]) - int(b[:4])) * 12 + int(a[5:]) - int(b[5:])
 
 
-def by_loops(rows: pd.DataFrame, descriptors: np.ndarray, contest: str) -> tuple[int, int]:
+def by_loops(rows: pd.DataFrame, descriptors: np.ndarray, protocol: str) -> tuple[int, int]:
     hits, asked = 0, 0
     everything = rows.to_dict("records")
     for q, query in enumerate(everything):
-        if query["split"] != "validation" or (contest != "apart" and query["role"] != "query"):
+        if query["split"] != "validation" or (protocol != "apart" and query["role"] != "query"):
             continue
         best, answerable = (-2.0, False), False
         for g, answer in enumerate(everything):
             mine = answer["split"] == "validation"
-            if contest in ("own", "old") and not mine:
+            if protocol in ("own", "old") and not mine:
                 continue
-            if contest != "apart" and mine and answer["role"] == "query":
+            if protocol != "apart" and mine and answer["role"] == "query":
                 continue
-            near = abs(query["x"] - answer["x"]) <= WITHIN_M
+            near = abs(query["x"] - answer["x"]) <= RADII_M[0]
             months = months_between(query["month"], answer["month"])
             if near and (months == 0 or (not query["month"] and not answer["month"])):
                 continue
-            if contest == "old" and not months >= 12 * OLD_YEARS:
+            if protocol == "old" and not months >= 12 * OLD_YEARS:
                 continue
-            if contest == "apart" and near and not abs(months) >= 12 * OLD_YEARS:
+            if protocol == "apart" and near and not abs(months) >= 12 * OLD_YEARS:
                 continue
             answerable |= near
             best = max(best, (float(descriptors[q] @ descriptors[g]), near))
@@ -78,39 +79,35 @@ def test_recall_is_that_of_a_plain_loop(seed: int) -> None:
     assert 0 < found["apart"] < 1
 
 
-def test_the_same_places_by_perfect_descriptors() -> None:
+def test_perfect_descriptors_have_full_recall() -> None:
     rows, _ = collection()
     perfect = np.eye(len(rows), dtype=np.float32)[rows.groupby("place").ngroup()]
     assert set(Validation(rows).recall(perfect).values()) == {1.0}
 
 
-def test_nothing_to_choose_by_is_an_error() -> None:
+def test_a_collection_without_validation_queries_is_an_error() -> None:
     rows, _ = collection()
     with pytest.raises(UserError, match=r"no validation place.*order\.levels"):
         Validation(rows[(rows["split"] == "train") | (rows["role"] == "query")].reset_index(drop=True))
 
 
-def test_spread_falls_to_nothing_where_all_are_equal() -> None:
-    assert spread(np.tile(np.eye(4, dtype=np.float32)[:1], (5, 1))) == pytest.approx(0.0)
-
-
-def test_of_very_many_queries_evenly_spaced_ones_ask_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evenly_spaced_queries_stand_for_all_if_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, descriptors = collection()
     mine = np.flatnonzero(rows["split"] == "validation")
-    every = Validation(rows)._contests["apart"].queries
-    monkeypatch.setattr(validation, "ASKED", len(mine) // 2)
+    every = Validation(rows)._protocols["apart"].queries
+    monkeypatch.setattr(validation, "MAX_QUERIES", len(mine) // 2)
     few = Validation(rows)
-    asking = few._contests["apart"].queries
+    queries = few._protocols["apart"].queries
     chosen = mine[np.linspace(0, len(mine) - 1, len(mine) // 2).astype(int)]
-    assert asking.tolist() == [row for row in chosen if row in every]
-    assert 0 < len(asking) == few.asked["apart"] < len(every)
-    asked = few.asked["apart"]
-    assert few.recall(descriptors)["apart"] * asked == pytest.approx(round(few.recall(descriptors)["apart"] * asked))
+    assert queries.tolist() == [row for row in chosen if row in every]
+    assert 0 < len(queries) == few.query_counts["apart"] < len(every)
+    count = few.query_counts["apart"]
+    assert few.recall(descriptors)["apart"] * count == pytest.approx(round(few.recall(descriptors)["apart"] * count))
 
 
 @pytest.mark.parametrize("cells", [1, 100])
 def test_recall_does_not_depend_on_how_many_are_compared_at_a_time(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, descriptors = collection()
     found = Validation(rows).recall(descriptors)
-    monkeypatch.setattr(validation, "CELLS", cells)
+    monkeypatch.setattr(validation, "MAX_PAIRS", cells)
     assert Validation(rows).recall(descriptors) == found

@@ -15,7 +15,7 @@ def encoded(kind: str, colour: tuple[int, int, int] = (10, 200, 30)) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_whole_picture_tells_size_format_and_luminance(kind: str) -> None:
+def test_size_format_and_luminance_of_a_complete_picture(kind: str) -> None:
     picture = inspect(encoded(kind, (255, 255, 255)))
     assert (picture.width, picture.height, picture.format) == (64, 48, kind)
     assert picture.luminance == pytest.approx(255, abs=1)
@@ -30,7 +30,7 @@ def noise(kind: str) -> bytes:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
-def test_a_picture_cut_short_is_found_out(kind: str, share: float) -> None:
+def test_a_truncated_picture_is_refused(kind: str, share: float) -> None:
     data = noise(kind)
     with pytest.raises(NotAPictureError):
         inspect(data[: int(len(data) * share)])
@@ -42,7 +42,7 @@ def test_other_bytes_are_not_a_picture(data: bytes) -> None:
         inspect(data)
 
 
-def test_a_picture_of_absurd_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_of_too_many_pixels_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(NotAPictureError, match="more pixels"):
         inspect(encoded("PNG"))

@@ -17,7 +17,7 @@ NAMES = st.text("abcdefghij0123456789_-", min_size=1, max_size=40)
 
 
 @given(st.dictionaries(NAMES, st.binary(max_size=2000), max_size=8))
-def test_what_is_written_is_read_back_by_offset_and_by_tar(
+def test_pictures_are_read_back_by_offset_and_by_tar(
     tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]
 ) -> None:
     folder = tmp_path_factory.mktemp("shard")
@@ -29,7 +29,7 @@ def test_what_is_written_is_read_back_by_offset_and_by_tar(
         assert {i.name: tar.extractfile(i).read() for i in tar} == files  # type: ignore[union-attr]
 
 
-def test_the_bytes_depend_on_names_and_contents_alone(tmp_path: Path) -> None:
+def test_the_bytes_depend_on_names_and_contents_only(tmp_path: Path) -> None:
     files = [("b", b"2"), ("a", b"1")]
     write_shard(tmp_path / "one.tar", files)
     write_shard(tmp_path / "two.tar", reversed(files))
@@ -52,7 +52,7 @@ def test_a_new_level_adds_shards_and_renames_none() -> None:
     assert first.isdisjoint({shard_name("train_v1", 1, i) for i in range(20)})
 
 
-def test_more_shards_than_may_be_open_are_read_from_many_threads(tmp_path: Path) -> None:
+def test_many_threads_read_more_shards_than_may_be_open(tmp_path: Path) -> None:
     count = 3 * KEPT_OPEN
     for number in range(count):
         (member,) = write_shard(tmp_path / f"{number}.tar", [("x", f"{number:05d}".encode())])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tinyarchive import FOLDERS, TinyArchive, picture
+from tinyarchive import FOLDERS, TinyArchive, of_archive, picture
 
 from streetrecall import tables
 from streetrecall.errors import UserError
@@ -47,10 +47,10 @@ def test_coverage_of_another_grid(tiny: TinyArchive, caplog: pytest.LogCaptureFi
         list(Archive(tiny.root).coverage(points((59.3, 18.0)), 50.0))
 
 
-def test_views_know_everything_of_a_picture(tiny: TinyArchive) -> None:
+def test_requests_know_everything_of_a_picture(tiny: TinyArchive) -> None:
     tiny.add(f"1_2_3_September 2017_{TAKEN}.jpg", folder=FOLDERS[1])
     tiny.add(f"2_0_0_March 2023_{TAKEN}.jpg", folder=FOLDERS[2])
-    first, second = Archive(tiny.root).views(tiny.locations())
+    first, second = Archive(tiny.root).plan(tiny.locations())
     assert (first.place, first.direction, first.date_index, first.split, first.subset) == (1, 2, 3, "test", "test_v1")
     assert math.isnan(first.heading_deg)
     assert first.panorama.pano_id == "pano-1-2017-09-3"
@@ -62,11 +62,11 @@ def test_views_know_everything_of_a_picture(tiny: TinyArchive) -> None:
 def test_place_numbers_lead_through_the_panorama_to_the_place(tiny: TinyArchive) -> None:
     tiny.add(f"2_0_0_March 2023_{TAKEN}.jpg", folder=FOLDERS[2])
     moved = tiny.locations().iloc[::-1].assign(place=range(4), split="train")
-    (view,) = Archive(tiny.root).views(moved)
-    assert (view.place, view.split, view.subset) == (1, "train", "train_v2")
+    (request,) = Archive(tiny.root).plan(moved)
+    assert (request.place, request.split, request.subset) == (1, "train", "train_v2")
 
 
-def test_oddities_are_told_and_the_rest_goes_through(tiny: TinyArchive) -> None:
+def test_oddities_are_reported_and_the_rest_goes_through(tiny: TinyArchive) -> None:
     good = [f"0_{direction}_0_March 2023_{TAKEN}.jpg" for direction in range(3)]  # interrupted before the fourth turn
     for name in good:
         tiny.add(name)
@@ -81,20 +81,20 @@ def test_oddities_are_told_and_the_rest_goes_through(tiny: TinyArchive) -> None:
     (tiny.root / IMAGES / "elsewhere").mkdir()
     provider = Archive(tiny.root)
     locations = tiny.locations()
-    views = list(provider.views(locations))
-    assert [(v.place, v.direction, v.date_index, v.panorama.month) for v in views] == [
+    requests = list(provider.plan(locations))
+    assert [(r.place, r.direction, r.date_index, r.panorama.month) for r in requests] == [
         (0, 0, 0, "2023-03"),
         (0, 0, 1, "2009-07"),
         (0, 0, 2, "2008-05"),
         (0, 1, 0, "2023-03"),
         (0, 2, 0, "2023-03"),
     ]
-    told = {Path(source).name: reason for source, reason in provider.unplanned}
+    reported = {Path(source).name: reason for source, reason in provider.unplanned}
     bad = [f"0_4_0_March 2023_{TAKEN}.jpg", f"0_1_0_Mars 2023_{TAKEN}.jpg", f"77_1_0_March 2023_{TAKEN}.jpg"]
-    assert sorted(told) == sorted([*bad, "elsewhere", "notes.txt"])
-    assert "place 77 stands in no file" in told[f"77_1_0_March 2023_{TAKEN}.jpg"]
-    list(provider.views(locations.iloc[1:]))
-    assert "none of the locations" in dict(provider.unplanned)[f"{FOLDERS[0]}/000/{good[0]}"]
+    assert sorted(reported) == sorted([*bad, "elsewhere", "notes.txt"])
+    assert "place 77 is in no file" in reported[f"77_1_0_March 2023_{TAKEN}.jpg"]
+    list(provider.plan(locations.iloc[1:]))
+    assert "not one of the locations" in dict(provider.unplanned)[f"{FOLDERS[0]}/000/{good[0]}"]
 
 
 def test_the_latest_of_repeats_counts(tiny: TinyArchive) -> None:
@@ -102,8 +102,8 @@ def test_the_latest_of_repeats_counts(tiny: TinyArchive) -> None:
     tiny.add("0_0_0_March 2023_2024-01-06 19:02:10.jpg", below="001")
     tiny.add("0_0_0_March 2023_2023-12-31 23:00:00.1.jpg", below="002")
     provider = Archive(tiny.root)
-    (view,) = provider.views(tiny.locations())
-    assert view.source.endswith(late.name)
+    (request,) = provider.plan(tiny.locations())
+    assert request.source.endswith(late.name)
     assert [reason.split(";")[0] for _, reason in provider.unplanned] == ["repeat", "repeat"]
 
 
@@ -111,8 +111,8 @@ def test_a_published_crop_goes_before_its_raw_frame(tiny: TinyArchive) -> None:
     tiny.add(f"0_0_0_March 2023_{TAKEN}.png", folder="Training_v1_buffer_100")
     tiny.add(f"0_0_0_March 2023_{TAKEN}.jpg")
     tiny.add(f"0_1_0_March 2023_{TAKEN}.png", folder="Training_v1_buffer_100")
-    views = list(Archive(tiny.root).views(tiny.locations()))
-    assert [v.source.split("/")[0] for v in views] == [FOLDERS[0], "Training_v1_buffer_100"]
+    requests = list(Archive(tiny.root).plan(tiny.locations()))
+    assert [r.source.split("/")[0] for r in requests] == [FOLDERS[0], "Training_v1_buffer_100"]
 
 
 def test_capture_reads_and_a_bad_file_fails_alone(tiny: TinyArchive) -> None:
@@ -122,9 +122,9 @@ def test_capture_reads_and_a_bad_file_fails_alone(tiny: TinyArchive) -> None:
     gone = tiny.add(f"0_2_0_March 2023_{TAKEN}.jpg")
     tiny.add(f"0_3_0_March 2023_{TAKEN}.jpg", data)
     provider = Archive(tiny.root)
-    views = list(provider.views(tiny.locations()))
+    requests = list(provider.plan(tiny.locations()))
     gone.unlink()
-    taken = list(provider.capture(views))
+    taken = list(provider.capture(requests))
     assert [c.status for c in taken] == ["ok", "failed", "failed", "ok"]
     assert [c.data for c in taken] == [data, b"", b"", data]
     assert taken[1].reason == "empty file"
@@ -137,7 +137,7 @@ def test_linked_folders_are_followed(tiny: TinyArchive, tmp_path: Path) -> None:
     path.parent.rename(moved)
     path.parent.symlink_to(moved)
     (tmp_path / "linked").symlink_to(tiny.root)
-    assert len(list(Archive(tmp_path / "linked").views(tiny.locations()))) == 1
+    assert len(list(Archive(tmp_path / "linked").plan(tiny.locations()))) == 1
     assert Archive(tmp_path / "linked").namespace == Archive(tiny.root).namespace
 
 
@@ -145,9 +145,9 @@ def test_bad_folders_say_what_is_expected(tiny: TinyArchive, tmp_path: Path, par
     (tmp_path / "empty").mkdir()
     for name, problem in (("nowhere", "no such folder"), ("empty", "none of these")):
         with pytest.raises(UserError, match=rf"{problem}.*Cropped_\*"):
-            open_provider(params.model_copy(update={"provider": "archive"}), tmp_path / name)
+            open_provider(of_archive(params, tmp_path / name))
     with pytest.raises(UserError, match="no folder of pictures"):
-        list(Archive(tiny.root).views(tiny.locations()))
+        list(Archive(tiny.root).plan(tiny.locations()))
     for path in (tiny.root / LEVELS).iterdir():
         path.unlink()
     with pytest.raises(UserError, match="holds no new_order_buffer"):
@@ -162,8 +162,8 @@ def test_bad_tables_name_file_and_line(tiny: TinyArchive) -> None:
         (whole.replace("pano-1", ""), "line 2 lacks"),
         (whole.replace("59.323, 18.063", "somewhere"), "line 2: Location 'somewhere'"),
         (whole.replace("pano-1", "pano-0"), "PanoID pano-0 occurs twice"),
-        (whole.replace("59.3231", "north"), "not the table"),
-        ("", "not the table"),
+        (whole.replace("59.3231", "north"), "not a readable table"),
+        ("", "not a readable table"),
     ):
         assert text != whole
         path.write_text(text)
@@ -184,9 +184,9 @@ def test_names_that_say_too_little(name: str) -> None:
 
 @pytest.mark.archive
 def test_the_real_collection(archive: Path, params: Params, tmp_path: Path) -> None:
-    real = params.model_copy(update={"provider": "archive"})
-    grid.run(real, Path("none"), archive, tmp_path / "g.parquet", tmp_path / "g.png", tmp_path / "g.json")
-    provider = open_provider(real, archive)
+    real = of_archive(params, archive)
+    grid.run(real, Path("none"), tmp_path / "g.parquet", tmp_path / "g.png", tmp_path / "g.json")
+    provider = open_provider(real)
     answers = list(provider.coverage(tables.read(tables.GRID, tmp_path / "g.parquet"), 50.0))
     assert Counter(a.status for a in answers) == {"NO_RESPONSE": 15_485, "OK": 6_562}
     assert len({a.point_id for a in answers}) == 22_047
@@ -194,11 +194,11 @@ def test_the_real_collection(archive: Path, params: Params, tmp_path: Path) -> N
     places = order.order(
         pd.DataFrame({k: [getattr(p, k) for p in found] for k in ("pano_id", "lat", "lon", "month")}), params
     )
-    views = list(provider.views(places))
+    requests = list(provider.plan(places))
     files = [p for p in (archive / IMAGES).rglob("*.jpg") if not p.name.startswith(".")]
-    assert len(views) + len(provider.unplanned) == len(files)
+    assert len(requests) + len(provider.unplanned) == len(files)
     assert {reason.split(";")[0] for _, reason in provider.unplanned} <= {"repeat"}
     kinds = {"Training": "train", "Test": "test", "Validation": "validation"}
-    assert all(kinds[v.source.split("_")[1]] == v.split for v in views)
-    assert all(int(v.source.rsplit("/", 1)[1].split("_")[0]) == v.place for v in views)
-    assert len({(v.panorama.pano_id, v.direction) for v in views}) == len(views)
+    assert all(kinds[r.source.split("_")[1]] == r.split for r in requests)
+    assert all(int(r.source.rsplit("/", 1)[1].split("_")[0]) == r.place for r in requests)
+    assert len({(r.panorama.pano_id, r.direction) for r in requests}) == len(requests)

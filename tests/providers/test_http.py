@@ -13,22 +13,21 @@ from streetrecall.errors import UserError
 from streetrecall.params.schema import Network, Params
 from streetrecall.providers.http import (
     Answer,
-    Breaker,
     Client,
-    Final,
-    Gone,
-    Proxies,
-    Refusal,
+    FinalError,
+    GoneError,
+    RefusedError,
     Secret,
-    Stopped,
-    Temporary,
-    TokenBucket,
+    StoppedError,
+    TemporaryError,
     retry_after,
 )
+from streetrecall.providers.pacing import Breaker, TokenBucket
+from streetrecall.providers.proxies import Proxies
 
 
 class Clock:
-    """Time that passes only when somebody sleeps."""
+    """A clock that only `sleep` moves."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -128,10 +127,10 @@ def test_what_is_temporary_is_tried_again(limits: Network, fault: str) -> None:
         c.close()
 
 
-def test_a_failure_that_lasts_is_told_after_the_last_try(limits: Network) -> None:
+def test_a_failure_that_lasts_is_reported_after_the_last_try(limits: Network) -> None:
     with serving(TinyService(lambda path, query, n: "500")) as service:
         c = client(limits, Clock())
-        with pytest.raises(Temporary, match="HTTP 500"):
+        with pytest.raises(TemporaryError, match="HTTP 500"):
             c.get(f"{service.base}/viewer/panos", {"pano": "a"}, text)
         assert service.asked == {"/viewer/panos a": limits.tries}
         c.close()
@@ -140,7 +139,7 @@ def test_a_failure_that_lasts_is_told_after_the_last_try(limits: Network) -> Non
 def test_what_is_gone_is_asked_once(limits: Network) -> None:
     with serving(TinyService()) as service:
         c = client(limits, Clock())
-        with pytest.raises(Gone):
+        with pytest.raises(GoneError):
             c.get(f"{service.base}/viewer/panos", {"pano": "unknown"}, text)
         assert service.asked == {"/viewer/panos unknown": 1}
         c.close()
@@ -150,8 +149,8 @@ def test_retry_after_holds_the_whole_host(limits: Network) -> None:
     clock = Clock()
     with serving(TinyService(lambda path, query, n: "429" if query["pano"] == "a" and n == 1 else None)) as service:
         c = client(limits.model_copy(update={"backoff_s": 0.001}), clock)
-        with pytest.raises(Refusal):
-            c._once(f"{service.base}/viewer/panos", {"pano": "a"}, None)
+        with pytest.raises(RefusedError):
+            c._request(f"{service.base}/viewer/panos", {"pano": "a"}, None)
         c.hold(service.base.removeprefix("http://"), 30.0)
         c.get(f"{service.base}/viewer/panos", {"pano": "b"}, text)
         assert clock.now >= 30.0
@@ -257,7 +256,7 @@ def test_a_refusal_never_changes_the_address(limits: Network) -> None:
 
 
 @pytest.mark.parametrize("bad", ["proxy.example:3128", "ftp://proxy", "http://"])
-def test_a_proxy_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
+def test_a_proxy_that_is_none_is_reported(monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
     monkeypatch.setenv("STREETRECALL_PROXIES", f"http://fine:3128, {bad}")
     with pytest.raises(UserError, match="STREETRECALL_PROXIES"):
         Proxies.from_environment()
@@ -277,7 +276,7 @@ def test_what_is_sealed_shows_nowhere(limits: Network, fault: str, caplog: pytes
     secret = Secret(SECRET)
     with serving(TinyService(lambda path, query, n: fault)) as service:
         c = client(limits, Clock())
-        with pytest.raises((Temporary, UserError)) as caught:
+        with pytest.raises((TemporaryError, UserError)) as caught:
             c.get(f"{service.base}/viewer/panos", {"pano": "a"}, text, lambda path: f"{path}&key={secret.reveal()}")
         assert f"key={SECRET}" in service.queries[0]
         c.close()
@@ -302,14 +301,14 @@ def test_a_closed_client_wakes_those_who_wait(limits: Network) -> None:
     def work() -> None:
         try:
             c.pace("host")
-        except Final as error:
+        except FinalError as error:
             ended.append(error)
 
     thread = threading.Thread(target=work)
     thread.start()
     c.close()
     thread.join(5)
-    assert isinstance(ended[0], Stopped)
+    assert isinstance(ended[0], StoppedError)
 
 
 def test_retry_after_of_either_kind() -> None:

@@ -13,8 +13,8 @@ from killable import hasty
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
 from streetrecall.pictures.inspect import inspect
-from streetrecall.providers.base import View
-from streetrecall.providers.browser.browsers import find_browser
+from streetrecall.providers.base import CaptureRequest
+from streetrecall.providers.browser.chromium import find_browser
 from streetrecall.providers.simulated import SimulatedProvider
 from streetrecall.simulator.service.faults import KINDS
 from streetrecall.simulator.service.server import running
@@ -38,7 +38,7 @@ def quick(params: Params, monkeypatch: pytest.MonkeyPatch) -> Params:
 
 @pytest.fixture(scope="module")
 def faulty(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The service, on a day on which every second item shows one of all its faults once, then comes good."""
+    """The service; every second item has one of all its faults at the first request, and none after it."""
     from streetrecall.params.schema import load
 
     plan: dict[str, Any] = {"probabilities": dict.fromkeys(KINDS, 0.05), "seed": 3, "times": 1, "hang_s": 60.0}
@@ -46,7 +46,7 @@ def faulty(request: pytest.FixtureRequest) -> Iterator[str]:
         yield base
 
 
-def collect(params: Params, base: str, count: int) -> tuple[SimulatedProvider, list[View]]:
+def collect(params: Params, base: str, count: int) -> tuple[SimulatedProvider, list[CaptureRequest]]:
     provider = SimulatedProvider(params, service=base)
     lat, lon = params.order.start
     points = pd.DataFrame({"point_id": range(40)})
@@ -56,26 +56,26 @@ def collect(params: Params, base: str, count: int) -> tuple[SimulatedProvider, l
     assert {a.status for a in answers} <= {"OK", "ZERO_RESULTS"}
     found = sorted({a.panorama.pano_id for a in answers if a.panorama})
     places = pd.DataFrame({"place": range(len(found)), "pano_id": found, "level": 0, "split": "train"})
-    views = list(provider.views(places.head(3)))
+    requests = list(provider.plan(places.head(3)))
     assert provider.unplanned == []
-    return provider, views[:count]
+    return provider, requests[:count]
 
 
 def test_all_is_captured_under_every_fault_and_alike(quick: Params, faulty: str, tmp_path: Path) -> None:
     pictures = []
-    for turn in range(2):  # at the second turn the service has shown all its faults
-        provider, views = collect(quick, faulty, 16)
+    for attempt in range(2):  # the second time the service has no faults left
+        provider, requests = collect(quick, faulty, 16)
         try:
-            with Ledger(tmp_path / str(turn)) as ledger:
-                scrape.fetch(quick, provider, ledger, "n", views)
+            with Ledger(tmp_path / str(attempt)) as ledger:
+                scrape.fetch(quick, provider, ledger, "n", requests)
                 entries = ledger.entries("n")
-                assert {scrape.ledger_key(v) for v in views} == set(entries)
+                assert {r.key for r in requests} == set(entries)
                 assert all(e.next_try is None for e in entries.values())
                 assert {e.status for e in entries.values()} == {"ok"}
                 pictures.append({key: e.sha256 for key, e in entries.items()})
                 first = next(iter(entries.values()))
                 assert (first.width, first.height, first.format) == (1512, 810, "JPEG")
-                assert inspect(ledger.read(first.sha256) or b"").luminance > 20
+                assert inspect(ledger.objects.read(first.sha256) or b"").luminance > 20
                 tries = [e.tries for e in entries.values()]
         finally:
             provider.close()
@@ -84,9 +84,11 @@ def test_all_is_captured_under_every_fault_and_alike(quick: Params, faulty: str,
 
 
 def test_a_panorama_that_the_city_does_not_have_is_gone(quick: Params, faulty: str) -> None:
-    provider, views = collect(quick, faulty, 1)
+    provider, requests = collect(quick, faulty, 1)
     try:
-        unknown = View(**{**vars(views[0]), "panorama": type(views[0].panorama)("nope", 59.0, 18.0, "", "", "")})
+        unknown = CaptureRequest(
+            **{**vars(requests[0]), "panorama": type(requests[0].panorama)("nope", 59.0, 18.0, "", "", "")}
+        )
         captures = list(provider.capture([unknown]))
         for _ in range(2):  # unless this very request was to show a fault first
             if captures[0].temporary:

@@ -11,7 +11,7 @@ from streetrecall.errors import UserError
 from streetrecall.review.compare import compare, report
 
 BOOTSTRAP = (1000, 0.95, 3)
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def predictions(found: np.ndarray, protocol: str = "newest_vs_older") -> pd.DataFrame:
@@ -27,9 +27,9 @@ def predictions(found: np.ndarray, protocol: str = "newest_vs_older") -> pd.Data
                 "lat": 59.3 + np.arange(n) // 4 * 1e-3,
                 "lon": 18.0,
                 "right_images": 3,
-                "right_views": 1,
+                "right_place_direction": 1,
             },
-            **{f"rank_{within}": rank for within in ("25m", "50m", "100m", "place_heading")},
+            **{f"rank_{within}": rank for within in ("25m", "50m", "100m", "place_direction")},
             **{"answer_id": 0, "answer_place": 0, "similarity": 0.5, "error_m": 0.0},
         }
     )
@@ -126,7 +126,7 @@ def test_the_workspace_is_compared_with_the_last_commit(repository, capsys):
 @pytest.mark.slow
 def test_what_cannot_be_had_is_named(repository, capsys):
     assert cli.main(["compare", "no-such-branch"]) == 2
-    assert "no-such-branch: git knows no such revision" in capsys.readouterr().err
+    assert "no-such-branch: no such revision in this clone" in capsys.readouterr().err
     for cached in (repository / ".dvc/cache").rglob("*"):
         if cached.is_file():
             cached.unlink()

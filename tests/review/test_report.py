@@ -8,14 +8,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from smallproject import Project
 
 from streetrecall.cli import main
 from streetrecall.errors import UserError
-from streetrecall.review.report import Change, Report, build, changes, guard_failures
+from streetrecall.review.changes import Change, changes, guard_failures
+from streetrecall.review.report import Report, build
 from streetrecall.review.revisions import Results, common_ancestor
 from streetrecall.review.staleness import findings
-
-from .conftest import Project
 
 
 def run_again(project: Project, message: str = "Run again", **changes: object) -> None:
@@ -38,7 +38,7 @@ def test_a_better_model_passes_and_says_by_how_much(project: Project) -> None:
     assert "| `train.seed` | 300 | 390 |" in text
     assert "dvc.lock agrees" in text
     assert "flowchart TD" in text
-    assert "| grid | open | 3 of 3 | 1" in text
+    assert "| `grid` | passed | 3 of 3 | 1" in text
 
 
 def test_a_worse_model_fails_beyond_its_interval_only(project: Project) -> None:
@@ -178,6 +178,7 @@ def test_a_shallow_clone_says_what_to_fetch_and_then_works(project: Project, tmp
     clone = project.clone(tmp_path / "clone", "--depth=1", "--branch=idea", "--single-branch")
     with pytest.raises(UserError, match="fetch it first: git fetch --depth=1 origin") as caught:
         build(clone.root, "origin/main")
+    assert "fatal: Needed a single revision" in str(caught.value), "git's own words"
     clone.run(*str(caught.value).split("fetch it first: ")[1].split())
     report = build(clone.root, "origin/main")
     assert report.failures == []
@@ -186,14 +187,101 @@ def test_a_shallow_clone_says_what_to_fetch_and_then_works(project: Project, tmp
     assert common_ancestor(project.root, "main")[1] == ""
 
 
-def test_a_shut_gate_fails(project: Project) -> None:
+def test_a_whole_clone_is_not_made_shallow(project: Project, tmp_path: Path) -> None:
+    project.git("branch", "later")
+    clone = project.clone(tmp_path / "clone", "--single-branch")
+    with pytest.raises(UserError, match=r"fetch it first: git fetch origin \+refs/heads/later") as caught:
+        common_ancestor(clone.root, "origin/later")
+    clone.run(*str(caught.value).split("fetch it first: ")[1].split())
+    assert common_ancestor(clone.root, "origin/later")[1] == ""
+    with pytest.raises(UserError, match="fetch it first: git fetch --all"):
+        common_ancestor(clone.root, "some/branch")
+
+
+def test_another_history_is_no_shallow_clone(project: Project) -> None:
+    project.git("switch", "-q", "--orphan", "other")
+    project.git("commit", "-qm", "Begin", "--allow-empty")
+    assert "have no common commit" in common_ancestor(project.root, "main")[1]
+
+
+COMMANDS = [["report", "main"], ["sweep", "train.seed=1,2"], ["compare", "main"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=[c[0] for c in COMMANDS])
+def test_a_checkout_of_another_user_is_told_from_a_missing_revision(
+    command: list[str], project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project.root)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own switch for such tests
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "fatal: detected dubious ownership in repository" in said, "git's own words"
+    assert f"git config --global --add safe.directory {project.root}" in said.splitlines()[-1]
+    assert "fetch" not in said
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ["stale"]], ids=[*(c[0] for c in COMMANDS), "stale"])
+def test_a_zip_download_is_told_from_a_missing_revision(
+    command: list[str], project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(project.root / ".git")
+    monkeypatch.chdir(project.root)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.root.parent))
+    assert main(command) in (1, 2)
+    said = capsys.readouterr().err
+    assert "not a git repository" in said
+    assert "get the project with git clone" in said
+    assert "fetch" not in said
+
+
+def test_a_machine_without_git(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(project.root))
+    with pytest.raises(UserError, match="there is no such command; install git"):
+        common_ancestor(project.root, "main")
+
+
+def test_pictures_that_are_not_shared_are_named(project: Project) -> None:
+    """From dvc.yaml and dvc.lock, whatever the provider is called."""
+    assert "Not shared" not in build(project.root, "main").markdown()
+    branch(project)
+    run_again(project, provider="archive")
+    text = build(project.root, "main").markdown()
+    assert "Not shared (`push: false` in dvc.yaml): `data/crops/local/test`, `data/crops/local/train`" in text
+
+
+@pytest.mark.parametrize("value", ["<script>alert(1)</script>", "a|b", "`x` & <!--"])
+def test_texts_of_the_data_stay_texts_in_the_report(project: Project, value: str) -> None:
+    branch(project)
+    run_again(project, archive__path=value)
+    path = project.root / "metrics/validation/grid.json"
+    report = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(report | {"success": False, "results": [{"sentence": value}]}), encoding="utf-8")
+    text = build(project.root, "main").markdown()
+    for part in ("<script>", "<!--"):
+        assert part not in text
+    row = next(line for line in text.splitlines() if line.startswith("| `archive.path` |"))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 4
+
+
+def test_a_file_that_is_not_utf8_is_named(project: Project, tmp_path: Path) -> None:
+    clone = project.clone(tmp_path / "clone")
+    path = clone.root / "params.yaml"
+    path.write_bytes(path.read_bytes() + "# \xe5\n".encode("latin-1"))
+    assert any("params.yaml: line" in line and "not encoded in UTF-8" in line for line in findings(clone.root))
+    clone.commit("Save in Latin-1")
+    with pytest.raises(UserError, match=r"params.yaml of \w+: line \d+ is not encoded in UTF-8"):
+        build(clone.root, "HEAD")
+
+
+def test_a_failed_check_fails(project: Project) -> None:
     path = project.root / "metrics/validation/grid.json"
     report = json.loads(path.read_text(encoding="utf-8"))
     result = {"success": False, "sentence": "lat is between -90 and 90", "unexpected_count": 4}
     path.write_text(json.dumps(report | {"success": False, "failed": 1, "results": [result]}), encoding="utf-8")
     text = build(project.root, "main").markdown()
-    assert "the gate 'grid' is shut: 1 expectations failed" in text
-    assert "- grid: lat is between -90 and 90: not so in 4 rows" in text
+    assert "- check grid: FAILED, 1 of 3 expectations" in text
+    assert "| `grid` | **FAILED** | 2 of 3 |" in text
+    assert "- grid: lat is between -90 and 90: 4 rows do not meet it" in text
 
 
 def test_the_first_results_of_a_project_pass(project: Project) -> None:
@@ -222,7 +310,7 @@ def test_the_command_writes_the_report_and_fails_by_its_exit_code(
     assert main(["report", "main"]) == 2
 
 
-def side(value: object, half: float | None = None, key: str = "evaluate.r", **params: float) -> Results:
+def side(value: object, half: float | None = None, key: str = "evaluate.recall", **params: float) -> Results:
     metrics = {key: value}
     if half is not None and isinstance(value, float):
         metrics |= {f"{key}_ci_low": value - half, f"{key}_ci_high": value + half}
@@ -230,8 +318,8 @@ def side(value: object, half: float | None = None, key: str = "evaluate.r", **pa
 
 
 def test_guard_without_an_interval_takes_every_drop_for_clear() -> None:
-    assert guard_failures(side(0.8), side(0.7, evaluate__r=0.05))
-    assert not guard_failures(side(0.8), side(0.76, evaluate__r=0.05))
+    assert guard_failures(side(0.8), side(0.7, evaluate__recall=0.05))
+    assert not guard_failures(side(0.8), side(0.76, evaluate__recall=0.05))
 
 
 def test_guard_of_an_error_looks_the_other_way() -> None:
@@ -241,15 +329,49 @@ def test_guard_of_an_error_looks_the_other_way() -> None:
     assert not guard_failures(side(110.0, key=key), side(100.0, key=key, **limit))
 
 
+@pytest.mark.parametrize(
+    ("key", "worse", "better"),
+    [
+        ("evaluate.model.test.position.aurc_margin", 0.2, 0.1),
+        ("evaluate.model.test.position.aurc_by_chance", 0.2, 0.1),
+        ("headline.model.test_aurc_margin", 0.2, 0.1),
+        ("evaluate.index.test.recall_at_1_25m_lost", 0.02, 0.0),
+        ("evaluate.index.test.recall_at_10_25m_lost", 0.02, 0.0),
+        ("headline.model.test_radius_coverage", 0.8, 0.9),
+        ("evaluate.model.test.position.coverage", 0.8, 0.9),
+        ("headline.model.test_radius_mean_m", 90.0, 80.0),
+        ("evaluate.model.test.position.radius_median_m", 90.0, 80.0),
+        ("headline.model.test_error_p90_m", 90.0, 80.0),
+        ("evaluate.model.test.city.error_wrong_median_m", 90.0, 80.0),
+        ("evaluate.model.test.city.recall_at_1_place_direction", 0.8, 0.9),
+        ("headline.model.test_newest_vs_before_2015_r1", 0.8, 0.9),
+        ("evaluate.model.test.position.answered_right_25m", 0.8, 0.9),
+        ("index.recall@10_against_exact", 0.98, 0.99),
+    ],
+)
+def test_guard_fails_what_gets_worse_and_passes_what_gets_better(key: str, worse: float, better: float) -> None:
+    limit = {key.replace(".", "__"): 0.001}
+    assert "worse where 0.001 is allowed" in guard_failures(side(better, key=key), side(worse, key=key, **limit))[0]
+    assert guard_failures(side(worse, key=key), side(better, key=key, **limit)) == []
+
+
+@pytest.mark.parametrize("key", ["evaluate.model.test.city.queries", "evaluate.model.test.position.coverage_stated"])
+def test_guard_on_a_metric_that_is_neither_says_so(key: str) -> None:
+    limit = {key.replace(".", "__"): 1.0}
+    (line,) = guard_failures(side(0.9, key=key), side(0.8, key=key, **limit))
+    assert "neither a larger nor a smaller value is better" in line
+    assert [c.verdict for c in changes(side(0.9, 0.01, key), side(0.5, 0.01, key))] == [""]
+
+
 def test_guard_on_a_metric_that_is_gone_or_misspelt() -> None:
-    assert "is gone" in guard_failures(side(0.8), side(None, evaluate__r=0.1))[0]
-    assert "the nearest is 'evaluate.r'" in guard_failures(side(0.8), side(0.8, evaluate__rr=0.1))[0]
-    assert guard_failures(Results({}, {}, {}), Results({}, {"guard.evaluate.r": 0.1}, {})) == []
+    assert "is gone" in guard_failures(side(0.8), side(None, evaluate__recall=0.1))[0]
+    assert "the nearest is 'evaluate.recall'" in guard_failures(side(0.8), side(0.8, evaluate__recal=0.1))[0]
+    assert guard_failures(Results({}, {}, {}), Results({}, {"guard.evaluate.recall": 0.1}, {})) == []
 
 
 def test_one_clear_side_is_not_enough() -> None:
     """0.75 lies outside of the base's interval, but the base lies within the wide one around 0.75."""
-    assert not Change("r", 0.8, 0.75, (0.79, 0.81), (0.65, 0.85)).is_clear
+    assert not Change("recall", 0.8, 0.75, (0.79, 0.81), (0.65, 0.85)).is_clear
     assert [c.verdict for c in changes(side(0.8, 0.01), side(0.75, 0.01))] == ["worse"]
 
 
@@ -261,4 +383,4 @@ def test_a_long_report_keeps_the_verdict_and_names_what_it_left_out() -> None:
     assert len(text) <= 700
     assert "- bad" in text
     assert "mmm" in text
-    assert "Left out for want of room: Pipeline." in text
+    assert "Left out to save space: Pipeline." in text

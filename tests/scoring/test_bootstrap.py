@@ -26,7 +26,7 @@ def test_agrees_with_resampling_places_one_by_one():
     assert [interval.low, interval.high] == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist())
 
 
-def test_places_that_succeed_as_one_widen_the_interval_twofold():
+def test_places_whose_queries_agree_have_intervals_twice_as_wide():
     rng = np.random.default_rng(2)
     place = np.repeat(np.arange(60), 4)
     together = np.repeat(rng.random(60) < 0.7, 4)
@@ -34,7 +34,7 @@ def test_places_that_succeed_as_one_widen_the_interval_twofold():
     assert by_place.high - by_place.low == pytest.approx(2 * (by_query.high - by_query.low), rel=0.1)
 
 
-def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+def test_the_interval_contains_the_truth_about_as_often_as_stated():
     rng = np.random.default_rng(4)
     held = 0
     for _ in range(200):
@@ -46,7 +46,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
 
 
 @pytest.mark.parametrize(("found", "limits"), [(True, (0.025**0.1, 1.0)), (False, (0.0, 1 - 0.025**0.1))])
-def test_where_all_places_agree_the_binomial_limit_stands_in(found, limits):
+def test_if_all_places_agree_the_binomial_limit_is_used(found, limits):
     interval = one(np.repeat(np.arange(10), 4), [found] * 40)
     assert (interval.low, interval.high) == pytest.approx(limits)
 
@@ -81,7 +81,7 @@ def test_pairing_shows_what_two_separate_intervals_hide():
     assert difference(place, second, first).verdict == "worse"
 
 
-def test_too_few_changed_places_show_nothing_however_they_fall():
+def test_too_few_changed_places_show_no_difference():
     first = np.zeros(200, bool)
     assert difference(np.arange(200), first, np.arange(200) < 5).verdict == "no difference shown"
     assert difference(np.arange(200), first, np.arange(200) < 8).verdict == "better"

@@ -1,4 +1,4 @@
-"""The baseline: descriptors of every picture in use, of unit norm, in order, whatever the number of cores."""
+"""The baseline: one descriptor of unit norm for each picture in use, in order, from any number of cores."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_rows_and_descriptors_agree(tmp_path: Path, params: Params) -> None:
         np.testing.assert_allclose(found[i], baseline.hog(small, params.baseline), atol=1e-3)
 
 
-def test_cores_change_nothing(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_cores_changes_nothing(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = crops(tmp_path / "crops")
     baseline.run(params.baseline, folder, tmp_path / "one")
     monkeypatch.setattr(baseline, "_FEW", 0)
@@ -63,7 +63,7 @@ def test_cores_change_nothing(tmp_path: Path, params: Params, monkeypatch: pytes
     assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["descriptors.npy", "rows.parquet"]
 
 
-def test_hog_knows_direction_and_forgives_light(params: Params) -> None:
+def test_hog_depends_on_orientation_and_hardly_on_light(params: Params) -> None:
     ramp = np.tile(np.arange(128, dtype=np.uint8), (128, 1))
     across, along = baseline.hog(ramp, params.baseline), baseline.hog(ramp.T.copy(), params.baseline)
     assert across @ along < 0.1
@@ -75,11 +75,11 @@ def test_hog_knows_direction_and_forgives_light(params: Params) -> None:
     assert described @ brighter > 0.99 > described @ baseline.hog(other, params.baseline)
 
 
-def test_flat_picture_still_has_unit_norm(params: Params) -> None:
+def test_a_flat_picture_has_unit_norm(params: Params) -> None:
     assert np.linalg.norm(baseline.hog(np.zeros((128, 128), np.uint8), params.baseline)) == pytest.approx(1)
 
 
-def test_nothing_left_or_nothing_there(tmp_path: Path, params: Params) -> None:
+def test_without_a_usable_picture_or_a_readable_shard_the_stage_stops(tmp_path: Path, params: Params) -> None:
     with pytest.raises(UserError, match="all 3 pictures are in quarantine"):
         baseline.run(params.baseline, crops(tmp_path / "a", 3, (0, 1, 2)), tmp_path / "out")
     folder = crops(tmp_path / "b", 3, ())
@@ -93,7 +93,7 @@ def test_nothing_left_or_nothing_there(tmp_path: Path, params: Params) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_cells_must_fit(params: Params) -> None:
+def test_cells_must_divide_the_picture(params: Params) -> None:
     raw = load(Path(__file__).parents[2] / "params.yaml").model_dump()
     raw["baseline"]["cells"] = 7
     with pytest.raises(UserError, match="128 pixels cannot be cut into 7 equal cells"):

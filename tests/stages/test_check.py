@@ -22,9 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tinyarchive import of_archive
 
 from streetrecall import cli, geo, tables
 from streetrecall.errors import UserError
+from streetrecall.expectations.common import NAMES, suite_of
 from streetrecall.params.schema import load
 from streetrecall.stages import check
 
@@ -64,7 +66,7 @@ def break_locations() -> None:
     tables.write(tables.LOCATIONS, places, "data/locations.parquet")
 
 
-def test_a_good_table_opens_the_gate(folder: Path) -> None:
+def test_a_good_table_passes(folder: Path) -> None:
     assert cli.main(["check", "locations"]) == 0
     report = json.loads(Path("metrics/validation/locations.json").read_text())
     assert report["success"] and report["failed"] == 0 and report["expectations"] == len(report["results"]) > 10
@@ -73,17 +75,17 @@ def test_a_good_table_opens_the_gate(folder: Path) -> None:
     assert (name, kind, digest) == ("locations", "sha256", check.fingerprint(Path("data/locations.parquet")))
 
 
-def test_a_bad_table_shuts_it_and_says_what_to_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_table_fails_with_advice(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check", "locations"]) == 0
     break_locations()
     assert cli.main(["check", "locations"]) == 1
     assert not Path("data/checks/locations.ok").exists(), "the marker of the run before is gone"
     text = capsys.readouterr().err
-    assert "the gate 'locations' is shut: 1 of" in text
+    assert re.search(r"^check locations: FAILED, 1 of \d\d expectations$", text, re.M)
     assert "expect_positions_to_agree (lat, lon, x, y)" in text
-    assert "1 of 30 rows are not so" in text
+    assert "1 of 30 rows do not meet it" in text
     assert "place=4 pano_id=pano04" in text
-    assert "city.crs has changed since: dvc repro order" in text
+    assert "`city.crs` has changed since: `dvc repro order`" in text
     report = json.loads(Path("metrics/validation/locations.json").read_text())
     assert not report["success"] and report["failed"] == 1
     (failed,) = [r for r in report["results"] if not r["success"]]
@@ -127,28 +129,28 @@ def outputs(folder: Path) -> list[bytes]:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    assert re.fullmatch(r"the gate 'locations' is open: \d+ expectations hold \(rows: 30 locations\)\n", done.stderr)
+    assert re.fullmatch(r"check locations: passed, \d+ expectations \(30 rows\)\n", done.stderr)
     return [(folder / path).read_bytes() for path in ("metrics/validation/locations.json", "data/checks/locations.ok")]
 
 
 def run(name: str, **inputs: Path) -> int:
-    every = {**check.suite(name).INPUTS, **inputs}
+    every = {**suite_of(name).INPUTS, **inputs}
     return check.run(load("params.yaml"), name, every, Path("report.json"), Path("x.ok"))
 
 
 def test_tables_by_name_and_by_default() -> None:
     assert check.inputs_of("panoramas", ["a.parquet"])["panoramas"] == Path("a.parquet")
     assert check.inputs_of("panoramas", ["grid=g.parquet"])["grid"] == Path("g.parquet")
-    assert check.inputs_of("panoramas", []) == check.suite("panoramas").INPUTS
+    assert check.inputs_of("panoramas", []) == suite_of("panoramas").INPUTS
     with pytest.raises(UserError, match="reads panoramas, no_coverage, grid, not 'gird'"):
         check.inputs_of("panoramas", ["gird=g.parquet"])
 
 
-@pytest.mark.parametrize("name", check.NAMES)
-def test_markers_hash_files_that_the_gate_reads(name: str) -> None:
-    suite = check.suite(name)
-    for part in suite.VALIDATED:
-        assert check.locate(suite.INPUTS, part).suffix in (".parquet", ".npy")
+@pytest.mark.parametrize("name", NAMES)
+def test_markers_hash_files_that_the_check_reads(name: str) -> None:
+    module = suite_of(name)
+    for part in module.VALIDATED:
+        assert check.locate(module.INPUTS, part).suffix in (".parquet", ".npy")
 
 
 def test_validation_meets_its_budget(folder: Path) -> None:
@@ -178,7 +180,7 @@ def test_validation_meets_its_budget(folder: Path) -> None:
     tables.write(tables.CAPTURES, captures.astype(tables.CAPTURES.columns), "captures.parquet")
     Path("crops/all.tar").write_bytes(b"".join(pictures))
     inputs = {"crops": Path("crops"), "captures": Path("captures.parquet")}
-    check.suite("crops")  # the import is not counted
+    suite_of("crops")  # the import is not counted
 
     started = time.process_time()
     assert check.run(params, "crops", inputs, Path("report.json"), Path("crops.ok")) == 0
@@ -197,8 +199,8 @@ def test_data_docs_load_nothing(folder: Path) -> None:
             assert target in pages
     page = pages["locations.locations.html"]
     assert "must agree in" in page
-    assert "city.crs has changed since: dvc repro order" in page and "place 4" in page
-    assert "✗ shut" in pages["index.html"]
+    assert "`city.crs` has changed since: `dvc repro order`" in page and "place 4" in page
+    assert "✗ failed" in pages["index.html"]
 
 
 def test_data_docs_show_empty_strings(folder: Path) -> None:
@@ -252,7 +254,7 @@ def test_data_docs_in_a_browser_ask_nobody(folder: Path) -> None:
     server = HTTPServer(("127.0.0.1", 0), Proxy)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        for name, wanted in {"index.html": "✗ shut", "locations.locations.html": "must agree in"}.items():
+        for name, wanted in {"index.html": "✗ failed", "locations.locations.html": "must agree in"}.items():
             done = subprocess.run(
                 [
                     chromium,
@@ -286,17 +288,16 @@ def test_checking_reaches_no_network(folder: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.archive
 @pytest.mark.slow
 def test_the_archives_tables_pass(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gates of grid, panoramas and locations, over the original collection's own polygon, panoramas and levels."""
+    """The checks of grid, panoramas and locations, over the original collection's own polygon, panoramas and levels."""
     from streetrecall.stages import grid, metadata, order
 
     monkeypatch.chdir(tmp_path)
-    params = load(ROOT / "params.yaml").model_copy(update={"provider": "archive"})
+    params = of_archive(load(ROOT / "params.yaml"), archive)
     data, cities = tmp_path / "data", ROOT / "data/cities"
-    grid.run(params, cities, archive, data / "grid.parquet", data / "grid.png", data / "grid.json")
+    grid.run(params, cities, data / "grid.parquet", data / "grid.png", data / "grid.json")
     metadata.run(
         params,
         data / "grid.parquet",
-        archive,
         data / "panoramas.parquet",
         data / "no_coverage.parquet",
         data / "metadata.json",
@@ -304,7 +305,7 @@ def test_the_archives_tables_pass(archive: Path, tmp_path: Path, monkeypatch: py
     order.run(params, data / "panoramas.parquet", data / "locations.parquet", data / "order.json")
     figures: dict[str, Any] = {}
     for name in ("grid", "panoramas", "locations"):
-        inputs = {**check.suite(name).INPUTS, **({"cities": cities, "archive": archive} if name == "grid" else {})}
+        inputs = {**suite_of(name).INPUTS, **({"cities": cities} if name == "grid" else {})}
         assert check.run(params, name, inputs, Path(f"{name}.json"), Path(f"{name}.ok")) == 0
         figures |= json.loads(Path(f"{name}.json").read_text())["figures"]
     assert figures["points"] == 287_367
@@ -321,7 +322,7 @@ def test_what_is_wrong_in_the_archive_is_found(
 ) -> None:
     """Of the collection's places those with a black frame or a file that another one has too, and no others.
 
-    Let all of them take part, and the gate finds both faults; keep them out, and it finds that they are too many.
+    If all of them are used, the check finds both faults; if they are kept out, it finds that they are too many.
     """
     from streetrecall.params.schema import parse
     from streetrecall.stages import crop, order, scrape
@@ -344,7 +345,7 @@ def test_what_is_wrong_in_the_archive_is_found(
     Path("archive/data_collection_process").symlink_to(archive / "data_collection_process")
 
     document = load(ROOT / "params.yaml").model_dump()
-    document["provider"] = "archive"
+    document |= {"provider": "archive", "archive": {"path": "archive"}}
     params = parse(document)
     levels = (archive / "data_collection_process").rglob("new_order_buffer_*.csv")
     found = pd.concat([pd.read_csv(path) for path in levels]).drop_duplicates("PanoID")
@@ -353,7 +354,7 @@ def test_what_is_wrong_in_the_archive_is_found(
         month="2020-05", point_id=0, offset_m=1.0, provider="archive", licence="x", attribution="x"
     )
     tables.write(tables.LOCATIONS, order.order(located, params), "locations.parquet")
-    scrape.run(params, Path("locations.parquet"), Path("archive"), Path("captures"), Path("scrape.json"))
+    scrape.run(params, Path("locations.parquet"), Path("captures"), Path("scrape.json"))
 
     def failures(reasons: list[str]) -> tuple[set[tuple[str, str]], dict[str, Any]]:
         document["crop"]["quarantine"]["reasons"] = reasons

@@ -1,4 +1,4 @@
-"""Crops: bytes that pass or are made, what is put in quarantine and why, the same output from any number of cores."""
+"""The stage crop: pictures kept or made, reasons of quarantine, the same output from any number of cores."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from streetrecall.errors import UserError
 from streetrecall.geo import project
 from streetrecall.params.schema import Params
 from streetrecall.pictures import shards
+from streetrecall.pictures.cropping import crop_picture
 from streetrecall.providers.archive import Archive
-from streetrecall.providers.base import Capture, Panorama, View
+from streetrecall.providers.base import Capture, CaptureRequest, Panorama
 from streetrecall.stages import crop
 from streetrecall.stages.order import order
 
@@ -46,10 +47,10 @@ def locations(n: int = 12) -> pd.DataFrame:
 def shot(place: int, direction: int, month: str, data: bytes, status: str = "ok", date_index: int = 0) -> Capture:
     split = ["train", "test", "validation"][place // 4]
     panorama = Panorama(f"p{place}-{month}-{date_index}", 59.32 + place * 1e-3, 18.06, month, "CC0", "nobody")
-    view = View(
+    request = CaptureRequest(
         place, direction, float("nan"), date_index, panorama, split, f"{split}_v1", f"{place}/{direction}/{month}"
     )
-    return Capture(view, status, "" if status == "ok" else status, data)
+    return Capture(request, status, "" if status == "ok" else status, data)
 
 
 class Cropped:
@@ -86,7 +87,7 @@ def again_as_jpeg(data: bytes, quality: int) -> bytes:
     return out.getvalue()
 
 
-def test_ready_pictures_pass_byte_for_byte_and_rows_say_everything(tmp_path: Path, params: Params) -> None:
+def test_pictures_of_the_right_size_keep_their_bytes_and_rows_are_complete(tmp_path: Path, params: Params) -> None:
     taken = [
         shot(p, s, m, picture(100 * p + 10 * s + int(m[3])))
         for p in (0, 5)
@@ -97,10 +98,10 @@ def test_ready_pictures_pass_byte_for_byte_and_rows_say_everything(tmp_path: Pat
     images = done.images
     assert images["image_id"].tolist() == list(range(8))
     assert list(zip(images["split"], images["place"], images["direction"], images["month"], strict=True)) == sorted(
-        ((c.view.split, c.view.place, c.view.direction, c.view.panorama.month) for c in taken),
+        ((c.request.split, c.request.place, c.request.direction, c.request.panorama.month) for c in taken),
         key=lambda k: (*k[:3], -int(k[3][:4])),
     )
-    by_key = {(c.view.place, c.view.direction, c.view.panorama.month): c for c in taken}
+    by_key = {(c.request.place, c.request.direction, c.request.panorama.month): c for c in taken}
     for row in images.to_dict("records"):
         capture = by_key[row["place"], row["direction"], row["month"]]
         assert done.data(row["image_id"]) == capture.data
@@ -110,7 +111,7 @@ def test_ready_pictures_pass_byte_for_byte_and_rows_say_everything(tmp_path: Pat
         assert row["luminance_mean"] == pytest.approx(np.asarray(grey).mean(), abs=1e-3)
         assert row["luminance_std"] == pytest.approx(np.asarray(grey, float).std(), abs=1e-3)
         assert (row["width"], row["height"], row["quarantine"]) == (224, 224, "")
-        assert (row["licence"], row["attribution"], row["source"]) == ("CC0", "nobody", capture.view.source)
+        assert (row["licence"], row["attribution"], row["source"]) == ("CC0", "nobody", capture.request.source)
         assert (row["x"], row["y"]) == pytest.approx([float(v) for v in project(row["lat"], row["lon"], "EPSG:3006")])
     level = {0: "train_v1-level0", 5: "test_v1-level1"}
     assert set(images["shard"]) == {f"local/{level[p].split('_')[0]}/{level[p]}-00000.tar" for p in level}
@@ -121,7 +122,7 @@ def test_ready_pictures_pass_byte_for_byte_and_rows_say_everything(tmp_path: Pat
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_raw_frames_are_cut_and_rescaled(kind: str, tmp_path: Path, params: Params) -> None:
+def test_raw_frames_are_cut_and_resized(kind: str, tmp_path: Path, params: Params) -> None:
     frame = picture(1, FRAME, kind)
     done = Cropped(tmp_path, params, [shot(0, 0, "2020-05", frame)], provider="google")
     made = Image.open(io.BytesIO(done.data(0)))
@@ -133,27 +134,10 @@ def test_raw_frames_are_cut_and_rescaled(kind: str, tmp_path: Path, params: Para
     assert done.metrics["passed_unchanged"] == 0
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "LA", "I;16"])
-def test_png_is_decoded_as_pillow_does(mode: str) -> None:
-    frame = Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 60, 3), dtype=np.uint8))
-    if mode == "I;16":
-        frame = Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 60), dtype=np.uint16) * 257)
-    else:
-        frame = frame.convert(mode)
-    out = io.BytesIO()
-    frame.save(out, "PNG")
-    fast = crop._decode_png(out.getvalue())
-    assert fast is not None
-    if mode != "I;16":  # Pillow clips 16 bits to 8, where OpenCV scales them
-        assert np.array_equal(np.asarray(fast), np.asarray(frame.convert("RGB")))
-    with pytest.raises((OSError, SyntaxError)):
-        crop._decode_png(out.getvalue()[:-30])
-
-
-def test_other_shapes_and_broken_pictures_are_kept_apart(tmp_path: Path, params: Params) -> None:
+def test_pictures_of_other_shapes_and_broken_ones_are_in_quarantine(tmp_path: Path, params: Params) -> None:
     whole = picture(7)
     taken = [
-        shot(0, 0, "2020-05", picture(1, (640, 640))),  # no chrome: rescaled whole
+        shot(0, 0, "2020-05", picture(1, (640, 640))),  # smaller than the box: resized as a whole
         shot(0, 1, "2020-05", picture(2, (224, 224), "PNG")),
         shot(0, 2, "2020-05", picture(3, (640, 400))),
         shot(0, 3, "2020-05", picture(4, (100, 100))),
@@ -173,7 +157,7 @@ def test_reasons_of_quarantine(tmp_path: Path, params: Params) -> None:
     assert again_as_jpeg(d, 85) != d
     taken = [
         shot(0, 0, "2020-05", BLACK.getvalue()),
-        shot(4, 0, "2020-05", BLACK.getvalue()),  # blank at both, not doubles of each other
+        shot(4, 0, "2020-05", BLACK.getvalue()),  # both are blank, not duplicates of each other
         shot(0, 1, "2020-05", picture(9), status="blank"),
         shot(0, 2, "2020-05", a),
         shot(1, 2, "2011-05", a),
@@ -185,7 +169,7 @@ def test_reasons_of_quarantine(tmp_path: Path, params: Params) -> None:
         shot(2, 0, "2023-05", c),
         shot(3, 0, "2020-05", d),
         shot(8, 0, "2020-05", again_as_jpeg(d, 85)),  # the same frame encoded anew
-        shot(9, 0, "2011-05", again_as_jpeg(d, 80)),  # as like, but of another month
+        shot(9, 0, "2011-05", again_as_jpeg(d, 80)),  # just as similar, but of another month
         shot(6, 0, "2020-05", picture(10)),
     ]
     done = Cropped(tmp_path, params, taken)
@@ -212,44 +196,9 @@ def test_reasons_of_quarantine(tmp_path: Path, params: Params) -> None:
     assert done.metrics["subsets"]["test_v1"] == {"images": 3, "kept": 1}
 
 
-def test_policy_is_a_parameter(params: Params) -> None:
-    table = pd.DataFrame({"image_id": range(4), "place": [0, 1, 4, 4], "split": ["train", "train", "test", "test"]})
-    table = table.assign(sha256=["a", "a", "a", "b"], month="2020-05", phash=["0" * 16] * 3 + ["f" * 16], flaw="")
-    table = table.assign(luminance_mean=[90.0, 90.0, 90.0, 4.0], luminance_std=30.0)
-    policy = params.crop.quarantine
-
-    def told(**changes: object) -> list[str]:
-        return crop.quarantine(table, policy.model_copy(update=changes)).tolist()
-
-    assert told() == ["duplicate_across_splits"] * 3 + ["blank"]
-    assert told(reasons=["duplicate_across_places"]) == ["duplicate_across_places"] * 3 + [""]
-    assert told(reasons=[]) == [""] * 4
-    assert told(blank_mean=3.0)[3] == ""
-    assert told(blank_mean=3.0, blank_std=30.0) == ["blank"] * 4
-    table["flaw"] = ["wrong_shape", "", "", "blank"]
-    assert told(reasons=[]) == ["wrong_shape", "", "", ""]
-
-
-def test_alike_equals_looking_at_every_pair() -> None:
-    rng = np.random.default_rng(8)
-    base = rng.integers(0, 2**63, 5)
-    hashes = [int(base[i % 5]) ^ int(sum(1 << int(b) for b in rng.choice(63, i % 5, replace=False))) for i in range(60)]
-    table = pd.DataFrame({"place": rng.integers(0, 6, 60), "month": rng.choice(["2020-05", "2021-05"], 60)})
-    table["phash"] = [f"{h:016x}" for h in hashes]
-    for distance in (0, 2, 5):
-        naive = {
-            (i, j)
-            for i in range(60)
-            for j in range(i + 1, 60)
-            if table["month"][i] == table["month"][j]
-            and table["place"][i] != table["place"][j]
-            and (hashes[i] ^ hashes[j]).bit_count() <= distance
-        }
-        assert set(crop.alike(table, distance)) == naive
-        assert naive
-
-
-def test_cores_and_earlier_runs_change_nothing(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_cores_and_earlier_runs_change_nothing(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken = [shot(p, s, "2020-05", picture(10 * p + s)) for p in range(12) for s in range(4)]
     done = Cropped(tmp_path, params, taken)
     (tmp_path / "crops" / "local" / "train" / "stale.tar").write_bytes(b"old")
@@ -265,7 +214,7 @@ def test_cores_and_earlier_runs_change_nothing(tmp_path: Path, params: Params, m
     assert (tmp_path / "other.json").read_bytes() == (tmp_path / "crops.json").read_bytes()
 
 
-def test_what_stops_the_stage(tmp_path: Path, params: Params) -> None:
+def test_faults_that_stop_the_stage(tmp_path: Path, params: Params) -> None:
     done = Cropped(tmp_path, params, [shot(0, 0, "2020-05", picture(1)), shot(1, 0, "2020-05", picture(2))])
     before = {p: p.read_bytes() for p in (tmp_path / "crops").rglob("*") if p.is_file()}
     tables.write(tables.LOCATIONS, locations().iloc[1:], tmp_path / "locations.parquet")
@@ -281,7 +230,7 @@ def test_what_stops_the_stage(tmp_path: Path, params: Params) -> None:
         done.again("crops")
     assert {p: p.read_bytes() for p in (tmp_path / "crops").rglob("*") if p.is_file()} == before
     write_captures([shot(0, 0, "2020-05", b"", status="failed")], locations(), tmp_path / "captures")
-    with pytest.raises(UserError, match="not one picture"):
+    with pytest.raises(UserError, match="there is no picture"):
         done.again("crops")
 
 
@@ -292,9 +241,9 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
 
 @pytest.mark.archive
 def test_raw_examples_agree_with_their_published_crops(archive: Path, params: Params) -> None:
-    """Encoded at the published crops' quality (75), they differ by less than that encoding itself costs, far.
+    """Encoded at the quality of the published crops (75), ours differ from them much less than encoding changes them.
 
-    The measure is the PSNR of RGB; one pixel's shift of the box or another filter costs 10 dB.
+    The measure is the PSNR of RGB. A shift of the box by one pixel, or another filter, would cost 10 dB.
     """
     folder = archive / "image_preprocessing"
     raw = sorted((folder / "example images").glob("*.png"))
@@ -305,31 +254,31 @@ def test_raw_examples_agree_with_their_published_crops(archive: Path, params: Pa
         data = path.read_bytes()
         frame = Image.open(path).convert("RGB").crop(tuple(params.crop.box))  # type: ignore[arg-type]
         unencoded = frame.resize((224, 224), Image.Resampling.BICUBIC)
-        ours = Image.open(io.BytesIO(crop.render(data, like_theirs).data))
+        ours = Image.open(io.BytesIO(crop_picture(data, like_theirs).data))
         jpeg_error = psnr(unencoded, published)
         assert psnr(ours, published) > 40 > jpeg_error + 5
-        default = Image.open(io.BytesIO(crop.render(data, params.crop).data))
+        default = Image.open(io.BytesIO(crop_picture(data, params.crop).data))
         assert psnr(default, published) > jpeg_error
 
 
 @pytest.mark.archive
 @pytest.mark.slow
 def test_the_real_test_set(archive: Path, params: Params, tmp_path: Path) -> None:
-    """Test and validation v1: everything passes unchanged, fast; doubled and black frames are found."""
+    """Test and validation v1: all pictures keep their bytes, and black and duplicate frames are found, fast enough."""
     provider = Archive(archive)
     levels = (archive / "data_collection_process/create_ordered_locations_based_on_buffers/buffer_csvs").glob("*.csv")
     known = pd.concat([pd.read_csv(f) for f in levels])
     known = known.rename(columns={"PanoID": "pano_id", "Latitude": "lat", "Longitude": "lon", "Date": "month"})
     places = order(known, params)
     folders = ("Cropped_Test_v1", "Cropped_Validation_v1")
-    views = [v for v in provider.views(places) if v.source.startswith(folders)]
+    requests = [r for r in provider.plan(places) if r.source.startswith(folders)]
     tables.write(tables.LOCATIONS, places, tmp_path / "l.parquet")
-    write_captures(provider.capture(views), places, tmp_path / "captures")
+    write_captures(provider.capture(requests), places, tmp_path / "captures")
     begun = sum(os.times()[:4])
     crop.run(params, tmp_path / "captures", tmp_path / "l.parquet", tmp_path / "crops", tmp_path / "c.json")
-    rate = len(views) / (sum(os.times()[:4]) - begun)  # of processor time, whatever else the machine does
+    rate = len(requests) / (sum(os.times()[:4]) - begun)  # of processor time, whatever else the machine does
     counts = json.loads((tmp_path / "c.json").read_text())
-    assert counts["passed_unchanged"] == counts["images"] == len(views)
+    assert counts["passed_unchanged"] == counts["images"] == len(requests)
     assert rate > 28_702 / (2 * 180)  # the whole collection in three minutes on two cores
     images = tables.read(tables.IMAGES, tmp_path / "crops" / "images.parquet")
     kept = images[images["quarantine"] == ""]

@@ -11,6 +11,8 @@ from small_city import MONTHS, SmallCity, build, use_exact_index, write_descript
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
+from streetrecall.scoring.protocols import Protocol, protocols
+from streetrecall.stages import evaluate
 
 CURVES = {
     *("error_cdf", "radius_coverage", "recall_at_k", "recall_by_dates", "recall_by_gallery", "recall_by_gap"),
@@ -77,7 +79,7 @@ def test_a_better_descriptor_scores_better_and_every_share_lies_in_its_interval(
     model, baseline = (found[s]["test"]["newest_vs_older"] for s in ("model", "baseline"))
     assert model["recall_at_1_25m"] > baseline["recall_at_1_25m"]
     assert model["recall_at_1_25m"] <= model["recall_at_5_25m"] <= model["recall_at_20_25m"]
-    assert model["recall_at_1_place_heading"] <= model["recall_at_1_25m"] <= model["recall_at_1_100m"]
+    assert model["recall_at_1_place_direction"] <= model["recall_at_1_25m"] <= model["recall_at_1_100m"]
     values = dict(numbers(found))
     checked = 0
     for path, value in values.items():
@@ -112,7 +114,7 @@ def test_the_tables_agree_with_the_metrics(city, params, tmp_path):
     positions = tables.read(tables.POSITIONS, tmp_path / "data/results/positions.parquet")
     tested = positions.query("system == 'model' and split == 'test'")
     held = (tested["error_m"] <= tested["radius_m"]).mean()
-    assert found["model"]["test"]["location"]["coverage"] == pytest.approx(held, abs=1e-4)
+    assert found["model"]["test"]["position"]["coverage"] == pytest.approx(held, abs=1e-4)
     shown = tables.read(tables.NEIGHBOURS, tmp_path / "data/results/neighbours.parquet")
     first = shown[(shown["rank"] == 1) & (shown["scope"] == "test") & (shown["protocol"] == "city")]
     assert first.set_index("image_id")["neighbour_id"].to_dict() == chosen.set_index("image_id")["answer_id"].to_dict()
@@ -135,7 +137,24 @@ def test_curves_are_complete_and_end_where_the_metrics_are(city, params, tmp_pat
     assert list(curves["recall_by_heading"]["heading"].unique()) == ["east", "north", "south", "west"]
 
 
-def test_an_index_that_loses_neighbours_is_found_out(city, params, tmp_path, monkeypatch):
+def test_a_further_protocol_is_measured_without_any_other_change(city, params, tmp_path, monkeypatch):
+    def with_one_more(rows, scope, inside, before_year):
+        last = (rows["month"] == MONTHS[-1]).to_numpy() & inside
+        extra = Protocol("last_vs_all", scope, np.flatnonzero(last), np.arange(len(rows)))
+        return [*protocols(rows, scope, inside, before_year), extra]
+
+    monkeypatch.setattr(evaluate, "protocols", with_one_more)
+    found = city.evaluate(params, tmp_path)
+    assert found["model"]["test"]["last_vs_all"]["queries"] == 32
+    assert found["baseline"]["validation"]["last_vs_all"]["gallery"] == 384
+    headline = json.loads((tmp_path / "metrics/headline.json").read_text())
+    assert headline["model"]["test_last_vs_all_r1"] == found["model"]["test"]["last_vs_all"]["recall_at_1_25m"]
+    curve = pd.read_csv(tmp_path / "metrics/plots/recall_at_k.csv")
+    answers = tables.read(tables.PREDICTIONS, tmp_path / "data/results/queries.parquet")
+    assert "last_vs_all" in set(curve["protocol"]) and "last_vs_all" in set(answers["protocol"])
+
+
+def test_an_index_that_loses_neighbours_has_lower_recall(city, params, tmp_path, monkeypatch):
     assert city.evaluate(params, tmp_path)["index"]["test"] == {
         **{
             "gallery": 288,
@@ -172,7 +191,7 @@ def test_pictures_of_the_querys_own_month_never_answer(tmp_path, params):
 
 
 @pytest.mark.parametrize("places", [3, 1])
-def test_a_hamlet_is_measured_too(tmp_path, params, places):
+def test_a_city_of_one_place_per_split_is_measured_too(tmp_path, params, places):
     city = build(tmp_path, places=places)
     found = city.evaluate(params)
     test = found["model"]["test"]["newest_vs_older"]
@@ -183,10 +202,24 @@ def test_a_hamlet_is_measured_too(tmp_path, params, places):
     assert held["queries"] == (4 if places == 3 else 0)
     if places == 1:
         assert "recall_at_1_25m" not in held
-    assert "coverage" not in found["model"]["test"]["location"]  # four queries promise no 90%
+    assert "coverage" not in found["model"]["test"]["position"]  # four queries are too few for 90%
 
 
-def test_places_seen_once_have_no_answer_and_take_no_part(tmp_path, params):
+def test_a_gallery_of_the_querys_own_place_and_month_only(tmp_path, params):
+    """No picture may answer then: there is nothing to measure, which is not 0/0."""
+    city = build(tmp_path, places=1)
+    rows = city.rows().assign(month=MONTHS[0])
+    for folder in (city.index, city.baseline):
+        write_descriptors(folder, rows, np.load(folder / "descriptors.npy"))
+    found = city.evaluate(params)
+    older = found["model"]["test"]["newest_vs_older"]
+    assert (older["queries"], older["queries_without_right_image"], older["gallery"]) == (0, 4, 12)
+    assert not any(name.startswith(("recall", "error")) for name in older)
+    assert found["index"]["test"] == {"queries": 4, "gallery": 12}
+    assert found["model"]["test"]["position"] == {"queries": 0, "places": 0, "calibration_queries": 0}
+
+
+def test_queries_of_places_with_one_date_are_not_counted(tmp_path, params):
     city = build(tmp_path, places=12)
     rows = city.rows()
     keep = ~((rows["place"] == 0) & (rows["role"] == "gallery")).to_numpy()
@@ -196,7 +229,7 @@ def test_places_seen_once_have_no_answer_and_take_no_part(tmp_path, params):
     assert (test["queries"], test["queries_without_right_image"], test["places"]) == (12, 4, 3)
 
 
-def test_all_wrong_is_nought_with_an_upper_limit(tmp_path, params):
+def test_all_wrong_is_zero_with_an_upper_limit(tmp_path, params):
     city = build(tmp_path, places=24)
     rows = city.rows()
     d = np.random.default_rng(0).normal(size=(len(rows), 32)) * 0.05
@@ -250,7 +283,7 @@ class TestBadInput:
         write_descriptors(own.baseline, rows[1:], d[1:])
         self.refuse(own, params, "describe different pictures")
 
-    def test_a_month_that_is_none(self, own, params):
+    def test_a_text_that_is_not_a_month(self, own, params):
         rows, d = own.rows(), self.descriptors(own)
         rows.loc[2, "month"] = "May 2022"
         write_descriptors(own.index, rows, d)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import geopandas
@@ -16,9 +19,11 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tinyarchive import of_archive
 
 from streetrecall import tables
 from streetrecall.errors import UserError
+from streetrecall.figures.grid import draw_grid
 from streetrecall.geo import GEOD, distance_m
 from streetrecall.params.schema import Params
 from streetrecall.stages import grid
@@ -29,24 +34,23 @@ LEVELS = "data_collection_process/create_ordered_locations_based_on_buffers/buff
 GAPS = "data_collection_process/filter_for_actual_GSV_locations_using_google_api/csvs/no_response_locations.csv"
 
 
-def city(params: Params, name: str, provider: str = "simulated", spacing_m: float = 10.0) -> Params:
+def city(params: Params, name: str, spacing_m: float = 10.0) -> Params:
     return params.model_copy(
         update={
-            "provider": provider,
             "city": params.city.model_copy(update={"name": name}),
             "grid": params.grid.model_copy(update={"spacing_m": spacing_m}),
         }
     )
 
 
-def lay(params: Params, out: Path, archive: Path = Path("nowhere")) -> pd.DataFrame:
-    grid.run(params, CITIES, archive, out / "grid.parquet", out / "grid.png", out / "grid.json")
+def lay(params: Params, out: Path) -> pd.DataFrame:
+    grid.run(params, CITIES, out / "grid.parquet", out / "grid.png", out / "grid.json")
     return tables.read(tables.GRID, out / "grid.parquet")
 
 
 @pytest.mark.archive
 def test_the_original_grid_exactly(params: Params, archive: Path, tmp_path: Path) -> None:
-    points = lay(city(params, "auto", "archive"), tmp_path, archive)
+    points = lay(of_archive(params, archive), tmp_path)
     counts = json.loads((tmp_path / "grid.json").read_text())
     assert (counts["candidates"], counts["points"], len(points)) == (852_240, 287_367, 287_367)
     assert points["point_id"].tolist() == list(range(len(points)))
@@ -60,9 +64,10 @@ def test_the_original_grid_exactly(params: Params, archive: Path, tmp_path: Path
 @pytest.mark.slow
 def test_the_whole_process_is_fast_and_small(archive: Path, tmp_path: Path) -> None:
     own = tmp_path / "params.yaml"
-    own.write_text((ROOT / "params.yaml").read_text().replace("provider: simulated", "provider: archive"))
+    text = (ROOT / "params.yaml").read_text().replace("provider: simulated", "provider: archive")
+    own.write_text(text.replace("path: data/archive", f"path: {archive}"))
     command = [sys.executable, "-m", "streetrecall.cli", "grid", "--params", own, "--cities", CITIES]
-    command += ["--archive", archive, "--grid", tmp_path / "g.parquet", "--plot", tmp_path / "g.png"]
+    command += ["--grid", tmp_path / "g.parquet", "--plot", tmp_path / "g.png"]
     # By way of a small process: a child's peak memory begins with that of the process which forked it.
     launch = "import resource as r, subprocess as s, sys; s.run(sys.argv[1:], check=True); "
     launch += "u = r.getrusage(r.RUSAGE_CHILDREN); print(u.ru_utime + u.ru_stime, u.ru_maxrss)"
@@ -143,12 +148,11 @@ def test_distances_that_are_not_even_are_named(
         assert says in caplog.text
 
 
-def test_a_picture_of_parts_that_lie_far_apart(params: Params, tmp_path: Path) -> None:
+def test_a_picture_of_parts_that_lie_far_apart(tmp_path: Path) -> None:
     polygon = shapely.MultiPolygon([shapely.box(12, 1, 12.3, 1.01), shapely.box(16, 70, 16.3, 70.01)])
     points = grid.points_inside(polygon, *grid.axes(polygon, 10.0))
-    utm = params.model_copy(update={"city": params.city.model_copy(update={"crs": "EPSG:32633"})})
     tracemalloc.start()
-    grid.draw(points, polygon, utm, tmp_path / "grid.png")
+    draw_grid(points, polygon, "EPSG:32633", 10.0, tmp_path / "grid.png")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(points) > 20_000  # so many are drawn as a density
@@ -194,7 +198,31 @@ def test_unknown_city_lists_those_there_are(params: Params, tmp_path: Path) -> N
 
 def test_archive_without_a_polygon(params: Params, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"archive\.path"):
-        lay(city(params, "auto", "archive"), tmp_path, tmp_path)
+        lay(of_archive(params, tmp_path), tmp_path)
+
+
+@pytest.mark.slow
+def test_no_shell_reads_the_path_of_the_archive(tmp_path: Path) -> None:
+    """`dvc repro grid` with a folder whose name a shell would expand, or run."""
+    from tinyarchive import TinyArchive
+
+    project, home = tmp_path / "project", tmp_path / "home"
+    collection = TinyArchive(tmp_path / 'it\'s $HOME "x" `touch ran` $(touch ran) & \\; *').root
+    home.mkdir()
+    for name in ("params.yaml", "dvc.yaml", "src", "data/cities"):
+        target = project / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, target)
+    run = partial(subprocess.run, cwd=project, check=True, env={**os.environ, "HOME": str(home)})
+    dvc = [sys.executable, "-m", "dvc"]
+    run([*dvc, "init", "--no-scm", "--quiet"])
+    set_path = ["provider=archive", f"archive.path={json.dumps(str(collection))}"]
+    run([sys.executable, "-m", "streetrecall.cli", "set", *set_path])
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    run([*dvc, "repro", "--quiet", "grid"], env={**os.environ, "HOME": str(home), "PATH": path})
+    west, south, east, north = geopandas.read_parquet(project / "data/grid.parquet").total_bounds
+    assert 18.06 <= west < east <= 18.07 and 59.32 <= south < north <= 59.33  # the collection's own polygon
+    assert not list(tmp_path.rglob("ran"))
 
 
 def test_spacing_too_wide_or_too_fine(params: Params, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from fakeprovider import FakeProvider
 from killable import tiny_provider
+from tinyarchive import of_archive
 from tinyservice import TinyService, serving
 
 from streetrecall import tables
@@ -32,7 +33,7 @@ def grid(folder: Path, count: int) -> Path:
 
 def run(params: Params, provider: FakeProvider, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     monkeypatch.setattr(metadata, "open_provider", lambda *_: provider)
-    metadata.run(params, source, out, out / "panoramas.parquet", out / "no_coverage.parquet", out / "metrics.json")
+    metadata.run(params, source, out / "panoramas.parquet", out / "no_coverage.parquet", out / "metrics.json")
     return json.loads((out / "metrics.json").read_text())
 
 
@@ -46,7 +47,7 @@ def test_each_panorama_once_with_its_nearest_point(
     assert list(gaps["point_id"]) == [4, 9, 14, 19]
     assert set(gaps["status"]) == {"ZERO_RESULTS"}
     assert found["pano_id"].is_unique
-    # Even points lie on their panorama, odd ones 11 m off; 4 and 14 found nothing, so 5 and 15 stand for theirs.
+    # Even points lie on their panorama, odd ones 11 m off; 4 and 14 found nothing, so 5 and 15 are nearest.
     assert sorted(found["point_id"]) == [0, 2, 5, 6, 8, 10, 12, 15, 16, 18]
     assert found.set_index("point_id").loc[5, "offset_m"] == pytest.approx(11.1, abs=0.1)
     assert found.set_index("point_id").loc[2, "offset_m"] == pytest.approx(0, abs=0.01)
@@ -83,6 +84,25 @@ def test_a_grown_grid_asks_the_new_points_alone(
     assert len(all_over.points) == 16
 
 
+def test_a_new_snapshot_asks_every_point_again_and_keeps_the_old_answers(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at(snapshot: str) -> Params:
+        return params.model_copy(update={"metadata": params.metadata.model_copy(update={"snapshot": snapshot})})
+
+    source = grid(tmp_path, 10)
+    run(params, FakeProvider(), source, tmp_path, monkeypatch)
+    next_year = FakeProvider()
+    run(at("2027-11"), next_year, source, tmp_path, monkeypatch)
+    assert next_year.points == dict.fromkeys(range(10), 1)
+    for known in (at("2027-11"), params):
+        run(known, next_year, source, tmp_path, monkeypatch)
+    assert next_year.points.total() == 10
+    with Ledger() as ledger:
+        counts = {s.label: (s.points, s.points_with_panorama) for s in ledger.snapshots()}
+    assert counts == {params.metadata.snapshot: (10, 8), "2027-11": (10, 8)}
+
+
 class Flaky(FakeProvider):
     def coverage(self, points, radius_m):  # type: ignore[no-untyped-def]
         for answer in super().coverage(points, radius_m):
@@ -103,7 +123,7 @@ def test_a_point_without_answer_is_counted_and_asked_next_time(
 
 
 class Local(FakeProvider):
-    """As an archive: knows some points only, one panorama each."""
+    """Like an archive: it has answers at some points only."""
 
     def coverage(self, points, radius_m):  # type: ignore[no-untyped-def]
         self.points.update(points["point_id"])
@@ -120,7 +140,7 @@ def test_a_local_provider_is_read_anew_and_leaves_points_unasked(
         assert counts["points_never_asked"] == 18
         assert counts["panoramas_without_month"] == 1
     with Ledger() as ledger:
-        assert ledger.answers("fake", params.metadata.radius_m) == {}
+        assert ledger.answers("fake", params.metadata.snapshot, params.metadata.radius_m) == {}
 
 
 class Nothing(FakeProvider):
@@ -181,12 +201,10 @@ def test_no_key_in_anything_written(tmp_path: Path, params: Params, monkeypatch:
 def test_the_real_archive(tmp_path: Path, params: Params, archive: Path) -> None:
     from streetrecall.stages import grid as grid_stage
 
-    of_archive = params.model_copy(update={"provider": "archive"})
+    real = of_archive(params, archive)
     source = tmp_path / "grid.parquet"
-    grid_stage.run(
-        of_archive, HERE.parents[1] / "data" / "cities", archive, source, tmp_path / "grid.png", tmp_path / "g.json"
-    )
-    metadata.run(of_archive, source, archive, tmp_path / "p.parquet", tmp_path / "n.parquet", tmp_path / "m.json")
+    grid_stage.run(real, HERE.parents[1] / "data" / "cities", source, tmp_path / "grid.png", tmp_path / "g.json")
+    metadata.run(real, source, tmp_path / "p.parquet", tmp_path / "n.parquet", tmp_path / "m.json")
     counts = json.loads((tmp_path / "m.json").read_text())
     assert (counts["panoramas"], counts["points_without_coverage"]) == (6562, 15485)
     assert counts["points_never_asked"] == 287_367 - 6562 - 15_485

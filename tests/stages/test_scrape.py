@@ -14,13 +14,14 @@ import pandas as pd
 import pytest
 from fakeprovider import FakeProvider, locations, picture
 from killable import hasty
+from tinyarchive import of_archive
 
 from streetrecall import tables
 from streetrecall.cli import main as cli
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
 from streetrecall.pictures import shards
-from streetrecall.providers.base import Capture, View
+from streetrecall.providers.base import Capture, CaptureRequest
 from streetrecall.stages import scrape
 from streetrecall.store.ledger import Ledger
 
@@ -46,7 +47,7 @@ def run(
 ) -> tuple[pd.DataFrame, dict]:
     source = tables.write(tables.LOCATIONS, locations(places), out / "locations.parquet")
     monkeypatch.setattr(scrape, "open_provider", lambda *_: provider)
-    scrape.run(params, source, out, out / "captures", out / "metrics.json", **more)
+    scrape.run(params, source, out / "captures", out / "metrics.json", **more)
     return tables.read(tables.CAPTURES, out / "captures" / "captures.parquet"), json.loads(
         (out / "metrics.json").read_text()
     )
@@ -112,15 +113,15 @@ def test_pictures_that_may_not_be_shared_lie_in_local(
 
 
 def only(pano: str, then: Capture | None, times: int = 1000) -> object:
-    def mishap(view: View, n: int) -> Capture | None:
-        if view.panorama.pano_id != pano or n > times or then is None:
+    def fault(request: CaptureRequest, n: int) -> Capture | None:
+        if request.panorama.pano_id != pano or n > times or then is None:
             return None
-        return Capture(view, then.status, then.reason, then.data, then.temporary, then.retry_after_s)
+        return Capture(request, then.status, then.reason, then.data, then.temporary, then.retry_after_s)
 
-    return mishap
+    return fault
 
 
-ANY = View(0, 0, 0.0, 0, None, "", "")  # type: ignore[arg-type]
+ANY = CaptureRequest(0, 0, 0.0, 0, None, "", "")  # type: ignore[arg-type]
 
 
 def outcome(status: str, reason: str = "", data: bytes = b"", temporary: bool = False, wait: float = 0.0) -> Capture:
@@ -133,11 +134,21 @@ def test_what_fails_for_a_while_is_tried_until_it_comes_good(
     run(quick, FakeProvider(), tmp_path, monkeypatch)
     smooth = hashes(tmp_path / "captures")
     monkeypatch.setenv("STREETRECALL_STORE", str(tmp_path / "other"))
-    flaky = FakeProvider(mishap=only("pano3-1", outcome("failed", "http 500", temporary=True), times=2))
+    flaky = FakeProvider(fault=only("pano3-1", outcome("failed", "http 500", temporary=True), times=2))
     run(quick, flaky, tmp_path, monkeypatch)
     assert hashes(tmp_path / "captures") == smooth
     assert flaky.asked["pano3-1", 90.0] == 3
     assert flaky.asked["pano3-0", 90.0] == 1
+
+
+def test_waiting_for_another_try_does_not_fill_the_log(
+    quick: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flaky = FakeProvider(fault=only("pano3-1", outcome("failed", "http 500", temporary=True), times=4))
+    run(quick, flaky, tmp_path, monkeypatch)
+    assert flaky.asked["pano3-1", 90.0] == 5
+    shown = capsys.readouterr().err.replace("\r", "\n").split("\n")
+    assert len([line for line in shown if line.startswith("scrape:")]) <= 2  # when it begins and when it ends
 
 
 @pytest.mark.parametrize(
@@ -160,7 +171,7 @@ def test_what_cannot_be_had_is_recorded_and_the_rest_is_there(
     reason: str,
     tries: int,
 ) -> None:
-    provider = FakeProvider(mishap=only("pano3-1", special))
+    provider = FakeProvider(fault=only("pano3-1", special))
     table, counts = run(quick, provider, tmp_path, monkeypatch)
     bad = table[table["pano_id"] == "pano3-1"]
     assert set(bad["status"]) == {status}
@@ -178,7 +189,7 @@ def test_what_cannot_be_had_is_recorded_and_the_rest_is_there(
 def test_retry_failed_tries_final_failures_again_and_nothing_else(
     quick: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(quick, FakeProvider(mishap=only("pano3-1", outcome("failed", "bad heading"))), tmp_path, monkeypatch)
+    run(quick, FakeProvider(fault=only("pano3-1", outcome("failed", "bad heading"))), tmp_path, monkeypatch)
     again = FakeProvider()
     table, counts = run(quick, again, tmp_path, monkeypatch, retry_failed=True)
     assert again.asked == {("pano3-1", h): 1 for h in quick.scrape.headings_deg}
@@ -186,7 +197,7 @@ def test_retry_failed_tries_final_failures_again_and_nothing_else(
 
 
 def test_retry_after_is_waited_for(quick: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = FakeProvider(mishap=only("pano0-0", outcome("failed", "http 429", temporary=True, wait=0.7), times=1))
+    slow = FakeProvider(fault=only("pano0-0", outcome("failed", "http 429", temporary=True, wait=0.7), times=1))
     start = time.monotonic()
     run(quick, slow, tmp_path, monkeypatch, places=2)
     assert time.monotonic() - start >= 0.7
@@ -198,8 +209,8 @@ def test_a_picture_that_the_store_lost_is_captured_again(
     table, _ = run(quick, FakeProvider(), tmp_path, monkeypatch)
     before = hashes(tmp_path)
     with Ledger() as ledger:
-        ledger.object_path(table["sha256"][0]).unlink()
-        ledger.object_path(table["sha256"][5]).write_bytes(b"rotten")
+        ledger.objects.path(table["sha256"][0]).unlink()
+        ledger.objects.path(table["sha256"][5]).write_bytes(b"rotten")
     again = FakeProvider()
     run(quick, again, tmp_path, monkeypatch)
     assert again.asked.total() == 2
@@ -218,11 +229,11 @@ def test_other_picture_settings_are_other_pictures(
 
 def test_a_local_file_that_changed_is_noticed(quick: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = run(quick, FakeProvider(network=False), tmp_path, monkeypatch)
-    changed = FakeProvider(network=False, mishap=only("pano1-0", outcome("ok", data=picture("new"))))
+    changed = FakeProvider(network=False, fault=only("pano1-0", outcome("ok", data=picture("new"))))
     second, _ = run(quick, changed, tmp_path, monkeypatch)
     differs = first["sha256"] != second["sha256"]
     assert set(second.loc[differs, "pano_id"]) == {"pano1-0"}
-    broken = FakeProvider(network=False, mishap=only("pano1-0", outcome("ok", data=b"junk")))
+    broken = FakeProvider(network=False, fault=only("pano1-0", outcome("ok", data=b"junk")))
     third, _ = run(quick, broken, tmp_path, monkeypatch)
     assert set(third.loc[third["status"] == "failed", "pano_id"]) == {"pano1-0"}
     assert set(broken.asked.values()) == {1}  # a file on disk is not tried five times
@@ -242,8 +253,8 @@ def test_no_picture_at_all_is_an_error(quick: Params, tmp_path: Path, monkeypatc
 
 
 class Refusing(FakeProvider):
-    def capture(self, views):  # type: ignore[no-untyped-def]
-        for i, capture in enumerate(super().capture(views)):
+    def capture(self, requests):  # type: ignore[no-untyped-def]
+        for i, capture in enumerate(super().capture(requests)):
             if i == 7:
                 raise UserError("the service keeps refusing")
             yield capture
@@ -297,11 +308,11 @@ def test_status_tells_of_done_failed_and_waiting(
     assert "no picture has been asked for yet" in capsys.readouterr().out
 
     class Stopped(FakeProvider):
-        def capture(self, views):  # type: ignore[no-untyped-def]
-            views = list(views)
-            yield from super().capture(views[:6])
-            yield Capture(views[6], "gone", "http 404", b"")
-            yield Capture(views[7], "failed", "http 503", b"", temporary=True, retry_after_s=500)
+        def capture(self, requests):  # type: ignore[no-untyped-def]
+            requests = list(requests)
+            yield from super().capture(requests[:6])
+            yield Capture(requests[6], "gone", "http 404", b"")
+            yield Capture(requests[7], "failed", "http 503", b"", temporary=True, retry_after_s=500)
             raise UserError("stop")
 
     with pytest.raises(UserError, match="stop"):
@@ -321,6 +332,100 @@ def test_status_tells_of_done_failed_and_waiting(
     assert rest.asked.total() == 74
 
 
+def status(capsys: pytest.CaptureFixture[str]) -> dict:
+    capsys.readouterr()
+    assert cli(["scrape-status", "--json", "--params", str(TESTS.parent / "params.yaml")]) == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    return report
+
+
+def test_status_counts_the_pictures_of_the_last_plan_and_no_others(
+    quick: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`order` picked other places, or it is another city of the same provider: the ledger holds both plans."""
+    run(quick, FakeProvider(), tmp_path, monkeypatch)
+    report = status(capsys)
+    assert (report["planned"], report["left"], report["of_other_plans"]) == (80, 0, 0)
+
+    others = locations(10).assign(pano_id=[f"pano{i}" for i in range(8, 18)])  # two places of the first plan
+    source = tables.write(tables.LOCATIONS, others, tmp_path / "others.parquet")
+    monkeypatch.setattr(scrape, "open_provider", lambda *_: Refusing())
+    with pytest.raises(UserError, match="keeps refusing"):
+        scrape.run(quick, source, tmp_path / "captures", tmp_path / "metrics.json")
+    report = status(capsys)
+    assert report["by_status"] == {"ok": 2 * 8 + 7}
+    assert (report["planned"], report["left"], report["of_other_plans"]) == (80, 80 - 2 * 8 - 7, 8 * 8)
+
+
+def test_status_of_a_plan_that_is_complete_already(
+    quick: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(quick, FakeProvider(), tmp_path, monkeypatch)
+    run(quick, FakeProvider(), tmp_path, monkeypatch, places=4)
+    report = status(capsys)
+    assert (report["planned"], report["left"], report["of_other_plans"]) == (32, 0, 48)
+
+
+class Dated(FakeProvider):
+    """Asks its service for the dates of a place, and notes them; the service has more of them each year."""
+
+    def __init__(self, year: int) -> None:
+        super().__init__(dates=year - 2020)
+        self.dates_asked = 0
+
+    def plan(self, places):  # type: ignore[no-untyped-def]
+        for row in places.itertuples():
+            if row.pano_id not in self.notes:
+                self.dates_asked += 1
+                self.notes[row.pano_id] = str(self._dates)
+        yield from (r for r in super().plan(places) if r.date_index < int(self.notes[f"pano{r.place}"]))
+
+
+def test_a_new_snapshot_asks_for_dates_again_and_captures_what_is_new(
+    quick: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def at(snapshot: str) -> Params:
+        return quick.model_copy(update={"metadata": quick.metadata.model_copy(update={"snapshot": snapshot})})
+
+    run(at("2022"), Dated(2022), tmp_path, monkeypatch)
+    before = hashes(tmp_path)
+    later = Dated(2023)
+    run(at("2022"), later, tmp_path, monkeypatch)
+    assert (later.dates_asked, later.asked.total()) == (0, 0)
+    assert hashes(tmp_path) == before
+
+    table, _ = run(at("2023"), later, tmp_path, monkeypatch)
+    assert later.dates_asked == 10
+    assert later.asked == {(f"pano{i}-2", h): 1 for i in range(10) for h in quick.scrape.headings_deg}
+    assert len(table) == 10 * 3 * 4
+    run(at("2022"), later, tmp_path, monkeypatch)  # the old answers are still there
+    assert later.dates_asked == 10
+    assert hashes(tmp_path) == before
+
+    shown = [(s["snapshot"], s["places_with_dates"]) for s in status(capsys)["snapshots"]]
+    assert shown == [("2022", 10), ("2023", 10)]
+    cli(["scrape-status", "--params", str(TESTS.parent / "params.yaml")])
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["fake", "2023", "0", "0", "10"] in [line[:5] for line in said]
+
+
+def test_a_run_that_fails_while_it_writes_leaves_the_captures_as_they_were(
+    quick: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(quick, FakeProvider(), tmp_path, monkeypatch)
+    before = hashes(tmp_path / "captures")
+
+    def full(path: Path, members: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "write_shard", full)
+        with pytest.raises(OSError, match="No space left"):
+            run(quick, FakeProvider(), tmp_path, patch, places=12)
+    assert hashes(tmp_path / "captures") == before
+    assert sorted(p.name for p in (tmp_path / "captures").iterdir()) == ["captures.parquet", "local", "shared"]
+
+
 @pytest.mark.archive
 @pytest.mark.slow
 def test_the_real_archive(tmp_path: Path, params: Params, archive: Path) -> None:
@@ -328,17 +433,17 @@ def test_the_real_archive(tmp_path: Path, params: Params, archive: Path) -> None
     from streetrecall.stages import grid as grid_stage
     from streetrecall.stages import metadata, order
 
-    of_archive = params.model_copy(update={"provider": "archive"})
+    real = of_archive(params, archive)
     at = {name: tmp_path / f"{name}.parquet" for name in ("grid", "panoramas", "gaps", "locations")}
     m = tmp_path / "m.json"
-    grid_stage.run(of_archive, TESTS.parent / "data" / "cities", archive, at["grid"], tmp_path / "grid.png", m)
-    metadata.run(of_archive, at["grid"], archive, at["panoramas"], at["gaps"], m)
-    order.run(of_archive, at["panoramas"], at["locations"], m)
-    scrape.run(of_archive, at["locations"], archive, tmp_path / "captures", m)
+    grid_stage.run(real, TESTS.parent / "data" / "cities", at["grid"], tmp_path / "grid.png", m)
+    metadata.run(real, at["grid"], at["panoramas"], at["gaps"], m)
+    order.run(real, at["panoramas"], at["locations"], m)
+    scrape.run(real, at["locations"], tmp_path / "captures", m)
     table = tables.read(tables.CAPTURES, tmp_path / "captures" / "captures.parquet")
     counts = json.loads(m.read_text())
     collection = Archive(archive)
-    planned = {v.source: v for v in collection.views(tables.read(tables.LOCATIONS, at["locations"]))}
+    planned = {r.source: r for r in collection.plan(tables.read(tables.LOCATIONS, at["locations"]))}
     assert set(table["source"]) == set(planned)
     assert counts["planned"] + len(counts["left_out"]) >= len(list((archive / "data" / "images").rglob("*.jpg")))
     assert table["shard"].str.startswith("local/").all()
@@ -348,5 +453,5 @@ def test_the_real_archive(tmp_path: Path, params: Params, archive: Path) -> None
             assert reader.read(row.shard, row.offset, row.size) == data
             assert hashlib.sha256(data).hexdigest() == row.sha256
     before = hashes(tmp_path / "captures")
-    scrape.run(of_archive, at["locations"], archive, tmp_path / "captures", m)
+    scrape.run(real, at["locations"], tmp_path / "captures", m)
     assert hashes(tmp_path / "captures") == before

@@ -24,8 +24,7 @@ import botocore.session
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-
-from .conftest import Project
+from smallproject import Project
 
 KEY, SECRET = "teammate", "open-sesame"
 

@@ -7,11 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+from smallproject import Project
 
 from streetrecall.errors import UserError
 from streetrecall.review import sweep
-
-from .conftest import Project
 
 
 def names(project: Project) -> set[str]:

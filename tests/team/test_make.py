@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from smallproject import ROOT, Project
 
 from streetrecall.cli import main
 from streetrecall.errors import UserError
 from streetrecall.params.edit import override
 from streetrecall.params.schema import load
-
-from .conftest import ROOT, Project
 
 TOOLS = ("sh", "bash", "make", "cat", "cksum", "dirname", "sed", "awk", "env", "git", "grep", "rm", "id", "tr", "pwd")
 
@@ -60,16 +59,16 @@ def test_without_python_one_line_says_what_to_install(checkout: Path, tmp_path: 
     done = run(checkout, "make", "setup", PATH=bare_path(tmp_path / "bin"), HOME=str(tmp_path))
     assert done.returncode
     [line] = [line for line in done.stderr.splitlines() if line.startswith("setup: ")]
-    assert line.startswith("setup: Python 3.11 or 3.12 is missing; install one (Debian: apt install python3 ")
+    assert line.startswith("setup: Python 3.11, 3.12 or 3.13 is missing; install one (Debian: apt install python3 ")
 
 
 def test_a_python_of_the_wrong_version_is_refused(checkout: Path, tmp_path: Path) -> None:
     path = bare_path(tmp_path / "bin")
-    fake = tmp_path / "python3.13"
+    fake = tmp_path / "python3.14"
     fake.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
     fake.chmod(0o755)
     done = run(checkout, "make", "setup", PATH=path, HOME=str(tmp_path), PYTHON=str(fake))
-    assert f"setup: PYTHON={fake} is not Python 3.11 or 3.12" in done.stderr
+    assert f"setup: PYTHON={fake} is not Python 3.11, 3.12 or 3.13" in done.stderr
     assert not (checkout / ".venv").exists()
 
 

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from smallproject import ROOT, Project
 
 from streetrecall.params.edit import override
 
-from .conftest import ROOT, Project
 from .s3server import Server, bucket, join, server
 
 __all__ = ["bucket", "server"]  # fixtures

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+from smallproject import Project
 
-from .conftest import Project
 from .s3server import Server, bucket, join, server, wait_for
 
 __all__ = ["bucket", "server"]  # fixtures

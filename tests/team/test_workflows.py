@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-
-from .conftest import ROOT, Project
+from smallproject import ROOT, Project
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 BIN = Path(sys.executable).parent

@@ -18,7 +18,7 @@ from streetrecall.benchmarks import model as model_bench
 from streetrecall.params.schema import Params, load
 
 if TYPE_CHECKING:
-    from streetrecall.providers.base import View
+    from streetrecall.providers.base import CaptureRequest
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +77,7 @@ def bench_scrape(args: argparse.Namespace) -> None:
         print(f"{name:<52} {rate:6.2f} pictures/s {rate / rows[0][1]:5.2f} x  {note}")
 
 
-def _some_views(params: Params, base: str, count: int) -> list[View]:
+def _some_views(params: Params, base: str, count: int) -> list[CaptureRequest]:
     """The first dates x headings around the city's middle."""
     import pandas as pd
 
@@ -93,7 +93,7 @@ def _some_views(params: Params, base: str, count: int) -> list[View]:
         )
         found = {c.panorama.pano_id for c in provider.coverage(points, params.metadata.radius_m) if c.panorama}
         places = pd.DataFrame({"pano_id": sorted(found)}).assign(level=0, split="train").reset_index(names="place")
-        views = list(provider.views(places))
+        views = list(provider.plan(places))
     finally:
         provider.close()
     if len(views) < count:
@@ -101,7 +101,7 @@ def _some_views(params: Params, base: str, count: int) -> list[View]:
     return views[:count]
 
 
-def _plain_loop(params: Params, base: str, views: Sequence[View]) -> float:
+def _plain_loop(params: Params, base: str, views: Sequence[CaptureRequest]) -> float:
     """What a user would write with Selenium alone; a picture of the same size, taken when the page says ready."""
     import shutil
 
@@ -109,7 +109,7 @@ def _plain_loop(params: Params, base: str, views: Sequence[View]) -> float:
     from selenium.webdriver.chrome.service import Service
     from selenium.webdriver.support.ui import WebDriverWait
 
-    from streetrecall.providers.browser.browsers import arguments, find_browser
+    from streetrecall.providers.browser.chromium import arguments, find_browser
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = webdriver.ChromeOptions()
@@ -126,7 +126,7 @@ def _plain_loop(params: Params, base: str, views: Sequence[View]) -> float:
             }
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
-            def take(view: View) -> bytes:
+            def take(view: CaptureRequest) -> bytes:
                 where = f"pano={view.panorama.pano_id}&heading={view.heading_deg:g}"
                 driver.get(f"{base}/viewer?{where}&labels=0&ui=0")
                 WebDriverWait(driver, 60, poll_frequency=0.02).until(

@@ -1,32 +1,57 @@
-"""Suite of the captures: every picture that was planned is there, whole, or is listed with the reason why not."""
+"""Suite of the captures: every planned picture exists and is whole, or is listed with the reason why it is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import great_expectations.expectations as gxe
+import pandas as pd
 from great_expectations.expectations.row_conditions import Column
 
 from streetrecall import geo, tables
-from streetrecall.expectations import pictures
-from streetrecall.expectations.custom import (
+from streetrecall.expectations.common import pictures
+from streetrecall.expectations.common.custom import (
     ExpectColumnPairValuesToBeOneOf,
     ExpectColumnShareOfOtherValuesToBeAtMost,
     ExpectGroupsToBeComplete,
 )
-from streetrecall.expectations.gate import Batch, credited, expect
+from streetrecall.expectations.common.suite import RETRY, Batch, credited, expect
+from streetrecall.params.checks import CheckCaptures
 from streetrecall.params.schema import Params
 
 INPUTS = {"captures": Path("data/captures"), "locations": Path("data/locations.parquet")}
-VALIDATED = ("captures/captures.parquet",)  # it holds the hash of each picture, which the suite compares
+VALIDATED = ("captures/captures.parquet",)  # it holds the hash of each picture, and the suite compares these
+
+AGAIN = "run the stage scrape again (`dvc repro --force scrape`): it requests only what the store lacks"
+RESTORE = "`dvc checkout scrape` restores the shards; if they were never whole, run `dvc repro --force scrape`"
+WITH_PICTURE = Column("has_picture") == True  # noqa: E712  (builds a condition)
+WITHOUT_PICTURE = Column("has_picture") == False  # noqa: E712
 
 
 def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
-    """One row a capture with its place and its picture as read, and one row a place with how many it has."""
+    """One row per capture, with its place and its picture as read; one row per place, with whether it has captures."""
     limits = params.checks.captures
     captures = tables.read(tables.CAPTURES, inputs["captures"] / "captures.parquet")
     places = tables.read(tables.LOCATIONS, inputs["locations"])
+    captures = _with_places_and_pictures(captures, places, inputs["captures"])
+    dates = captures.groupby("place")["date_index"].nunique()
+    places["collected"] = places["place"].isin(dates.index).map({True: "yes", False: "no"}).astype("str")
+    shares = [
+        limits.max_uncollected_share_of.get(provider, limits.max_uncollected_share)
+        for provider in captures["provider"].unique()
+    ]
+    ids = ("place", "direction", "month", "pano_id", "source")
+    suite = [*_rows(limits), *_statuses(limits), *_pictures(limits), *credited()]
+    return [
+        Batch("captures", captures, ids, suite),
+        Batch("locations", places, ("place", "pano_id"), _places(max(shares, default=limits.max_uncollected_share))),
+    ]
+
+
+def _with_places_and_pictures(captures: pd.DataFrame, places: pd.DataFrame, root: Path) -> pd.DataFrame:
+    """``captures`` beside the position and split of their place, and beside what their shard holds."""
     home = places[["place", "lat", "lon", "split"]].rename(
         columns={"lat": "place_lat", "lon": "place_lon", "split": "place_split"}
     )
@@ -35,62 +60,62 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
         captures["lat"], captures["lon"], captures["place_lat"], captures["place_lon"]
     )
     captures["has_picture"] = captures["status"].isin(["ok", "blank"])
-    found = pictures.read(captures[captures["has_picture"]], inputs["captures"])
-    captures = captures.join(found)
-    with_picture = Column("has_picture") == True  # noqa: E712  (builds a condition)
-    without_picture = Column("has_picture") == False  # noqa: E712
-    there = with_picture & Column("read_sha256").is_not_null()
-    whole = with_picture & Column("read_error").is_null()
-    local = captures["provider"].eq("archive").any()
-    again = "run the stage scrape again (dvc repro --force scrape): it takes only what the store lacks"
-    mend = "dvc checkout data/captures brings the shards back; if they were never whole: dvc repro --force scrape"
-    suite = [
+    return captures.join(pictures.read(captures[captures["has_picture"]], root))
+
+
+def _rows(limits: CheckCaptures) -> list[Any]:
+    return [
         expect(
             gxe.ExpectTableRowCountToBeBetween,
-            "Without captures nothing can be learned.",
-            again,
+            "Without captures there is nothing to train on.",
+            AGAIN,
             figure="captures",
             min_value=limits.min_rows,
         ),
         expect(
             gxe.ExpectCompoundColumnsToBeUnique,
-            "One row a place, turn and panorama: a second would count a picture twice.",
-            again,
+            "There is one row per place, direction and panorama: a second row would count a picture twice.",
+            AGAIN,
             column_list=["place", "direction", "month", "pano_id"],
         ),
         expect(
             gxe.ExpectColumnValuesToNotBeNull,
-            "A capture belongs to a place.",
-            "locations and captures are of different runs: dvc repro scrape",
+            "Every capture belongs to a place.",
+            "locations and captures come from different runs: `dvc repro scrape`",
             column="place_split",
         ),
         expect(
             gxe.ExpectColumnPairValuesToBeEqual,
-            "A capture is of its place's split, else the splits leak.",
-            "order.levels has changed since: dvc repro scrape",
+            "A capture has the split of its place; otherwise the splits would leak.",
+            "`order.levels` has changed since: `dvc repro scrape`",
             column_A="split",
             column_B="place_split",
             row_condition=Column("place_split").is_not_null(),
         ),
         expect(
             gxe.ExpectColumnValuesToBeBetween,
-            "Panoramas of other years lie some metres off; one further away shows another place.",
-            "leave those panoramas out, or raise checks.captures.max_place_distance_m if they are right",
+            "Panoramas of other years lie a few metres away; one that is further away shows another place.",
+            "leave those panoramas out, or raise `checks.captures.max_place_distance_m` if they are right",
             column="place_distance_m",
             min_value=0,
             max_value=limits.max_place_distance_m,
         ),
+    ]
+
+
+def _statuses(limits: CheckCaptures) -> list[Any]:
+    return [
         expect(
             gxe.ExpectColumnValuesToBeInSet,
-            "Every planned capture ends in one of these.",
-            again,
+            "Every planned capture ends with one of these statuses.",
+            AGAIN,
             column="status",
             value_set=["ok", "blank", "gone", "failed"],
         ),
         expect(
             gxe.ExpectColumnValueLengthsToBeBetween,
-            "What could not be had is listed with the reason, so that someone can tell a closed road from an error.",
-            again,
+            "A capture without a good picture has a reason, so that a closed road can be told from an error.",
+            AGAIN,
             column="reason",
             min_value=1,
             row_condition=Column("status") != "ok",
@@ -98,23 +123,23 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
         expect(
             gxe.ExpectColumnValuesToBeInSet,
             "Only captures with a picture have bytes in a shard.",
-            again,
+            AGAIN,
             column="offset",
             value_set=[-1],
-            row_condition=without_picture,
+            row_condition=WITHOUT_PICTURE,
         ),
         expect(
             ExpectGroupsToBeComplete,
-            "A place is captured in every direction on each date; each turn is there or listed with a reason.",
-            again,
+            "A place is captured in every direction on each date; each direction is present or listed with a reason.",
+            AGAIN,
             column_list=["place", "date_index", "direction"],
             members=list(range(limits.directions)),
             mostly=limits.min_complete_share,
         ),
         expect(
             ExpectColumnShareOfOtherValuesToBeAtMost,
-            "Many lost captures mean a provider that refuses or a viewer that has changed.",
-            "read the reasons in captures.parquet; then streetrecall scrape --retry-failed",
+            "Many lost captures mean that the provider refuses requests or that its viewer has changed.",
+            f"read the reasons in captures.parquet; to try those captures again, {RETRY}",
             figure="lost",
             column="status",
             usual=["ok", "blank"],
@@ -122,51 +147,54 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
         ),
         expect(
             ExpectColumnShareOfOtherValuesToBeAtMost,
-            "Some panoramas are black at the source; many blanks mean that frames are taken before they are drawn.",
-            "look at some of them; give the viewer longer (network.ready_s)",
+            "A few panoramas are black at the source; many mean that pictures are taken before the viewer has drawn.",
+            "look at some of them; allow the viewer more time (`network.ready_s`)",
             figure="blank",
             column="status",
             usual=["ok", "gone", "failed"],
             max_share=limits.max_blank_share,
         ),
+    ]
+
+
+def _pictures(limits: CheckCaptures) -> list[Any]:
+    return [
         expect(
             gxe.ExpectColumnValuesToBeNull,
             "A picture that cannot be read would stop the crop stage.",
-            mend,
+            RESTORE,
             column="read_error",
-            row_condition=with_picture,
+            row_condition=WITH_PICTURE,
         ),
         expect(
             gxe.ExpectColumnPairValuesToBeEqual,
             "The picture in the shard is the one that was captured.",
-            mend,
+            RESTORE,
             column_A="sha256",
             column_B="read_sha256",
-            row_condition=there,
+            row_condition=WITH_PICTURE & Column("read_sha256").is_not_null(),
         ),
         expect(
             ExpectColumnPairValuesToBeOneOf,
-            "The crop's box is in pixels of one size of frame.",
-            "checks.captures.frames lists the sizes that crop can handle; scrape with one of them",
+            "The crop stage expects frames of a known size, because its box is given in pixels.",
+            "scrape with one of the sizes that crop can handle (`checks.captures.frames`)",
             column_A="read_width",
             column_B="read_height",
             pairs=[list(frame) for frame in limits.frames],
-            row_condition=whole,
+            row_condition=WITH_PICTURE & Column("read_error").is_null(),
         ),
-        *credited(),
     ]
-    dates = captures.groupby("place")["date_index"].nunique()
-    places["collected"] = places["place"].isin(dates.index).map({True: "yes", False: "no"}).astype("str")
-    places_suite = [
+
+
+def _places(allowed: float) -> list[Any]:
+    return [
         expect(
             ExpectColumnShareOfOtherValuesToBeAtMost,
-            "Every place is accounted for. An archive holds a part of its plan only (1,083 of 6,562 places).",
-            again,
+            "Every place has captures. A collection that was made before may cover a part (1,083 of 6,562 places).",
+            AGAIN,
             figure="places_without_captures",
             column="collected",
             usual=["yes"],
-            max_share=limits.max_uncollected_share_archive if local else limits.max_uncollected_share,
+            max_share=allowed,
         )
     ]
-    ids = ("place", "direction", "month", "pano_id", "source")
-    return [Batch("captures", captures, ids, suite), Batch("locations", places, ("place", "pano_id"), places_suite)]

@@ -1,9 +1,10 @@
-"""Suite of the descriptors: one a picture, in order, finite, of unit norm, and not all alike."""
+"""Suite of the descriptors: one per picture, in order, finite, of unit norm, and not all alike."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import great_expectations.expectations as gxe
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from streetrecall import tables
 from streetrecall.errors import UserError
-from streetrecall.expectations.gate import Batch, expect
+from streetrecall.expectations.common.suite import Batch, expect
+from streetrecall.params.checks import CheckDescriptors
 from streetrecall.params.schema import Params
 from streetrecall.retrieval.rows import descriptor_rows
 
@@ -25,9 +27,15 @@ INPUTS = {
 VALIDATED = ("baseline/descriptors.npy", "baseline/rows.parquet", "index/descriptors.npy", "index/rows.parquet")
 _SEED = 20231
 
+# What to do if the descriptors themselves are bad.
+REMEDY = {
+    "index": "train again with a lower learning rate (`train.phases.0.learning_rate`); see the curves in metrics/plots",
+    "baseline": "look at the pictures, then at `baseline.cells` and `baseline.orientations`",
+}
+
 
 def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
-    """For the baseline and the index each: one row a descriptor, and one row a random pair of two places' pictures."""
+    """For baseline and index: one row per descriptor, and one row per random pair of pictures of two places."""
     wanted = descriptor_rows(tables.read(tables.IMAGES, inputs["images"]))
     return [batch for name in ("baseline", "index") for batch in _of(params, name, inputs[name], wanted)]
 
@@ -36,48 +44,54 @@ def _of(params: Params, name: str, folder: Path, wanted: pd.DataFrame) -> list[B
     limits = params.checks.descriptors
     rows = tables.read(tables.DESCRIPTORS, folder / "rows.parquet")
     vectors = load(folder / "descriptors.npy")
-    table = as_table(rows, vectors, wanted)
     pairs = similarities(vectors, rows["place"].to_numpy(), limits.pairs)
-    again = (
-        f"run the stage {name} again (dvc repro --force {name}): its rows are not those of data/crops/images.parquet"
-    )
-    retrain = (
-        "train again with another learning rate or batch-norm momentum; the curves in metrics/plots show when it fell"
-    )
-    suite = [
+    ids = ("image_id", "place", "direction", "month")
+    suite = [*_rows(name, len(wanted)), *_vectors(name, limits)]
+    return [
+        Batch(name, as_table(rows, vectors, wanted), ids, suite),
+        Batch(f"{name}_pairs", pairs, ("row_a", "row_b"), _pairs(name, limits)),
+    ]
+
+
+def _again(name: str) -> str:
+    return f"run the stage {name} again (`dvc repro --force {name}`): its rows differ from data/crops/images.parquet"
+
+
+def _rows(name: str, count: int) -> list[Any]:
+    return [
         expect(
             gxe.ExpectTableRowCountToEqual,
-            "Every picture that is not quarantined has a descriptor, and nothing else has.",
-            again,
+            "Every picture outside quarantine has a descriptor, and nothing else has one.",
+            _again(name),
             figure=f"{name}_descriptors",
-            value=len(wanted),
+            value=count,
         ),
         expect(
             gxe.ExpectColumnPairValuesToBeEqual,
-            "Row i describes picture i: another order gives every answer to the wrong place.",
-            again,
+            "Row i describes picture i: in another order, every answer would name the wrong place.",
+            _again(name),
             column_A="image_id",
             column_B="wanted_image_id",
             ignore_row_if="either_value_is_missing",
         ),
         expect(
             gxe.ExpectColumnPairValuesToBeEqual,
-            "The newest picture of each view is the query, older ones are the gallery: no picture is both.",
-            again,
+            "The newest picture of a place and direction is the query, older ones are the gallery; none is both.",
+            _again(name),
             column_A="role",
             column_B="wanted_role",
             ignore_row_if="either_value_is_missing",
         ),
-        expect(
-            gxe.ExpectColumnValuesToNotBeNull,
-            "Each row has a vector.",
-            again,
-            column="non_finite",
-        ),
+        expect(gxe.ExpectColumnValuesToNotBeNull, "Each row has a vector.", _again(name), column="non_finite"),
+    ]
+
+
+def _vectors(name: str, limits: CheckDescriptors) -> list[Any]:
+    return [
         expect(
             gxe.ExpectColumnValuesToBeInSet,
-            "A vector with NaN or infinity is near to nothing, and silently lost.",
-            "training diverged; lower train's learning rate",
+            "A vector that holds NaN or infinity is near to nothing, so its picture is lost without notice.",
+            REMEDY[name],
             column="non_finite",
             value_set=[0],
             row_condition=Column("non_finite").is_not_null(),
@@ -85,34 +99,33 @@ def _of(params: Params, name: str, folder: Path, wanted: pd.DataFrame) -> list[B
         expect(
             gxe.ExpectColumnValuesToBeBetween,
             "Search by inner product ranks by angle only if all vectors have length 1.",
-            again,
+            _again(name),
             column="norm",
             min_value=1 - limits.norm_tolerance,
             max_value=1 + limits.norm_tolerance,
             row_condition=Column("non_finite") == 0,
         ),
     ]
-    pairs_suite = [
+
+
+def _pairs(name: str, limits: CheckDescriptors) -> list[Any]:
+    return [
         expect(
             gxe.ExpectColumnStdevToBeBetween,
-            "A collapsed network gives every picture the same descriptor: all similarities are then equal.",
-            retrain,
+            "A collapsed network gives every picture the same descriptor, and then all similarities are equal.",
+            REMEDY[name],
             figure=f"{name}_similarity_spread",
             column="cosine",
             min_value=limits.min_similarity_spread,
         ),
         expect(
             gxe.ExpectColumnMeanToBeBetween,
-            "Pictures of different places that are nearly parallel leave no room to tell places apart.",
-            retrain,
+            "If descriptors of different places are nearly parallel, places cannot be told apart.",
+            REMEDY[name],
             figure=f"{name}_similarity_mean",
             column="cosine",
             max_value=limits.max_similarity_mean,
         ),
-    ]
-    return [
-        Batch(name, table, ("image_id", "place", "direction", "month"), suite),
-        Batch(f"{name}_pairs", pairs, ("row_a", "row_b"), pairs_suite),
     ]
 
 
@@ -125,18 +138,18 @@ def load(path: Path) -> NDArray[np.float32]:
     try:
         vectors = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file; run the stage that writes it (dvc repro)") from error
+        raise UserError(f"{path}: there is no such file; run the stage that writes it (`dvc repro`)") from error
     except (ValueError, EOFError, OSError) as error:
-        raise UserError(f"{path}: not a readable .npy file ({error}); dvc checkout mends it") from error
+        raise UserError(f"{path}: not a readable .npy file ({error}); `dvc checkout` restores it") from error
     if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
         raise UserError(f"{path}: holds {vectors.dtype} of shape {vectors.shape}; descriptors are floats, one row each")
     return vectors.astype(np.float32)
 
 
 def as_table(rows: pd.DataFrame, vectors: NDArray[np.float32], wanted: pd.DataFrame) -> pd.DataFrame:
-    """``rows`` with each vector's norm and count of non-finite numbers, beside the rows that are ``wanted``.
+    """``rows`` with the norm and the count of non-finite numbers of each vector, beside the rows that are ``wanted``.
 
-    As long as the longer of rows and vectors; what one of them lacks is null.
+    The table has as many rows as the longer of rows and vectors; values that one of them lacks are null.
     """
     length = max(len(rows), len(vectors))
     table = rows.reindex(range(length))
@@ -152,7 +165,7 @@ def as_table(rows: pd.DataFrame, vectors: NDArray[np.float32], wanted: pd.DataFr
 def similarities(vectors: NDArray[np.float32], places: NDArray[np.int64], count: int) -> pd.DataFrame:
     """Cosine similarity of ``count`` random pairs of rows of different places; columns row_a, row_b, cosine.
 
-    Rows that are not finite take no part: the suite reports them by themselves. The pairs are the same each time.
+    Rows that are not finite are left out, because the suite reports them separately. The pairs are the same each time.
     """
     usable = np.flatnonzero(
         np.isfinite(vectors[: len(places)]).all(axis=1) & (np.abs(vectors[: len(places)]).sum(axis=1) > 0)

@@ -1,12 +1,14 @@
 """Command `docs`: Data Docs of the last checks, as HTML that needs neither a network nor the data.
 
-Great Expectations renders each result; its own pages load styles and scripts from six hosts, so the frame around what
-it renders, and the style, are the project's own. The pages hold no times: the same reports give the same bytes.
+Great Expectations renders each result. Its own pages load styles and scripts from six hosts, so the page around each
+result, and its style, are the project's own. The pages hold no times: the same reports give the same bytes. Texts of
+the data, such as ids of panoramas, are escaped before the library renders them, because it escapes only some.
 """
 
 from __future__ import annotations
 
 import argparse
+import html
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -22,14 +24,16 @@ from great_expectations.render.view import DefaultJinjaPageView
 from jinja2 import ChoiceLoader, DictLoader
 
 from streetrecall.errors import UserError
-from streetrecall.expectations import custom  # noqa: F401  (registers its expectations, so that they can be rendered)
-from streetrecall.expectations.gate import with_empty_strings
+from streetrecall.expectations.common import (
+    NAMES,
+    custom,  # noqa: F401  (registers its expectations, so that they can be rendered)
+)
+from streetrecall.expectations.common.validate import with_empty_strings
 from streetrecall.files import write_text
-from streetrecall.stages.check import NAMES
 
 log = logging.getLogger(__name__)
 
-# Templates of the library by the names under which it asks for them, and the project's own.
+# Templates that replace those of the library, by the library's names, and the project's own.
 _PAGES = {
     "collapse.j2": "collapse.html",
     "style.css": "style.css",
@@ -50,16 +54,16 @@ def main(args: argparse.Namespace) -> None:
 
 
 def run(reports: Path, site: Path) -> Path:
-    """Write a page for each table of each gate, and the index over them; returns the index.
+    """Write a page for each table of each check, and an index of them; returns the index.
 
     Raises:
-        UserError: there is no report, or one that this version did not write.
+        UserError: there is no report, or a report has another form than this version writes.
     """
     found = {name: _read(reports / f"{name}.json") for name in NAMES if (reports / f"{name}.json").exists()}
     if not found:
         raise UserError(f"{reports}: holds no report of a check; run one first, such as: streetrecall check grid")
     view = _View()
-    gates = []
+    checks = []
     for name, report in found.items():
         tables = []
         for table, rows in sorted(report["rows"].items(), key=lambda item: _order(report, item[0])):
@@ -67,15 +71,15 @@ def run(reports: Path, site: Path) -> Path:
             write_text(site / page, _page(view, name, table, report))
             tables.append({"name": table, "page": page, "rows": rows})
         figures = sorted(_flat(report["figures"]).items())
-        gates.append({"name": name, "tables": tables, **report, "figures": figures})
+        checks.append({"name": name, "tables": tables, **report, "figures": figures})
     index = site / "index.html"
-    write_text(index, view.env.get_template("index.html").render(gates=gates))
-    log.info("%s: the last checks of %s", index, ", ".join(found))
+    write_text(index, view.env.get_template("index.html").render(checks=checks))
+    log.info("%s: the last results of the checks %s", index, ", ".join(found))
     return index
 
 
 class ReasonedTable(ValidationResultsTableContentBlockRenderer):
-    """The library's table of results, with the reason of each expectation and what to do where it fails."""
+    """The library's table of results, with the reason for each expectation and what to do if it fails."""
 
     @classmethod
     def _process_content_block(cls, content_block: Any, has_failed_evr: Any, render_object: Any = None) -> None:
@@ -89,7 +93,7 @@ class ReasonedTable(ValidationResultsTableContentBlockRenderer):
         def with_reasons(*args: Any, result: Any, **kwargs: Any) -> list[Any]:
             (row,) = plain(*args, result=result, **kwargs)
             meta = result.expectation_config.meta
-            return [[*row, meta["why"], meta["remedy"]]]
+            return [[*row, html.escape(meta["why"]), html.escape(meta["remedy"])]]
 
         return with_reasons
 
@@ -101,13 +105,18 @@ _SECTIONS = {
 
 
 class _View(DefaultJinjaPageView):
-    """The library's view, with the project's page around what it renders."""
+    """The library's view, with the project's page around each result."""
 
     def __init__(self) -> None:
         super().__init__()
         own = files("streetrecall.expectations") / "pages"
         sources = {name: (own / file).read_text(encoding="utf-8") for name, file in _PAGES.items()}
         self.env.loader = ChoiceLoader([DictLoader(sources), self.env.loader])
+
+    @staticmethod
+    def _escape_template_param_value(value: Any) -> Any:
+        """Escape a value unless it is escaped already, as `_restore` does."""
+        return html.escape(html.unescape(value)) if isinstance(value, str) else value
 
 
 def _page(view: _View, name: str, table: str, report: Mapping[str, Any]) -> str:
@@ -127,32 +136,38 @@ def _page(view: _View, name: str, table: str, report: Mapping[str, Any]) -> str:
         meta={"batch_kwargs": {"data_asset_name": table}},
     )
     document = ValidationResultsPageRenderer(_SECTIONS).render(outcome)
-    document.sections[0].content_blocks = document.sections[0].content_blocks[1:2]  # of the overview, the statistics
+    document.sections[0].content_blocks = document.sections[0].content_blocks[
+        1:2
+    ]  # of the overview, only the statistics
     return with_empty_strings(view.render(document, template="page.html", title=f"{name}: {table}"))
 
 
 def _restore(result: Mapping[str, Any]) -> ExpectationValidationResult:
-    """The library's object of an entry of a report."""
+    """The library's object for an entry of a report; texts that come from the data are escaped."""
     details: dict[str, Any] = {}
     if "observed" in result:
-        details["observed_value"] = result["observed"]
+        details["observed_value"] = _escaped(result["observed"])
     if "unexpected_count" in result:
         details["unexpected_count"] = result["unexpected_count"]
         details["unexpected_percent"] = 100 * result["unexpected_share"]
-        details["partial_unexpected_list"] = [_row(row) for row in result["first_ids"]]
+        details["partial_unexpected_list"] = [html.escape(_row(row)) for row in result["first_ids"]]
         details["element_count"] = result["rows"]
     configuration = ExpectationConfiguration(
         type=result["expectation"],
         kwargs=result["arguments"],
         meta={"why": result["why"], "remedy": result["remedy"]},
     )
-    error = result.get("error")
+    error = _escaped(result.get("error"))
     return ExpectationValidationResult(
         success=result["success"],
         expectation_config=configuration,
         result=details,
-        exception_info={"raised_exception": bool(error), "exception_message": error, "exception_traceback": None},
+        exception_info={"raised_exception": bool(error), "exception_message": error, "exception_traceback": ""},
     )
+
+
+def _escaped(value: Any) -> Any:
+    return html.escape(value) if isinstance(value, str) else value
 
 
 def _row(row: Mapping[str, Any]) -> str:

@@ -1,31 +1,36 @@
-"""Suite of the locations: spacing and order of each level, panoramas picked once, splits present and apart."""
+"""Suite of the locations: distance and order within each level, each panorama once, splits present and apart."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import great_expectations.expectations as gxe
 from great_expectations.expectations.row_conditions import Column
 
 from streetrecall import tables
-from streetrecall.expectations.custom import (
+from streetrecall.expectations.common.custom import (
     ExpectColumnPairValuesToBeOneOf,
     ExpectDistanceToAgreeWithPositions,
     ExpectGroupsToBeApart,
     ExpectPicksToKeepTheirRadius,
     ExpectPositionsToAgree,
 )
-from streetrecall.expectations.gate import Batch, expect
-from streetrecall.params.schema import Params
+from streetrecall.expectations.common.suite import Batch, expect
+from streetrecall.params.checks import CheckLocations
+from streetrecall.params.schema import Order, Params
 
 INPUTS = {"locations": Path("data/locations.parquet"), "panoramas": Path("data/panoramas.parquet")}
 VALIDATED = ("locations",)
 
+AGAIN = "run the stage order again (`dvc repro --force order`): it writes another table from these panoramas"
+FIRST = Column("first") == True  # noqa: E712  (builds a condition)
+
 
 def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
-    """One row a place, in picking order, with the panorama that it is and the distance's origin."""
+    """One row per place, in the order of picking, with its panorama and the start point of its distance."""
     limits, order = params.checks.locations, params.order
     places = tables.read(tables.LOCATIONS, inputs["locations"])
     panoramas = tables.read(tables.PANORAMAS, inputs["panoramas"])
@@ -33,110 +38,116 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     places = places.merge(known.drop_duplicates("pano_id"), on="pano_id", how="left")
     places["first"] = ~places.duplicated("pano_id")
     places["start_lat"], places["start_lon"] = order.start
-    sides = 4 * order.quadrant_segments
-    first = Column("first") == True  # noqa: E712  (builds a condition)
-    again = "run the stage order again (dvc repro --force order): the table is not what it writes from these panoramas"
-    suite = [
+    suite = [*_rows(limits), *_positions(limits, params.city.crs), *_levels(order), *_splits(limits)]
+    return [Batch("locations", places, ("place", "pano_id"), suite)]
+
+
+def _rows(limits: CheckLocations) -> list[Any]:
+    return [
         expect(
             gxe.ExpectTableRowCountToBeBetween,
             "Training and evaluation need places.",
-            "take a larger polygon or smaller radii in order.levels",
+            "choose a larger polygon, or smaller radii in `order.levels`",
             figure="places",
             min_value=limits.min_places,
         ),
-        expect(gxe.ExpectColumnValuesToBeUnique, "Pictures name their place by its number.", again, column="place"),
+        expect(gxe.ExpectColumnValuesToBeUnique, "Pictures name their place by its number.", AGAIN, column="place"),
         expect(
             gxe.ExpectColumnValuesToBeUnique,
-            "A panorama that is two places would be both in train and in test.",
-            again,
+            "A panorama that is two places could be in train and in test.",
+            AGAIN,
             column="pano_id",
         ),
-        expect(
-            gxe.ExpectColumnPairValuesToBeEqual,
-            "A place is one of the panoramas, at its position.",
-            again,
-            column_A="lat",
-            column_B="panorama_lat",
-            ignore_row_if="neither",
-            row_condition=first,
+        *(
+            expect(
+                gxe.ExpectColumnPairValuesToBeEqual,
+                "A place is one of the panoramas and has its position.",
+                AGAIN,
+                column_A=coordinate,
+                column_B=f"panorama_{coordinate}",
+                ignore_row_if="neither",
+                row_condition=FIRST,
+            )
+            for coordinate in ("lat", "lon")
         ),
-        expect(
-            gxe.ExpectColumnPairValuesToBeEqual,
-            "A place is one of the panoramas, at its position.",
-            again,
-            column_A="lon",
-            column_B="panorama_lon",
-            ignore_row_if="neither",
-            row_condition=first,
-        ),
+    ]
+
+
+def _positions(limits: CheckLocations, crs: str) -> list[Any]:
+    return [
         expect(
             ExpectPositionsToAgree,
-            "Spacing is measured in metres, so the metres must be those of the degrees.",
-            "city.crs has changed since: dvc repro order",
+            "Distances are measured in metres, so degrees and metres must be the same position.",
+            "`city.crs` has changed since: `dvc repro order`",
             column_list=["lat", "lon", "x", "y"],
-            crs=params.city.crs,
+            crs=crs,
             tolerance_m=limits.position_tolerance_m,
         ),
         expect(
             ExpectDistanceToAgreeWithPositions,
-            "The order is by distance to order.start.",
-            "order.start has changed since: dvc repro order",
+            "Places are ordered by their distance to order.start.",
+            "`order.start` has changed since: `dvc repro order`",
             column_list=["lat", "lon", "start_lat", "start_lon", "start_distance_m"],
             tolerance_m=limits.position_tolerance_m,
             tolerance_share=0.0,
         ),
+    ]
+
+
+def _levels(order: Order) -> list[Any]:
+    sides = 4 * order.quadrant_segments
+    return [
         expect(
             ExpectPicksToKeepTheirRadius,
-            "A level takes only what lies outside its radius of every earlier pick: nearer places show the same views.",
-            again,
+            "A place keeps the radius of its level from every earlier place: nearer places show the same views.",
+            AGAIN,
             column_list=["x", "y", "radius_m"],
             disc_share=math.cos(math.pi / sides) if sides else 1.0,
         ),
         expect(
             gxe.ExpectColumnValuesToBeIncreasing,
-            "Levels follow one another, from wide to narrow.",
-            again,
+            "Levels follow each other, from the largest radius to the smallest.",
+            AGAIN,
             column="level",
         ),
         *(
             expect(
                 gxe.ExpectColumnValuesToBeIncreasing,
-                "Within a level places are picked from near to far, so that more places only add to what is there.",
-                again,
+                "Within a level, places are picked from near to far, so a larger collection contains a smaller one.",
+                AGAIN,
                 column="start_distance_m",
                 row_condition=Column("level") == number,
             )
             for number in range(len(order.levels))
         ),
-        expect(
-            ExpectColumnPairValuesToBeOneOf,
-            "The level decides the split.",
-            "order.levels has changed since: dvc repro order",
-            column_A="level",
-            column_B="split",
-            pairs=[[number, level.split] for number, level in enumerate(order.levels)],
+        *(
+            expect(
+                ExpectColumnPairValuesToBeOneOf,
+                f"The level decides the {word}.",
+                "`order.levels` has changed since: `dvc repro order`",
+                column_A="level",
+                column_B=column,
+                pairs=[[number, getattr(level, column)] for number, level in enumerate(order.levels)],
+            )
+            for word, column in (("split", "split"), ("radius", "radius_m"))
         ),
-        expect(
-            ExpectColumnPairValuesToBeOneOf,
-            "The level decides the radius.",
-            "order.levels has changed since: dvc repro order",
-            column_A="level",
-            column_B="radius_m",
-            pairs=[[number, level.radius_m] for number, level in enumerate(order.levels)],
-        ),
+    ]
+
+
+def _splits(limits: CheckLocations) -> list[Any]:
+    return [
         expect(
             gxe.ExpectColumnDistinctValuesToContainSet,
-            "Training, choosing the epoch and the final measure each need places of their own.",
-            "give a split more or narrower levels in order.levels, or take a larger polygon",
+            "Training, the choice of the best epoch and the final measurement each need their own places.",
+            "give the split more levels, or levels of smaller radius, in `order.levels`; or choose a larger polygon",
             column="split",
             value_set=["train", "validation", "test"],
         ),
         expect(
             ExpectGroupsToBeApart,
-            "Places of different splits that lie nearer show the same facades: the test would measure memory.",
-            "raise the smallest radius of order.levels, or lower checks.locations.min_split_distance_m knowingly",
+            "Places of different splits that lie nearer show the same facades, so the test would measure memory.",
+            "raise the smallest radius of `order.levels`, or lower `checks.locations.min_split_distance_m` on purpose",
             column_list=["x", "y", "split"],
             min_m=limits.min_split_distance_m,
         ),
     ]
-    return [Batch("locations", places, ("place", "pano_id"), suite)]

@@ -1,1 +1,1 @@
-"""Pages and pictures for looking at results."""
+"""Maps, contact sheets, plots and pages for looking at results."""

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from streetrecall.files import whole
+from streetrecall.scoring.recall import RIGHT_M
 
 RIGHT, WRONG, PLAIN = "#1a7fc4", "#d1495b", "#c9c5bc"
 
@@ -16,8 +17,9 @@ RIGHT, WRONG, PLAIN = "#1a7fc4", "#d1495b", "#c9c5bc"
 def draw_map(rows: pd.DataFrame, predictions: pd.DataFrame, path: Path) -> None:
     """Draw every place, the places of the queries by share found, and a line from each wrong query to its answer.
 
-    ``rows`` is the descriptor table, ``predictions`` those of one system under one protocol. The picture brings its own
-    light ground, so that it can be read on a dark page too. Same input, same bytes (one Matplotlib version).
+    ``rows`` is the descriptor table, ``predictions`` those of one system under one protocol; positions are in metres.
+    The background is light, so that the picture can be read on a dark page too. The same input gives the same bytes
+    with the same version of Matplotlib.
     """
     import matplotlib as mpl
 
@@ -27,8 +29,8 @@ def draw_map(rows: pd.DataFrame, predictions: pd.DataFrame, path: Path) -> None:
 
     spots = rows.groupby("place")[["x", "y"]].first()
     asked = predictions[(predictions["right_images"] > 0) & (predictions["answer_place"] >= 0)]
-    found = (asked["rank_25m"] == 1).groupby(asked["place"]).mean()
-    lost = asked[asked["rank_25m"] != 1]
+    found = (asked[f"rank_{RIGHT_M}m"] == 1).groupby(asked["place"]).mean()
+    lost = asked[asked[f"rank_{RIGHT_M}m"] != 1]
 
     width, height = (np.ptp(spots.to_numpy(), axis=0) + 1) if len(spots) else (1.0, 1.0)
     aspect = float(np.clip(height / width, 0.5, 1.6))

@@ -23,7 +23,7 @@ td:last-child { color: var(--soft); }
 figure { margin: 0; } figure.whole { grid-column: 1 / -1; }
 figure svg, figure img { max-width: 100%; height: auto; }
 """
-WIDE = 660  # pixels: a wider curve has a row of its own
+WIDE = 660  # pixels: a wider curve gets its own row
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Figure:
 
 
 def page(rows: list[tuple[str, str, str, str]], figures: list[Figure]) -> str:
-    """The page: the summary's rows (what, model, baseline, remark) as a table, then the figures, all of it inline.
+    """The page: the rows of the summary (what, model, baseline, remark) as a table, then the figures, all of it inline.
 
     >>> html = page([("R@1", "91.2", "70.1", "302 queries")], [Figure("map", "The map", "png", b"...")])
     >>> "The map" in html and "<td>91.2</td>" in html and "https://" not in html
@@ -53,7 +53,7 @@ def page(rows: list[tuple[str, str, str, str]], figures: list[Figure]) -> str:
 <style>{STYLE}</style>
 </head>
 <body>
-<h1>What the model finds, and how sure that is</h1>
+<h1>What the model finds, and how certain that is</h1>
 <p>Percent, with intervals over places in brackets. Baseline: HOG descriptors, without training, on the same queries and
 the same gallery. Bands and whiskers in the plots are the same intervals.</p>
 <div class="wide"><table>
@@ -71,8 +71,9 @@ def _figure(figure: Figure) -> str:
     title = escape(figure.title)
     if figure.kind == "svg":
         svg = re.sub(r"^<\?xml[^>]*>\s*", "", figure.data.decode())
-        # Each drawing numbers its clip paths from zero; on one page they must not meet.
-        svg = re.sub(r'(id="|url\(#)', lambda m: m[0] + figure.name + "-", svg)
+        # Each drawing numbers its clip paths from zero; a prefix makes them unique on the page.
+        prefix = re.sub(r"\W+", "_", figure.name) + "-"
+        svg = re.sub(r'(id="|url\(#)', lambda m: m[0] + prefix, svg)
         size = re.search(r' width="([\d.]+)" height="[\d.]+"', svg)
         width = float(size[1]) if size else 0.0
         if size:
@@ -80,5 +81,5 @@ def _figure(figure: Figure) -> str:
         span = ' class="whole"' if width > WIDE else ""
         return f"<figure{span}><h2>{title}</h2>{svg}</figure>\n"
     encoded = base64.b64encode(figure.data).decode()
-    image = f'<img alt="{title}" src="data:image/{figure.kind};base64,{encoded}">'
+    image = f'<img alt="{title}" src="data:image/{escape(figure.kind)};base64,{encoded}">'
     return f'<figure class="whole"><h2>{title}</h2>{image}</figure>\n'

@@ -1,8 +1,8 @@
 """`streetrecall plots`: every plot of dvc.yaml as SVG and PNG, contact sheets, and one page that loads nothing.
 
-The curves are DVC's own: `dvc plots show` fills the templates of .dvc/plots, and vl-convert draws them without a
-browser or a network. The sheets show pictures, which may not be ours to publish, so they are drawn here, outside the
-pipeline, into a folder that git and DVC leave alone.
+The curves are those of DVC: `dvc plots show` fills the templates of .dvc/plots, and vl-convert draws them without a
+browser or a network. The sheets show pictures, which may not be published, so they are drawn outside the pipeline, into
+a folder that git and DVC ignore.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import io
 import json
 import logging
 import re
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,10 @@ from urllib.parse import unquote, urlparse
 
 from streetrecall import tables
 from streetrecall.errors import UserError
+from streetrecall.external import dvc
 from streetrecall.figures.page import Figure, page
 from streetrecall.figures.sheets import sheets
-from streetrecall.review.summary import lines_of, read_metrics
+from streetrecall.figures.summary import read_metrics, summary_rows
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ ORDER = (
 )
 
 TITLES = {
-    "map": "Right and wrong queries, and where the wrong ones were sent",
+    "map": "Right and wrong queries, with a line from each wrong query to its answer",
     "grid": "The grid over the city's polygon",
 }
 
@@ -70,7 +69,7 @@ def run(out: Path, metrics: Path, results: Path, crops: Path, queries: int) -> P
         figures = sorted(curves(out, scratch), key=_position)
     figures += contact_sheets(out, results, crops, queries)
     target = out / "index.html"
-    target.write_text(page(lines_of(measured), figures), encoding="utf-8")
+    target.write_text(page(summary_rows(measured), figures), encoding="utf-8")
     return target
 
 
@@ -80,37 +79,44 @@ def _position(figure: Figure) -> tuple[int, str]:
 
 
 def curves(out: Path, scratch: str, root: Path = Path(), base: str | None = None) -> list[Figure]:
-    """Draw what dvc.yaml declares as plots: vector graphics of curves, copies of pictures (by way of ``scratch``)."""
-    import vl_convert
-
+    """Draw the plots of dvc.yaml: vector graphics of curves, copies of pictures. DVC writes files into ``scratch``."""
     figures = []
     for name, variants in _filled_plots(scratch, root, base).items():
         stem = Path(name).stem
         for variant in variants:
             if variant["type"] == "image":
-                source = (
-                    Path(unquote(urlparse(variant["url"]).path)) if "://" in variant["url"] else Path(variant["url"])
-                )
-                data = source.read_bytes()
-                side = "" if len(variants) == 1 else "_" + re.sub(r"\W+", "_", str(variant["revisions"][0]))[:12]
-                (out / f"{stem}{side}{source.suffix}").write_bytes(data)
-                title = TITLES.get(stem, stem.replace("_", " "))
-                figures.append(Figure(stem + side, title, source.suffix[1:], data))
-                continue
-            spec = variant["content"]
-            spec = json.loads(spec) if isinstance(spec, str) else spec
-            if not spec:
+                figures.append(_picture(out, stem, variant, single=len(variants) == 1))
+            elif variant["content"]:
+                figures.append(_curve(out, stem, variant))
+            else:
                 log.info("%s: holds no rows, so there is nothing to draw", name)
-                continue
-            title = _without_title(spec)
-            if len(variant.get("revisions", [])) < 2:
-                _without_revision(spec)
-            svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE)
-            (out / f"{stem}.svg").write_text(svg, encoding="utf-8")
-            spec.setdefault("config", {})["background"] = "#ffffff"
-            (out / f"{stem}.png").write_bytes(vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, scale=1.5))
-            figures.append(Figure(stem, title or stem.replace("_", " "), "svg", svg.encode()))
     return figures
+
+
+def _picture(out: Path, stem: str, variant: dict[str, Any], single: bool) -> Figure:
+    """Copy a picture that a stage drew; without ``single``, its name gets that of the revision."""
+    url = variant["url"]
+    source = Path(unquote(urlparse(url).path)) if "://" in url else Path(url)
+    side = "" if single else "_" + re.sub(r"\W+", "_", str(variant["revisions"][0]))[:12]
+    data = source.read_bytes()
+    (out / f"{stem}{side}{source.suffix}").write_bytes(data)
+    return Figure(stem + side, TITLES.get(stem, stem.replace("_", " ")), source.suffix[1:], data)
+
+
+def _curve(out: Path, stem: str, variant: dict[str, Any]) -> Figure:
+    """Draw a curve as SVG, and as PNG on white."""
+    import vl_convert
+
+    spec = variant["content"]
+    spec = json.loads(spec) if isinstance(spec, str) else spec
+    title = _without_title(spec)
+    if len(variant.get("revisions", [])) < 2:
+        _without_revision(spec)
+    svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE)
+    (out / f"{stem}.svg").write_text(svg, encoding="utf-8")
+    spec.setdefault("config", {})["background"] = "#ffffff"
+    (out / f"{stem}.png").write_bytes(vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, scale=1.5))
+    return Figure(stem, title or stem.replace("_", " "), "svg", svg.encode())
 
 
 def draw(root: Path, out: Path, base: str | None = None) -> list[Path]:
@@ -124,15 +130,11 @@ def draw(root: Path, out: Path, base: str | None = None) -> list[Path]:
 def _filled_plots(scratch: str, root: Path = Path(), base: str | None = None) -> dict[str, list[dict[str, Any]]]:
     """What `dvc plots` would draw, by plot: the templates filled with the data of the workspace (and of ``base``)."""
     what = ["diff", base] if base else ["show"]
-    command = [sys.executable, "-m", "dvc", "plots", *what, "--json", "--out", scratch]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"dvc plots {what[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
-    content = json.loads(done.stdout)
+    content = json.loads(dvc(root, "plots", *what, "--json", "--out", scratch))
     for problem in content.get("errors", []):
         if problem.get("type") == "FileNotFoundError":
             if problem["rev"] != base:
-                log.info("%s: left out, for its stage has not run in this folder", problem["name"])
+                log.info("%s: left out, because its stage has not run in this folder", problem["name"])
         elif "name" in problem:
             log.info("%s: left out: %s", problem.get("source", problem["name"]), problem["msg"])
         elif problem.get("rev") != base:
@@ -143,13 +145,13 @@ def _filled_plots(scratch: str, root: Path = Path(), base: str | None = None) ->
 
 
 def _without_title(spec: dict[str, Any]) -> str:
-    """Take the title off a specification (the page sets it as text, which wraps) and return it."""
+    """Remove the title from a specification and return it; the page shows it as text, which can wrap."""
     title = spec.pop("title", "")
     return str(title.get("text", "") if isinstance(title, dict) else title)
 
 
 def _without_revision(node: Any) -> None:
-    """Take the revision's stroke, facet and legend off: a single one needs no telling apart."""
+    """Remove the stroke, the facet and the legend of the revision, which a single revision does not need."""
     if isinstance(node, dict):
         for key in ("strokeDash", "column", "row", "color", "detail"):
             if isinstance(node.get(key), dict) and node[key].get("field") == "rev":
@@ -166,7 +168,7 @@ def _without_revision(node: Any) -> None:
 
 
 def contact_sheets(out: Path, results: Path, crops: Path, queries: int) -> list[Figure]:
-    """Draw the sheets; without the pictures at hand, say so and go on."""
+    """Draw the sheets; if the pictures are not on this machine, log that and draw none."""
     try:
         drawn = sheets(
             tables.read(tables.PREDICTIONS, results / "queries.parquet"),

@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from streetrecall.pictures.shards import ShardReader
-from streetrecall.scoring.recall import RADII_M
+from streetrecall.scoring.recall import RIGHT_M
 
 CELL, GAP, HEAD, CAPTION = 200, 12, 62, 46
 GROUND, INK, RIGHT, WRONG, QUERY = "#fbfaf7", "#222222", "#1a7fc4", "#c8374a", "#77736a"
@@ -27,14 +27,14 @@ class Sheet:
 
 
 def choose(predictions: pd.DataFrame, right: bool, most: int) -> pd.DataFrame:
-    """Queries to show, one a place: of the wrong ones the surest first, of the right ones the least sure first.
+    """Queries to show, one per place: the wrong ones with the highest similarity, the right ones with the lowest.
 
     >>> table = pd.DataFrame({"image_id": [1, 2, 3], "place": [7, 7, 8], "right_images": 1, "rank_25m": 0,
     ...                       "similarity": [0.4, 0.9, 0.5]})
     >>> choose(table, right=False, most=5)["image_id"].tolist()
     [2, 3]
     """
-    chosen = predictions[(predictions["right_images"] > 0) & ((predictions["rank_25m"] == 1) == right)]
+    chosen = predictions[(predictions["right_images"] > 0) & ((predictions[f"rank_{RIGHT_M}m"] == 1) == right)]
     ordered = chosen.sort_values(["similarity", "image_id"], ascending=[right, True])
     return ordered.drop_duplicates("place").head(most)
 
@@ -45,7 +45,10 @@ def draw(
     """Draw ``queries`` (predictions) in rows: the query, then its ``neighbours`` (of the same protocol), best first.
 
     ``images`` is the IMAGES table; pictures are read from the shards below ``crops``. Answers within 25 m have a blue
-    frame and a tick, others a red one and a cross. Raises UserError where a shard is missing.
+    frame and a tick, others a red frame and a cross.
+
+    Raises:
+        UserError: a shard is missing.
     """
     ids = images["image_id"]
     where = dict(zip(ids, zip(images["shard"], images["offset"], images["size"], strict=True), strict=True))
@@ -63,7 +66,7 @@ def draw(
         pen.text((GAP + column * (CELL + GAP), 38), text, QUERY, small)
     with ShardReader(crops) as reader:
 
-        def place(image_id: int, row: int, column: int, colour: str, caption: list[str]) -> None:
+        def paste(image_id: int, row: int, column: int, colour: str, caption: list[str]) -> None:
             data = reader.read(*where[image_id])
             small_picture = Image.open(io.BytesIO(data)).convert("RGB").resize((CELL - 8, CELL - 8))
             left, top = GAP + column * (CELL + GAP), HEAD + row * step
@@ -73,7 +76,7 @@ def draw(
                 pen.text((left, top + CELL + 2 + 17 * line), text, INK, small)
 
         for row, query in enumerate(queries.to_dict("records")):
-            place(
+            paste(
                 query["image_id"],
                 row,
                 0,
@@ -81,12 +84,12 @@ def draw(
                 [query["month"], f"place {query['place']}, direction {query['direction']}"],
             )
             for a in answers[answers["image_id"] == query["image_id"]].to_dict("records"):
-                near = a["distance_m"] <= RADII_M[0]
+                near = a["distance_m"] <= RIGHT_M
                 caption = [
                     f"{months[a['neighbour_id']]}  similarity {a['similarity']:.2f}",
                     f"{'right' if near else 'wrong'}, {a['distance_m']:,.0f} m",
                 ]
-                place(a["neighbour_id"], row, a["rank"], RIGHT if near else WRONG, caption)
+                paste(a["neighbour_id"], row, a["rank"], RIGHT if near else WRONG, caption)
                 _mark(pen, GAP + a["rank"] * (CELL + GAP) + CELL - 26, HEAD + row * step + 6, near)
     if credit:
         pen.text((GAP, sheet.height - 22), "; ".join(credit)[: width // 8], QUERY, small)
@@ -94,7 +97,7 @@ def draw(
 
 
 def _mark(pen: ImageDraw.ImageDraw, left: int, top: int, right: bool) -> None:
-    """A tick or a cross on a disc, so that the frame's colour is not the only sign."""
+    """A tick or a cross on a disc, so that colour is not the only sign."""
     pen.ellipse((left, top, left + 20, top + 20), fill=RIGHT if right else WRONG)
     strokes = [[(5, 10), (9, 14), (15, 6)]] if right else [[(6, 6), (14, 14)], [(14, 6), (6, 14)]]
     for stroke in strokes:
@@ -111,8 +114,8 @@ def sheets(
         model, neighbours = model[model[column] == value], neighbours[neighbours[column] == value]
     out = []
     for name, title, right in (
-        ("wrong", "Wrong first answers, the surest first", False),
-        ("right", "Right first answers, the least sure first", True),
+        ("wrong", "Wrong first answers, highest similarity first", False),
+        ("right", "Right first answers, lowest similarity first", True),
     ):
         queries = choose(model, right, most)
         if len(queries):

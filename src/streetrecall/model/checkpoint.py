@@ -1,4 +1,4 @@
-"""The state of a training run between epochs, so that a killed run ends with the weights of an undisturbed one."""
+"""The state of a training run between epochs, in one file: a killed run continues and ends with the same weights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import json
 import os
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,33 @@ from numpy.typing import NDArray
 from streetrecall.files import whole
 
 FACTS = "facts"
+Arrays = list[NDArray[Any]]
 
 
-def save(path: Path, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-    """Write ``facts`` (JSON) and ``arrays`` to one file; whole or not at all, and safely on disk on return."""
+@dataclass(frozen=True)
+class State:
+    """``facts`` can be written as JSON; ``arrays`` are lists of arrays by name."""
+
+    facts: dict[str, Any]
+    arrays: dict[str, Arrays]
+
+
+def save(path: Path, state: State) -> None:
+    """Write ``state`` to one file, completely or not at all; on return it is safely on disk."""
+    flat = {f"{name}/{i}": array for name, arrays in state.arrays.items() for i, array in enumerate(arrays)}
+    facts = {"facts": state.facts, "counts": {name: len(arrays) for name, arrays in state.arrays.items()}}
     with whole(path) as partial, partial.open("wb") as file:
-        np.savez(file, **{FACTS: np.frombuffer(json.dumps(facts).encode(), np.uint8)}, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **{FACTS: np.frombuffer(json.dumps(facts).encode(), np.uint8)}, **flat)  # type: ignore[arg-type]
         file.flush()
         os.fsync(file.fileno())
 
 
-def load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
-    """What `save` wrote; None if there is nothing, or nothing readable."""
+def load(path: Path) -> State | None:
+    """What `save` wrote; None if there is no file, or none that can be read."""
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        return json.loads(arrays.pop(FACTS).tobytes()), arrays
+            facts = json.loads(stored[FACTS].tobytes())
+            arrays = {name: [stored[f"{name}/{i}"] for i in range(count)] for name, count in facts["counts"].items()}
+        return State(facts["facts"], arrays)
     except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError, EOFError):
         return None

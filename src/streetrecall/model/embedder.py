@@ -1,4 +1,4 @@
-"""A trained embedder on disk: ``config.json`` says how to build it, ``embedder.weights.h5`` what it learnt."""
+"""A trained embedder: from pictures to descriptors, and on disk as ``config.json`` and ``embedder.weights.h5``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from streetrecall.errors import UserError
 from streetrecall.files import whole, write_json
-from streetrecall.model import runtime  # noqa: F401  first: it quietens TensorFlow's import
+from streetrecall.model import runtime  # noqa: F401  first: it silences the log of TensorFlow's import
 from streetrecall.params.schema import Head
 
 CONFIG, WEIGHTS = "config.json", "embedder.weights.h5"
@@ -43,7 +43,7 @@ class Embedder:
         return self.head.dimensions
 
     def describe(self, jpegs: Sequence[bytes]) -> NDArray[np.float32]:
-        """Descriptors of unit norm, (n, d) float32, of JPEG pictures of any size (best 224 x 224 as `crop` makes them).
+        """Descriptors of unit norm, (n, d) float32, of JPEG pictures of any size (best: 224 x 224, as from `crop`).
 
         Raises:
             UserError: a picture cannot be read or decoded; says which.
@@ -52,15 +52,15 @@ class Embedder:
         return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), np.float32)
 
     def describe_all(self, jpegs: Sequence[bytes]) -> Iterator[NDArray[np.float32]]:
-        """As `describe`, batch after batch, for more pictures than fit into memory."""
-        from streetrecall.model import features
+        """As `describe`, batch by batch, for more pictures than fit into memory."""
+        from streetrecall.model import decoding
 
-        for pixels, count in features.batches(jpegs, self.image_size, self.batch_size, self.threads):
+        for pixels, count in decoding.batches(jpegs, self.image_size, self.batch_size, self.threads):
             yield self._run(pixels).numpy()[:count].astype(np.float32)
 
 
 def save(embedder: Embedder, folder: str | Path) -> None:
-    """Write ``config.json`` and the weights below ``folder``: the same embedder gives the same bytes."""
+    """Write ``config.json`` and the weights to ``folder``. The same embedder gives the same bytes."""
     folder = Path(folder)
     facts = {
         "version": VERSION,
@@ -75,7 +75,7 @@ def save(embedder: Embedder, folder: str | Path) -> None:
 
 
 def load(folder: str | Path, batch_size: int = 64, threads: int = 2) -> Embedder:
-    """The embedder that `save` wrote. Needs no network and no pretrained weights.
+    """The embedder that `save` wrote. It needs no connection and no pretrained weights.
 
     Raises:
         UserError: a file is missing, damaged or of another version.

@@ -1,9 +1,9 @@
-"""Losses over descriptors of unit norm, by cosine similarity: pure functions of TensorFlow tensors.
+"""Losses on cosine similarities of descriptors of unit norm: pure functions of TensorFlow tensors.
 
-All take ``similarity`` (n, m) of n anchors, a batch, to m others, the batch itself and what is remembered of earlier
-ones, and ``positive`` (n, m) and ``negative`` (n, m) masks; a pair in neither mask is not judged (a picture and itself,
-the same place by another heading, or a place too near by). All return two scalars: a mean, and the share of what it is
-taken over or of the judged pairs that the loss acted on.
+All take ``similarity`` (n, m) of n anchors and m others, and the masks ``positive`` (n, m) and ``negative`` (n, m). The
+anchors are a batch; the others are the batch itself and the memory of earlier ones. A pair in neither mask does not
+count: a picture and itself, two headings of one place, or two places that are too close. All return two scalars: the
+mean loss, and the active share, which is how many of the pairs (in `triplet`: of the anchors) the loss acts on.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Pairs = tuple[Any, Any]
 
 
 class Pictures(NamedTuple):
-    """What `masks` must know of n pictures.
+    """Facts about n pictures, for `masks`.
 
-    ``image`` (n,) is a number of their own, -1 where there is none; ``label`` (n,) one for each (place, direction);
-    ``place`` (n,) the place; ``xy`` (n, 2) its position in metres.
+    ``image`` (n,) numbers the pictures, -1 where there is none; ``label`` (n,) numbers the (place, direction);
+    ``place`` (n,) is the place; ``xy`` (n, 2) its position in metres.
     """
 
     image: Any
@@ -33,9 +33,9 @@ class Pictures(NamedTuple):
 
 
 def masks(anchors: Pictures, others: Pictures, guard_m: float) -> tuple[Any, Any]:
-    """Which of ``others`` are positive and which negative for each of ``anchors``, (anchors, others).
+    """Which of ``others`` are positive and which are negative for each of ``anchors``: two masks (anchors, others).
 
-    Places nearer than ``guard_m`` metres show the same street: their pairs are not judged.
+    Places closer than ``guard_m`` metres show the same street, so their pairs are neither.
 
     >>> xy = tf.constant([[0., 0.], [0., 0.], [0., 0.], [200., 0.]])
     >>> four = Pictures(tf.range(4), tf.constant([0, 0, 1, 5]), tf.constant([0, 0, 0, 1]), xy)
@@ -56,10 +56,10 @@ def multi_similarity(
 ) -> Pairs:
     """Multi-similarity loss with its miner (Wang et al. 2019, "Multi-similarity loss with general pair weighting").
 
-    A negative pair counts if it is more similar than the anchor's least similar positive less ``epsilon``; a positive
-    one if it is less similar than the anchor's most similar negative plus ``epsilon``. Over what counts, an anchor's
-    loss is ``log(1 + sum exp(-alpha (s - base))) / alpha + log(1 + sum exp(beta (s - base))) / beta``; the mean over
-    anchors, and the share of judged pairs that count.
+    The miner keeps a negative pair if it is more similar than the anchor's least similar positive minus ``epsilon``,
+    and a positive pair if it is less similar than the anchor's most similar negative plus ``epsilon``. The loss of an
+    anchor, summed over the pairs that are kept, is ``log(1 + sum exp(-alpha (s - base))) / alpha + log(1 + sum exp(beta
+    (s - base))) / beta``. Returns the mean over anchors, and the share of pairs that the miner keeps.
     """
     least_positive = tf.reduce_min(tf.where(positive, similarity, 2.0), axis=1, keepdims=True)
     most_negative = tf.reduce_max(tf.where(negative, similarity, -2.0), axis=1, keepdims=True)
@@ -75,28 +75,28 @@ def multi_similarity(
 def contrastive(similarity: Any, positive: Any, negative: Any, *, margin: float) -> Pairs:
     """Contrastive loss (Hadsell, Chopra and LeCun 2006) on cosine similarity.
 
-    Positives pay ``1 - s``; negatives pay ``s - margin`` where that is above zero; the mean over judged pairs, and the
-    share of them that pay.
+    The loss of a positive pair is ``1 - s``, that of a negative pair ``s - margin`` if that is above zero. Returns the
+    mean over pairs, and the share of pairs with a loss above zero.
     """
-    pays = tf.where(positive, 1.0 - similarity, 0.0) + tf.where(negative, tf.nn.relu(similarity - margin), 0.0)
-    judged = positive | negative
-    pairs = tf.maximum(tf.reduce_sum(tf.cast(judged, tf.float32)), 1.0)
+    loss = tf.where(positive, 1.0 - similarity, 0.0) + tf.where(negative, tf.nn.relu(similarity - margin), 0.0)
+    counted = positive | negative
+    pairs = tf.maximum(tf.reduce_sum(tf.cast(counted, tf.float32)), 1.0)
     active = (positive & (similarity < 1.0)) | (negative & (similarity > margin))
-    return tf.reduce_sum(pays) / pairs, _share(active, judged)
+    return tf.reduce_sum(loss) / pairs, _share(active, counted)
 
 
 def triplet(similarity: Any, positive: Any, negative: Any, *, margin: float) -> Pairs:
     """Batch-hard triplet loss (Hermans, Beyer and Leibe 2017, "In defense of the triplet loss") on cosine similarity.
 
-    Each anchor pays ``most similar negative - least similar positive + margin`` where that is above zero; the mean
-    over anchors that have both, and the share of them that pay.
+    The loss of an anchor is ``most similar negative - least similar positive + margin`` if that is above zero. Returns
+    the mean over anchors that have both, and the share of them with a loss above zero.
     """
     least_positive = tf.reduce_min(tf.where(positive, similarity, 2.0), axis=1)
     most_negative = tf.reduce_max(tf.where(negative, similarity, -2.0), axis=1)
     both = tf.reduce_any(positive, 1) & tf.reduce_any(negative, 1)
-    pays = tf.where(both, tf.nn.relu(most_negative - least_positive + margin), 0.0)
+    loss = tf.where(both, tf.nn.relu(most_negative - least_positive + margin), 0.0)
     anchors = tf.maximum(tf.reduce_sum(tf.cast(both, tf.float32)), 1.0)
-    return tf.reduce_sum(pays) / anchors, _share(both & (pays > 0.0), both)
+    return tf.reduce_sum(loss) / anchors, _share(both & (loss > 0.0), both)
 
 
 def build(params: Loss) -> Callable[[Any, Any, Any], Pairs]:

@@ -1,4 +1,4 @@
-"""``train.recipe``: whole settings under one name."""
+"""``train.recipe``: names for complete settings of a training."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from streetrecall.params.schema import GemBranch, Phase, Train
 
 
 def effective(train: Train) -> Train:
-    """The settings that ``train.recipe`` stands for.
+    """The settings of ``train.recipe``.
 
-    ``original`` is what the first users of the collection tried: ResNet50 with its first 40 layers frozen, maps
-    brought to unit norm before GeM, trained from pixels; everything else is taken from the parameters.
+    ``original`` is what the first users of the collection tried: ResNet50 with its first 40 layers frozen, maps of unit
+    norm at each position before GeM, trained from pixels. Everything else is taken from the parameters.
     """
     if train.recipe == "streetrecall":
         return train

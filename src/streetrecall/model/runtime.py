@@ -1,15 +1,15 @@
-"""TensorFlow made repeatable: threads, seeds and deterministic ops, set before its first op."""
+"""Settings of TensorFlow that make a run repeatable: threads, seeds, deterministic ops."""
 
 from __future__ import annotations
 
 import os
 
-# Read when TensorFlow is imported. What it logs is of no use to whoever trains; what fails is raised all the same.
+# TensorFlow reads this at import. Its log does not help users, and it raises errors all the same.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def devices() -> list[str]:
-    """Kinds of device that TensorFlow computes on here, for what it computes differs from kind to kind.
+    """Kinds of device that TensorFlow computes on here. Results differ between kinds.
 
     >>> "CPU" in devices()
     True
@@ -20,7 +20,13 @@ def devices() -> list[str]:
 
 
 def configure(threads: int, seed: int, precision: str = "float32") -> None:
-    """Fix threads, seeds (Python's, NumPy's, Keras's), precision and the choice of deterministic kernels."""
+    """Set threads, seeds (Python's, NumPy's, Keras's), precision and deterministic kernels.
+
+    Call it before TensorFlow's first op.
+
+    Raises:
+        RuntimeError: TensorFlow already runs with another number of threads.
+    """
     import keras
     import tensorflow as tf
 
@@ -30,7 +36,7 @@ def configure(threads: int, seed: int, precision: str = "float32") -> None:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
         except RuntimeError as error:
-            raise RuntimeError(f"TensorFlow already runs with {current} threads, {threads} are asked for") from error
+            raise RuntimeError(f"TensorFlow already runs with {current} threads, not with {threads}") from error
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(precision)

@@ -11,32 +11,32 @@ from numpy.typing import NDArray
 from streetrecall.errors import UserError
 from streetrecall.months import month_numbers
 from streetrecall.params.schema import Batch
+from streetrecall.retrieval import exact as search
 
 Ints = NDArray[np.int64]
-UPDATED_AT_ONCE = 512  # groups whose confusions are sought together: a city's groups all at once do not fit into memory
+UPDATED_AT_ONCE = 512  # groups whose confusions are searched together: those of a city do not fit into memory at once
 
 
 @dataclass
 class Sampler:
-    """Batches of row numbers of ``images`` (train, not quarantined; columns place, direction, month, x, y).
+    """Draws batches of row numbers of ``images`` (train, without quarantine; columns place, direction, month, x, y).
 
-    - A batch holds ``places`` groups of different places, so that each picture has negatives; a place gives one
-      direction to a batch.
-    - A group gives ``images`` pictures. Its first is drawn evenly; each further one with chance proportional to
-      ``1 + gap_weight x years`` between it and the first, without repeats as long as there are pictures left and, as
-      far as there are enough, of different months. A group with fewer pictures than ``images`` repeats some of its own
-      (a picture is not compared with itself). A group with a single picture, or a single known month, teaches nothing
-      about change: it is left out.
-    - A picture of unknown month counts as of a month of its own, no time away from any other.
-    - ``hard_share`` of a batch are drawn as neighbours: each such group is the one that the model confuses most with an
-      earlier group of that batch (see `confusions`); those within ``guard_m`` of each other are never judged as
-      negatives by `losses.masks`, and are not drawn as confusions either.
-    - Where there are fewer places than ``places``, a batch holds all of them.
-    - An epoch's batches depend on ``seed``, the epoch's number and the confusions alone, so that a resumed run draws
-      what an undisturbed one draws.
+    - A group is the pictures of one place and direction. A batch holds ``places`` groups, each of another place, so
+      that each picture has negatives. If there are fewer places, a batch holds one group of each.
+    - A group gives ``images`` pictures to a batch. The first is drawn evenly, each further one with a chance
+      proportional to ``1 + gap_weight x years`` between it and the first. They are of different months as far as there
+      are enough months, and different pictures as far as there are enough pictures; then pictures repeat (a picture is
+      not compared with itself).
+    - A group with a single picture or a single known month is left out, because it shows no change.
+    - A picture of unknown month counts as a month of its own, with no time between it and any other.
+    - ``hard_share`` of the groups in a batch are drawn by `confusions`: such a group is the one that the model confuses
+      most with an earlier group of the batch. Groups within ``guard_m`` of each other are never drawn as confusions,
+      since `losses.masks` does not take them as negatives.
+    - The batches of an epoch depend on ``seed``, the number of the epoch and the confusions alone. So a resumed run
+      draws the same batches as a run without interruption.
 
     Raises:
-        UserError: fewer than two places with two dates of one heading, or none farther than the guard from another.
+        UserError: fewer than two places have two dates of one heading, or all places are within the guard.
     """
 
     images: pd.DataFrame
@@ -45,7 +45,7 @@ class Sampler:
     group: Ints = field(init=False)  # (rows,) group of each row, -1 if left out
     groups: list[Ints] = field(init=False)  # rows of each group
     group_place: Ints = field(init=False)
-    confusions: Ints = field(init=False)  # (groups, n) the groups that each is confused with, -1 where fewer
+    confusions: Ints = field(init=False)  # (groups, n): the groups that each is confused with; -1: no more
 
     def __post_init__(self) -> None:
         self.month = month_numbers(self.images["month"])
@@ -66,14 +66,14 @@ class Sampler:
         if len(self.place_groups) < 2:
             raise UserError(
                 f"the training split has {len(self.place_groups)} places with two dates of one heading, and training "
-                "needs two at least; collect more, or give a level of order.levels to the split train"
+                "needs at least two; collect more, or give a level of order.levels to the split train"
             )
         self.xy = self.images[["x", "y"]].to_numpy(float)[[g[0] for g in self.groups]]
         guard, wide = self.batch.guard_m, np.ptp(self.xy, axis=0).max()
         if wide <= guard and all(np.hypot(*(self.xy - one).T).max() <= guard for one in self.xy):
             raise UserError(
-                f"no two training places are farther apart than train.batch.guard_m, {guard:g} m, so none "
-                "is a negative of another and there is nothing to tell apart: lower it, or collect more"
+                f"no two training places are farther apart than train.batch.guard_m, {guard:g} m, so there are no "
+                "negative pairs to learn from: lower it, or collect more places"
             )
         self.confusions = np.full((len(self.groups), 1), -1, np.int64)
 
@@ -82,13 +82,13 @@ class Sampler:
         return min(self.batch.places, len(self.place_groups)) * self.batch.images
 
     def epoch(self, number: int, steps: int) -> Ints:
-        """Rows of each batch of an epoch, (steps, batch size); each ``batch.images`` in a row are one group's."""
+        """Rows of each batch of an epoch, (steps, batch size). The pictures of a group are next to each other."""
         rng = np.random.default_rng((self.seed, number))
         return np.stack([self._batch(rng) for _ in range(steps)])
 
     def _batch(self, rng: np.random.Generator) -> Ints:
         wanted = min(self.batch.places, len(self.place_groups))
-        hard = min(int(wanted * self.batch.hard_share), wanted - 1)  # a first group, at least, is drawn evenly
+        hard = min(int(wanted * self.batch.hard_share), wanted - 1)  # at least one group is drawn evenly
         places = rng.permutation(self.group_place[np.unique(self.group_place, return_index=True)[1]])
         chosen: list[int] = []
         taken: set[int] = set()
@@ -122,16 +122,17 @@ class Sampler:
         return np.asarray(picked, np.int64)
 
     def first_and_last(self) -> Ints:
-        """Rows of the oldest and the newest picture of known month of each group, ascending."""
+        """Rows of the oldest and the newest picture with a known month of each group, ascending."""
         known = [group[self.month[group] >= 0] for group in self.groups]
         ordered = [group[np.argsort(self.month[group], kind="stable")] for group in known]
         return np.sort(np.asarray([rows[[0, -1]] for rows in ordered], np.int64).ravel())
 
     def update(self, descriptors: NDArray[np.float32], rows: Ints, keep: int = 10) -> None:
-        """Find each group's confusions: the groups of other places, outside the guard, with the most similar means.
+        """Set `confusions`: for each group the ``keep`` groups with the most similar mean descriptors, of other places
+        and outside the guard, most similar first.
 
         Args:
-            descriptors: (n, d) of unit norm, of ``rows`` of ``images``: some of each group.
+            descriptors: (n, d) of unit norm, of ``rows`` of ``images``, with at least one row of each group.
         """
         means = np.zeros((len(self.groups), descriptors.shape[1]), np.float64)
         np.add.at(means, self.group[rows], descriptors)
@@ -139,10 +140,7 @@ class Sampler:
         found = []
         for start in range(0, len(means), UPDATED_AT_ONCE):
             some = slice(start, start + UPDATED_AT_ONCE)
-            similarity = means[some] @ means.T
             apart = np.hypot(*(self.xy[some, None] - self.xy[None]).transpose(2, 0, 1)) > self.batch.guard_m
             allowed = apart & (self.group_place[some, None] != self.group_place[None])
-            similarity[~allowed] = -np.inf
-            best = np.argsort(-similarity, axis=1, kind="stable")[:, :keep]
-            found.append(np.where(np.take_along_axis(allowed, best, 1), best, -1))
-        self.confusions = np.concatenate(found).astype(np.int64)
+            found.append(search.exact(means[some], means, keep, allowed, np.float64)[0])
+        self.confusions = np.concatenate(found)

@@ -1,8 +1,8 @@
-"""Read the tensors of a legacy PyTorch checkpoint (``torch.save`` before 1.6) without PyTorch, executing nothing.
+"""Read the tensors of a legacy PyTorch checkpoint (``torch.save`` before 1.6) without PyTorch, and run no code of it.
 
-The file is a run of pickles (magic number, protocol version, system facts, the state dict, the storage keys) followed
-by the raw storages, each as its length in elements (int64, little-endian) and its elements. The unpickler knows the
-few names that a state dict needs and refuses every other, so that a tampered file cannot run code.
+The file is a sequence of pickles (magic number, protocol version, system facts, the state dict, the storage keys),
+followed by the raw storages, each as its length in elements (int64, little-endian) and its elements. The unpickler
+accepts the few names that a state dict needs and no other, so a tampered file cannot run code.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Unpickler(pickle.Unpickler):
             return _rebuild
         if module == "torch" and name in STORAGES:
             return _StorageType(STORAGES[name])
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a table of weights does not need")
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}, which a table of weights does not need")
 
     def persistent_load(self, pid: Any) -> str:
         kind, storage, key, _location, elements, view = pid

@@ -1,6 +1,7 @@
-"""Change values of params.yaml in place, its comments kept: `streetrecall set provider=archive archive.path=FOLDER`.
+"""Change values of params.yaml and keep its comments: `streetrecall set provider=archive archive.path=FOLDER`.
 
-For one experiment use `dvc exp run -S KEY=VALUE`, which checks nothing before it starts but records what it ran.
+A key is dotted; an element of a list is named by its number, counted from 0: `train.phases.0.epochs=3` (or
+`train.phases[0].epochs=3`). For a single experiment use `dvc exp run -S KEY=VALUE`, which records what it ran.
 """
 
 from __future__ import annotations
@@ -8,15 +9,17 @@ from __future__ import annotations
 import argparse
 import copy
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from streetrecall.errors import UserError
 from streetrecall.files import write_text
-from streetrecall.params import schema as params
+from streetrecall.params import document, schema
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,63 +33,111 @@ def main(args: argparse.Namespace) -> None:
 def parse_changes(changes: list[str]) -> dict[str, Any]:
     """Read ``KEY=VALUE`` texts; values are YAML.
 
-    >>> parse_changes(["train.seed=3", "city.name=ci"])
-    {'train.seed': 3, 'city.name': 'ci'}
+    >>> parse_changes(["train.seed=3", "city.name=ci", "crop.box=[1, 2, 3, 4]"])
+    {'train.seed': 3, 'city.name': 'ci', 'crop.box': [1, 2, 3, 4]}
 
     Raises:
-        UserError: a text has no equals sign, or its value is not YAML.
+        UserError: a text has no equals sign, its value is not YAML, or a key is given twice.
     """
-    parsed = {}
+    parsed: dict[str, Any] = {}
     for change in changes:
         key, sign, value = change.partition("=")
-        if not sign:
+        if not sign or not key:
             raise UserError(f"'{change}' is not KEY=VALUE")
-        try:
-            parsed[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"'{change}': the value is not YAML: {error}") from error
+        key = plain_key(key)
+        if key in parsed:
+            raise UserError(f"the key '{key}' is given twice")
+        parsed[key] = document.parse(value, f"'{change}'")
     return parsed
 
 
+def plain_key(key: str) -> str:
+    """A key with its list indices as DVC takes them, between dots.
+
+    >>> plain_key("train.phases[0].epochs")
+    'train.phases.0.epochs'
+    """
+    return re.sub(r"\[(\d+)\]", r".\1", key)
+
+
 def override(path: Path, changes: Mapping[str, Any]) -> bool:
-    """Write ``changes`` (dotted key -> value) into the parameter file; leave it alone when they hold already.
+    """Write ``changes`` (dotted key -> value) into the parameter file; do not touch it if it holds them already.
 
     Returns whether the file was changed.
 
     Raises:
-        UserError: a key is unknown or a value is bad; the file is as it was.
+        UserError: the file cannot be read, a key is unknown, or a value is bad. The file is then unchanged.
     """
-    from ruamel.yaml import YAML  # one of DVC's own parts
-
-    params.load(path)
-    loader = YAML()
-    loader.preserve_quotes = True
-    loader.width = 10_000
-    loader.indent(mapping=2, sequence=4, offset=2)
-    old = loader.load(path.read_text(encoding="utf-8"))
+    schema.load(path)
+    library = YAML()
+    library.preserve_quotes = True
+    library.width = 10_000
+    library.indent(mapping=2, sequence=4, offset=2)
+    old = document.parse(document.read_text(path), str(path), library)
     new = with_changes(old, changes)
     if new == old:
         return False
     text = io.StringIO()
-    loader.dump(new, text)
-    params.parse(yaml.safe_load(text.getvalue()), str(path))
+    library.dump(new, text)
+    schema.parse(document.parse(text.getvalue(), str(path)), str(path))
     write_text(path, text.getvalue())
     return True
 
 
 def with_changes(content: Any, changes: Mapping[str, Any]) -> Any:
-    """A copy of nested mappings with values set at dotted keys; keys that are not there are made.
+    """A copy of nested mappings and lists with values set at dotted keys; keys that are missing are added.
 
-    >>> with_changes({"a": {"b": 1}}, {"a.b": 2, "c.d": 3})
-    {'a': {'b': 2}, 'c': {'d': 3}}
+    >>> with_changes({"a": {"b": 1}, "e": [{"f": 1}]}, {"a.b": 2, "c.d": 3, "e.0.f": 2})
+    {'a': {'b': 2}, 'e': [{'f': 2}], 'c': {'d': 3}}
+
+    Raises:
+        UserError: a key leads through a value that holds no keys, or names an element that a list does not have.
     """
     content = copy.deepcopy(content)
     for key, value in changes.items():
-        node = content
-        *parents, last = key.split(".")
-        for parent in parents:
-            if not isinstance(node.get(parent), dict):
-                node[parent] = {}
-            node = node[parent]
-        node[last] = value
+        parts = plain_key(key).split(".")
+        _set(content, parts, parts, value)
     return content
+
+
+def _set(node: Any, parts: list[str], key: list[str], value: Any) -> None:
+    """Set ``value`` at ``parts`` below ``node``; ``key``, which ends with ``parts``, is for messages."""
+    here = ".".join(key[: len(key) - len(parts)])
+    first: str | int = parts[0]
+    if isinstance(node, list):
+        if not parts[0].isdigit() or int(parts[0]) >= len(node):
+            raise UserError(f"'{here}' is a list of {len(node)}: its elements are numbered from 0, not '{parts[0]}'")
+        first, rest = int(parts[0]), parts[1:]
+    elif isinstance(node, dict):
+        whole = ".".join(parts)  # the keys below `guard` hold dots
+        first, rest = (whole, []) if whole in node else (parts[0], parts[1:])
+        node.setdefault(first, {})
+    else:
+        raise UserError(f"'{here}' is {node!r}, which holds no key '{parts[0]}'")
+    if rest:
+        _set(node[first], rest, key, value)
+    else:
+        node[first] = _styled(value, node[first]) if isinstance(node, CommentedMap | CommentedSeq) else value
+
+
+def _styled(value: Any, old: Any) -> Any:
+    """``value`` in place of ``old`` in a commented document.
+
+    A mapping is changed key by key, so that its comments stay. What is new is written on one line, a list of mappings
+    with one line for each.
+    """
+    if isinstance(value, dict):
+        if not isinstance(old, CommentedMap):
+            old = CommentedMap()
+            old.fa.set_flow_style()
+        for key in [key for key in old if key not in value]:
+            del old[key]
+        for key, element in value.items():
+            old[key] = _styled(element, old.get(key))
+        return old
+    if isinstance(value, list):
+        styled = CommentedSeq([_styled(element, None) for element in value])
+        if not any(isinstance(element, dict) for element in value):
+            styled.fa.set_flow_style()
+        return styled
+    return value

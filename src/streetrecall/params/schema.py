@@ -1,29 +1,25 @@
-"""params.yaml as typed, validated, frozen objects. Nothing here reads a default: every key stands in the file."""
+"""The keys of params.yaml, their types and their limits. No key has a default: the file holds every value."""
 
 from __future__ import annotations
 
 import difflib
 import itertools
+import types
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from streetrecall import months
 from streetrecall.errors import UserError
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Split = Literal["train", "validation", "test"]
-Month = Annotated[str, Field(pattern=f"^{months.PATTERN}$")]
+from streetrecall.params import document
+from streetrecall.params.checks import Checks
+from streetrecall.params.fields import Count, Label, NonNegative, Positive, Section, Seed, Share, Split
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class ProviderSection(Section):
+    """The parameters of one provider; the section's name in params.yaml is the provider's name."""
 
 
 class City(Section):
@@ -38,6 +34,7 @@ class Grid(Section):
 
 
 class Metadata(Section):
+    snapshot: Label
     radius_m: Positive
     decimals: Annotated[int, Field(ge=0, le=15)]
 
@@ -91,7 +88,7 @@ class Order(Section):
         return levels
 
 
-class Simulated(Section):
+class Simulated(ProviderSection):
     seed: Seed
     years: Annotated[list[Annotated[int, Field(ge=1990, le=2100)]], Field(min_length=2, max_length=2)]
     block_m: Annotated[float, Field(ge=40, le=200)]
@@ -115,16 +112,19 @@ class Simulated(Section):
     stuck_share: Share
 
 
-class Archive(Section):
+class Archive(ProviderSection):
     path: str
 
 
-class Google(Section):
+class Google(ProviderSection):
     accept_terms: bool
 
 
+QuarantineReason = Literal["blank", "duplicate_across_splits", "duplicate_across_places", "duplicate_within_place"]
+
+
 class Quarantine(Section):
-    reasons: list[Literal["blank", "duplicate_across_splits", "duplicate_across_places", "duplicate_within_place"]]
+    reasons: list[QuarantineReason]
     blank_mean: NonNegative
     blank_std: NonNegative
     phash_distance: Annotated[int, Field(ge=0, le=64)]
@@ -285,7 +285,7 @@ class Index(Section):
     batch_size: Count
 
 
-class Location(Section):
+class Position(Section):
     neighbours: Annotated[int, Field(ge=2, le=20)]  # evaluate ranks 20 answers
     temperature: Positive
     agree_m: Positive
@@ -300,92 +300,11 @@ class Evaluate(Section):
     bootstrap_draws: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     before_year: Annotated[int, Field(ge=1000, le=9999)]
-    location: Location
-
-
-class CheckGrid(Section):
-    min_points: Count
-    max_points: Count
-    spacing_tolerance: Share
-    spacing_mostly: Share
-
-
-class CheckPanoramas(Section):
-    min_rows: Count
-    first_month: Month
-    last_month: Month
-    max_unknown_month_share: Share
-    offset_tolerance_m: Positive
-    max_median_offset_m: Positive
-    max_p95_offset_m: Positive
-    max_offset_m: Positive
-    max_outside_m: Positive
-    max_uncovered_share: Share
-
-
-class CheckLocations(Section):
-    min_places: Count
-    position_tolerance_m: Positive
-    min_split_distance_m: NonNegative
-
-
-class CheckCaptures(Section):
-    min_rows: Count
-    directions: Annotated[int, Field(ge=1, le=4)]
-    frames: Annotated[
-        list[Annotated[list[Count], Field(min_length=2, max_length=2)]],
-        Field(min_length=1),
-    ]
-    max_place_distance_m: Positive
-    min_complete_share: Share
-    max_lost_share: Share
-    max_blank_share: Share
-    max_uncollected_share: Share
-    max_uncollected_share_archive: Share
-
-
-class CheckCrops(Section):
-    min_rows: Count
-    min_luminance_mean: NonNegative
-    min_luminance_std: NonNegative
-    max_shared_share: Share
-    near_equal_bits: Annotated[int, Field(ge=0, le=63)]
-    max_near_equal_share: Share
-    min_split_distance_m: NonNegative
-    position_tolerance_m: Positive
-    max_quarantined_share: Share
-    min_four_headings_share: Share
-    min_train_places: Count
-    min_train_places_with_dates_share: Share
-
-
-class CheckDescriptors(Section):
-    norm_tolerance: Positive
-    pairs: Count
-    min_similarity_spread: NonNegative
-    max_similarity_mean: Annotated[float, Field(ge=-1, le=1)]
-
-
-class CheckPredictions(Section):
-    min_rows: Count
-    min_answered_share: Share
-    distance_tolerance_m: Positive
-    distance_tolerance_share: NonNegative
-
-
-class Checks(Section):
-    listed_ids: Count
-    grid: CheckGrid
-    panoramas: CheckPanoramas
-    locations: CheckLocations
-    captures: CheckCaptures
-    crops: CheckCrops
-    descriptors: CheckDescriptors
-    predictions: CheckPredictions
+    position: Position
 
 
 class Params(Section):
-    provider: Literal["simulated", "archive", "google"]
+    provider: str
     city: City
     grid: Grid
     metadata: Metadata
@@ -403,58 +322,101 @@ class Params(Section):
     checks: Checks
     guard: dict[str, NonNegative]
 
+    @field_validator("provider")
+    @classmethod
+    def _a_provider(cls, name: str) -> str:
+        known = [
+            key
+            for key, field in cls.model_fields.items()
+            if isinstance(field.annotation, type) and issubclass(field.annotation, ProviderSection)
+        ]
+        if name not in known:
+            raise ValueError(f"there is no such provider; there are: {', '.join(known)}")
+        return name
+
 
 def load(path: str | Path = "params.yaml") -> Params:
     """Read and validate params.yaml.
 
     Raises:
-        UserError: naming the file and every offending key, with the nearest valid key for an unknown one.
+        UserError: naming the file and every wrong key, with the nearest valid key for an unknown one.
     """
     path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file; run from the project's folder") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from error
-    return parse(raw, str(path))
+    return parse(document.parse(document.read_text(path), str(path)), str(path))
 
 
 def parse(raw: Any, where: str = "params.yaml") -> Params:
-    """Validate the mapping that ``where`` holds; see `load`."""
+    """Validate the mapping ``raw``, whose source is ``where``; see `load`."""
     if not isinstance(raw, dict):
         raise UserError(f"{where}: holds no keys")
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        lines = [
-            _explain(problem["loc"], problem["type"], problem["msg"], problem["input"]) for problem in error.errors()
-        ]
+        lines = [_explain(dotted(problem["loc"], raw), problem) for problem in error.errors()]
         raise UserError("\n".join(f"{where}: {line}" for line in lines)) from error
 
 
-def _explain(loc: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
-    key = ".".join(str(part) for part in loc)
-    if kind == "extra_forbidden":
-        nearest = difflib.get_close_matches(key, valid_keys(), n=1, cutoff=0.0)
-        return f"unknown key '{key}'; the nearest valid key is '{nearest[0]}'"
-    if kind == "missing":
+def _explain(key: str, problem: Any) -> str:
+    """One problem that pydantic found, in a sentence."""
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key '{key}'; the nearest valid key is '{nearest_key(key)}'"
+    if problem["type"] == "missing":
         return f"the key '{key}' is missing"
-    message = message.removeprefix("Value error, ")
-    if isinstance(value, dict):  # of several keys, which the message names
+    message = problem["msg"].removeprefix("Value error, ")
+    if isinstance(problem["input"], dict):  # of several keys, which the message names
         return f"'{key}': {message}"
-    return f"'{key}' is {value!r}: {message[0].lower()}{message[1:]}"
+    return f"'{key}' is {problem['input']!r}: {message[0].lower()}{message[1:]}"
 
 
-def valid_keys(model: type[BaseModel] = Params, prefix: str = "") -> list[str]:
-    """All dotted keys of params.yaml.
+def dotted(loc: tuple[int | str, ...], raw: Any) -> str:
+    """The key that pydantic's ``loc`` means, without the name of the variant that pydantic adds for a branch.
 
-    >>> "grid.spacing_m" in valid_keys()
+    >>> dotted(("branches", 0, "vlad", "clusters"), {"branches": [{"pool": "vlad", "clusters": -1}]})
+    'branches.0.clusters'
+    """
+    parts, node = [], raw
+    for part in loc:
+        if isinstance(node, dict) and part not in node and part == node.get("pool"):
+            continue
+        parts.append(str(part))
+        try:
+            node = node[part]
+        except (KeyError, IndexError, TypeError):
+            node = None
+    return ".".join(parts)
+
+
+def nearest_key(key: str) -> str:
+    """The valid key that is most like ``key``.
+
+    >>> nearest_key("train.sede"), nearest_key("train.phases.1.learning_rat")
+    ('train.seed', 'train.phases.1.learning_rate')
+    """
+    parts = key.split(".")
+    pattern = ".".join("0" if part.isdigit() else part for part in parts)
+    found = difflib.get_close_matches(pattern, list(valid_keys()), n=1, cutoff=0.0)[0].split(".")
+    numbers = iter([part for part in parts if part.isdigit()])
+    return ".".join(next(numbers, part) if part == "0" else part for part in found)
+
+
+def valid_keys(model: type[BaseModel] | None = None, prefix: str = "") -> Iterator[str]:
+    """All dotted keys of params.yaml; 0 stands for any index of a list.
+
+    >>> {"grid.spacing_m", "train.phases.0.epochs", "train.head.branches.0.clusters"} <= set(valid_keys())
     True
     """
-    keys = []
-    for name, field in model.model_fields.items():
-        keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += valid_keys(field.annotation, f"{prefix}{name}.")
-    return keys
+    for name, field in (model or Params).model_fields.items():
+        yield prefix + name
+        for inner, step in _sections(field.annotation):
+            yield from valid_keys(inner, f"{prefix}{name}.{step}")
+
+
+def _sections(annotation: Any) -> Iterator[tuple[type[BaseModel], str]]:
+    """The sections that a field of this type may hold, and the step to them: nothing, or an index of a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation, ""
+    elif typing.get_origin(annotation) is list:
+        yield from ((inner, "0.") for inner, _ in _sections(typing.get_args(annotation)[0]))
+    elif typing.get_origin(annotation) in (Annotated, types.UnionType, typing.Union):
+        for part in typing.get_args(annotation):
+            yield from _sections(part)

@@ -1,4 +1,4 @@
-"""What a picture's bytes hold: format, size, brightness; and whether they hold a whole picture at all."""
+"""Check that bytes are a complete picture, and measure its format, size and brightness."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FORMATS = ("JPEG", "PNG")
 
 
 class NotAPictureError(Exception):
-    """The bytes are not one whole JPEG or PNG picture; the text says why."""
+    """The bytes are not a complete JPEG or PNG picture; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Picture:
 
 
 def inspect(data: bytes) -> Picture:
-    """Decode a picture, a JPEG at an eighth of its size (Huffman-decoded whole, so a truncated one is found out).
+    """Decode a picture; a JPEG at an eighth of its size, which is faster and still reads every byte.
 
     Raises:
-        NotAPictureError: empty, cut short, damaged, of another format, or too large to be a street view.
+        NotAPictureError: the bytes are empty, truncated, damaged, of another format, or of too large a picture.
 
     >>> inspect(b"<html>")
     Traceback (most recent call last):
@@ -38,7 +38,7 @@ def inspect(data: bytes) -> Picture:
     if not data:
         raise NotAPictureError("empty")
     if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on: damaged pictures would pass")
+        raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, so damaged pictures would be accepted")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -1,8 +1,8 @@
-"""Pictures in deterministic, uncompressed tar shards, read back by byte offset.
+"""Pictures in uncompressed tar files (shards), which are read by byte offset.
 
-A shard holds whole places: a team adds places by adding shards, and DVC moves tens of files where there would be tens
-of thousands. The tar (POSIX ustar, sorted, no owner, no time) is a pure function of names and bytes, and anyone can
-unpack it; the pipeline itself reads ``size`` bytes at ``offset``, which stand in the table beside the shards.
+A shard holds whole places, so new places add shards and change none, and DVC moves tens of files instead of tens of
+thousands. The tar (POSIX ustar, sorted, no owner, no time) depends on names and bytes only, and any tar program can
+unpack it. The pipeline reads ``size`` bytes at ``offset``; both are in the table beside the shards.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from streetrecall.errors import UserError
 from streetrecall.files import whole, write_text
 
 PLACES_PER_SHARD = 8
-KEPT_OPEN = 64  # shards at once; systems allow from 256 open files
+KEPT_OPEN = 64  # shards open at a time; the usual limit of a process is 256 files or more
 
-# Folders of shards are never empty: DVC warns of empty ones. Other words here, and .dvc/unshared is to be made anew.
+# DVC warns of empty folders, so each folder of shards has this file. .dvc/unshared depends on the words below.
 README = {
     "shared": "Shards of pictures that may be given away; empty but for this page if there are none.\n",
     "local": "Shards of pictures that may not be given away: dvc push leaves this folder out. Often there are none.\n",
@@ -30,7 +30,7 @@ README = {
 
 @dataclass(frozen=True)
 class Member:
-    """Where a picture lies: ``size`` bytes at ``offset`` of a shard."""
+    """Where a picture is: ``size`` bytes at ``offset`` of a shard."""
 
     name: str
     offset: int
@@ -38,7 +38,7 @@ class Member:
 
 
 def shard_name(subset: str, level: int, index_in_level: int) -> str:
-    """Name of the shard of the place that is number ``index_in_level`` of its level: a new level adds shards only.
+    """The shard of the place that is number ``index_in_level``, from 0, of its level. A new level renames no shard.
 
     >>> shard_name("test_v1", 1, 17)
     'test_v1-level1-00002.tar'
@@ -47,14 +47,17 @@ def shard_name(subset: str, level: int, index_in_level: int) -> str:
 
 
 def make_folder(path: str | Path, below: str) -> None:
-    """Make a folder for shards that are ``below`` "shared" or "local", with a page that says so."""
+    """Make a folder for shards, with a README; ``below`` is "shared" or "local"."""
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     write_text(path / "README.txt", README[below])
 
 
 def write_shard(path: str | Path, members: Iterable[tuple[str, bytes]]) -> list[Member]:
-    """Write ``(name, bytes)`` pairs, sorted by name, as a tar; whole or not at all. Returns where each one lies."""
+    """Write ``(name, bytes)`` pairs as a tar, sorted by name, and return where each one is.
+
+    A failure leaves an older file as it was.
+    """
     placed = []
     with (
         whole(path) as partial,
@@ -71,8 +74,10 @@ def write_shard(path: str | Path, members: Iterable[tuple[str, bytes]]) -> list[
 
 
 class ShardReader:
-    """Reads pictures out of shards below a folder, from any thread, keeping the latest files open; use as a context
-    manager."""
+    """Reads pictures from the shards below a folder. It keeps some files open, so use it as a context manager.
+
+    Several threads may use one reader.
+    """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -86,27 +91,31 @@ class ShardReader:
         self.close()
 
     def close(self) -> None:
-        """Close what is open; what is read later is opened again."""
+        """Close all files. Reading again opens them again."""
         with self._lock:
             for descriptor in self._open.values():
                 os.close(descriptor)
             self._open.clear()
 
     def read(self, shard: str, offset: int, size: int) -> bytes:
-        """Raises UserError if the shard is missing or shorter than the table says."""
+        """The ``size`` bytes at ``offset`` of ``shard``, a path below the folder.
+
+        Raises:
+            UserError: the shard is missing, or shorter than the table says.
+        """
         with self._lock:
             if shard not in self._open:
                 try:
                     self._open[shard] = os.open(self.root / shard, os.O_RDONLY)
                 except FileNotFoundError as error:
                     raise UserError(
-                        f"{self.root / shard}: the shard is missing; get it with dvc pull or make it with dvc repro"
+                        f"{self.root / shard}: the shard is missing; dvc pull fetches it, dvc repro makes it"
                     ) from error
                 if len(self._open) > KEPT_OPEN:
                     os.close(self._open.pop(next(iter(self._open))))
             data = os.pread(self._open[shard], size, offset)
         if len(data) != size:
             raise UserError(
-                f"{self.root / shard}: holds {len(data)} of the {size} bytes at {offset}; dvc checkout mends it"
+                f"{self.root / shard}: has only {len(data)} of the {size} bytes at {offset}; dvc checkout restores it"
             )
         return data

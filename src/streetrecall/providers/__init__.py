@@ -1,32 +1,55 @@
-"""Sources of street-level imagery, opened by name; a provider's module is imported only when it is asked for."""
+"""Providers: sources of street-level imagery behind one protocol (`streetrecall.providers.base.Provider`).
+
+To add a provider, write its module, add its section to params.yaml and the schema, and add a line to `PROVIDERS`. A
+provider's module is imported only when the provider is used.
+"""
 
 from __future__ import annotations
 
+import pkgutil
 from pathlib import Path
 
+from streetrecall import geo
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
 from streetrecall.providers.base import Provider
 
+PROVIDERS = {
+    "simulated": "streetrecall.providers.simulated:SimulatedProvider",
+    "archive": "streetrecall.providers.archive:Archive",
+    "google": "streetrecall.providers.google.provider:GoogleProvider",
+}
 
-def open_provider(params: Params, archive: Path) -> Provider:
+
+def provider_class(name: str) -> type[Provider]:
+    """The class of the provider called ``name``.
+
+    Raises:
+        UserError: there is no such provider.
+    """
+    if name not in PROVIDERS:
+        raise UserError(f"params.yaml: provider: there is no provider '{name}'; there are: {', '.join(PROVIDERS)}")
+    found: type[Provider] = pkgutil.resolve_name(PROVIDERS[name])
+    return found
+
+
+def open_provider(params: Params) -> Provider:
     """The provider that ``params.provider`` names; close it after use (`contextlib.closing`).
-
-    ``archive`` is the folder of an existing collection, for the provider of that name.
 
     Raises:
         UserError: the provider is unknown or cannot work as it is set up.
     """
-    if params.provider == "archive":
-        from streetrecall.providers.archive import Archive
+    return provider_class(params.provider).open(params)
 
-        return Archive(archive)
-    if params.provider == "simulated":
-        from streetrecall.providers.simulated import SimulatedProvider
 
-        return SimulatedProvider(params)
-    if params.provider == "google":
-        from streetrecall.providers.google.provider import GoogleProvider
+def polygon_path(params: Params, cities: Path) -> Path:
+    """The file of the city's polygon: ``cities/NAME.geojson`` for ``city.name``, the provider's own for ``auto``.
 
-        return GoogleProvider.real(params)
-    raise UserError(f"params.yaml: provider: there is no provider '{params.provider}'")
+    A provider without a city of its own takes the default one.
+
+    Raises:
+        UserError: there is no such file; the message lists those that there are.
+    """
+    if params.city.name != "auto":
+        return geo.city_polygon(cities, params.city.name)
+    return provider_class(params.provider).polygon(params) or geo.city_polygon(cities, geo.DEFAULT_CITY)

@@ -14,11 +14,14 @@ from pathlib import Path
 import pandas as pd
 
 from streetrecall.errors import UserError
-from streetrecall.providers.base import Capture, Coverage, Panorama, View
+from streetrecall.params.schema import Params
+from streetrecall.providers.base import Capture, CaptureRequest, Coverage, Panorama
+from streetrecall.tables import CaptureStatus
 
 log = logging.getLogger(__name__)
 
 IMAGES = Path("data/images")
+POLYGON = Path("data_collection_process/create_grid_with_possible_locations/Stockholm.geojson")
 LEVELS = Path("data_collection_process/create_ordered_locations_based_on_buffers/buffer_csvs")
 LEVEL_FILES = "new_order_buffer_*.csv"
 GAPS = Path("data_collection_process/filter_for_actual_GSV_locations_using_google_api/csvs/no_response_locations.csv")
@@ -29,21 +32,21 @@ NO_LICENCE = "none stated"
 _FOLDER = re.compile(r"(?:Cropped_)?(?:Training|Validation|Test)_(?P<version>v\d+)_buffer_?\d+")
 _MONTHS = ["January", "February", "March", "April", "May", "June", "July"]
 _MONTHS += ["August", "September", "October", "November", "December"]
-# 2654_1_1_September 2020_2024-01-07 12:05:11.570050.jpg; tools that cannot write a colon put another sign there.
+# 2654_1_1_September 2020_2024-01-07 12:05:11.570050.jpg; tools that cannot write a colon write another character.
 _PICTURE = re.compile(
     rf"(?P<place>\d+)_(?P<direction>[0-3])_(?P<date>\d+)_(?P<month>{'|'.join(_MONTHS)}) (?P<year>\d{{4}})_"
     r"(?P<day>\d{4}-\d\d-\d\d)[ T_](?P<time>\d\d\D\d\d\D\d\d(?:\.\d+)?)\.(?P<kind>jpe?g|png)",
     re.IGNORECASE,
 )
-_DROPPINGS = {"thumbs.db", "desktop.ini", "icon\r"}  # left by file managers, as are all hidden files
+_FILE_MANAGERS = {"thumbs.db", "desktop.ini", "icon\r"}  # files that file managers leave, besides hidden ones
 _TYPES = {"PanoID": str, "Location": str, "Date": str, "Copyright": str, "Latitude": float, "Longitude": float}
-# Degrees rounded to this many decimals (0.1 mm) name a grid point in the tables and here.
+# Decimals of a degree (0.1 mm) by which grid points and recorded points are compared.
 _DECIMALS = 9
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What a picture's file name says; ``number`` is the collection's own of the place."""
+    """The contents of a picture's file name; ``number`` is the collection's own number of the place."""
 
     source: str  # path below the collection's folder of pictures
     number: int
@@ -58,15 +61,15 @@ class Picture:
 class Archive:
     """An existing collection on this machine; see `streetrecall.providers.base.Provider`.
 
-    Its pictures are read anew in each run (``network`` is false), so a file that changed is noticed. After `views`,
-    ``unplanned`` lists the files that take no part, each with the reason: ``(path below data/images, reason)``.
+    Its pictures are read again in each run (``network`` is false), so a file that changed is noticed. After `plan`,
+    ``unplanned`` lists the files that are not used, each with the reason: ``(path below data/images, reason)``.
 
     Raises:
         UserError: the folder is missing or holds nothing of the layout.
     """
 
     name = "archive"
-    shareable = False  # the pictures are not ours to give away
+    shareable = False  # the project has no right to distribute the pictures
     network = False
 
     def __init__(self, root: str | Path) -> None:
@@ -81,14 +84,29 @@ class Archive:
             )
         self.namespace = "archive:" + hashlib.sha256(os.fsencode(self.root.resolve())).hexdigest()[:16]
 
+    @classmethod
+    def open(cls, params: Params) -> Archive:
+        return cls(params.archive.path)
+
+    @classmethod
+    def polygon(cls, params: Params) -> Path:
+        path = Path(params.archive.path) / POLYGON
+        if not path.exists():
+            raise UserError(
+                f"{path}: there is no such file, and city.name: auto needs the collection's own polygon. Set "
+                "archive.path to a collection in the original layout (docs/archive.md), or city.name to one of "
+                "data/cities"
+            )
+        return path
+
     def close(self) -> None:
-        """Nothing is held open."""
+        """Nothing is open."""
 
     def coverage(self, points: pd.DataFrame, radius_m: float) -> Iterator[Coverage]:
-        """What the collection recorded of the grid points ``points`` (GRID columns); of the others it knows nothing.
+        """The collection's records at the grid points ``points`` (GRID columns); other points get no answer.
 
-        A record belongs to the point at its recorded coordinates. ``radius_m`` plays no part: the collection's own
-        answers stand, some of which lie further from their point.
+        A record belongs to the point at its recorded coordinates. ``radius_m`` is not used: some recorded panoramas are
+        further away from their point.
 
         Raises:
             UserError: a table is missing or unreadable, or not one record lies on a point of this grid.
@@ -104,7 +122,7 @@ class Archive:
         if astray == len(found) + len(empty):
             raise UserError(
                 f"{self.root}: none of its {astray} records lies on a point of this grid; "
-                "take the collection's own polygon (city.name: auto) and spacing (grid.spacing_m: 10.0)"
+                "use the collection's own polygon (city.name: auto) and spacing (grid.spacing_m: 10.0)"
             )
         if astray:
             log.warning("%s: %d of %d records lie on no point of this grid", self.root, astray, len(found) + len(empty))
@@ -115,13 +133,13 @@ class Archive:
             if point is not None:
                 yield Coverage(point, NO_RESPONSE, None)
 
-    def views(self, locations: pd.DataFrame) -> Iterator[View]:
-        """Every picture of the collection that shows one of ``locations`` (LOCATIONS columns).
+    def plan(self, locations: pd.DataFrame) -> Iterator[CaptureRequest]:
+        """A request for every picture of the collection that shows one of ``locations`` (LOCATIONS columns).
 
-        Of pictures with the same place, direction and date index the one captured last counts. Files number places
-        as the collection does; the panorama's id leads from there to the place, whatever `order` made of it. The
-        collection kept the id of each place's newest panorama only: older dates get one made of that id, the
-        date and its index.
+        Of pictures with the same place, direction and date index, the one captured last is used. File names have the
+        collection's own numbers of places. Its tables give each number's panorama, and the panorama gives the place in
+        ``locations``. The collection kept only the id of each place's newest panorama: the id of an older date is made
+        of that id, the month and the date index.
 
         Raises:
             UserError: the folder holds no pictures' folders at all.
@@ -140,14 +158,16 @@ class Archive:
         for _, picture in sorted(chosen.items()):
             newest = known.get(picture.number)
             if newest is None:
-                self._leave_out(picture.source, f"place {picture.number} stands in no file of {LEVELS}")
+                self._leave_out(picture.source, f"place {picture.number} is in no file of {LEVELS}")
                 continue
             if newest.pano_id not in wanted:
-                self._leave_out(picture.source, f"place {picture.number} ({newest.pano_id}) is none of the locations")
+                self._leave_out(
+                    picture.source, f"place {picture.number} ({newest.pano_id}) is not one of the locations"
+                )
                 continue
             place, split = wanted[newest.pano_id]
             pano_id = f"{newest.pano_id}-{picture.month}-{picture.date_index}"
-            yield View(
+            yield CaptureRequest(
                 place=place,
                 direction=picture.direction,
                 heading_deg=math.nan,
@@ -158,15 +178,18 @@ class Archive:
                 source=picture.source,
             )
 
-    def capture(self, views: Iterable[View]) -> Iterator[Capture]:
-        """Read the files; one that cannot be read, or is empty, is a failed capture."""
-        for view in views:
+    def capture(self, requests: Iterable[CaptureRequest]) -> Iterator[Capture]:
+        """Read the files; a file that is unreadable or empty is a failed capture."""
+        for request in requests:
+            reason = "empty file"
             try:
-                data = (self.root / IMAGES / view.source).read_bytes()
+                data = (self.root / IMAGES / request.source).read_bytes()
             except OSError as error:
-                yield Capture(view, "failed", f"unreadable: {error.strerror or error}", b"")
-                continue
-            yield Capture(view, "ok", "", data) if data else Capture(view, "failed", "empty file", b"")
+                data, reason = b"", f"unreadable: {error.strerror or error}"
+            if data:
+                yield Capture(request, CaptureStatus.OK, "", data)
+            else:
+                yield Capture(request, CaptureStatus.FAILED, reason, b"")
 
     def _leave_out(self, source: str, reason: str) -> None:
         self.unplanned.append((source, reason))
@@ -176,14 +199,14 @@ class Archive:
         folders = sorted(p for p in images.glob("*") if p.is_dir() and _FOLDER.fullmatch(p.name))
         if not folders:
             raise UserError(
-                f"{images}: holds no folder of pictures; expected such as Cropped_Training_v1_buffer_100/000/*.jpg "
-                "(docs/archive.md)"
+                f"{images}: holds no folder of pictures; its pictures are expected in folders such as "
+                "Cropped_Training_v1_buffer_100/000 (docs/archive.md)"
             )
         pictures: list[Picture] = []
         left_out = [
             (path.name, "not a folder of pictures, such as Cropped_Test_v1_buffer_75")
             for path in sorted(images.glob("*"))
-            if path not in folders and not _is_dropping(path.name)
+            if path not in folders and not _is_of_file_manager(path.name)
         ]
         for folder in folders:
             match = _FOLDER.fullmatch(folder.name)
@@ -191,7 +214,7 @@ class Archive:
             for where, below, names in os.walk(folder, followlinks=True):
                 below[:] = sorted(name for name in below if not name.startswith("."))
                 for name in sorted(names):
-                    if _is_dropping(name):
+                    if _is_of_file_manager(name):
                         continue
                     source = (Path(where) / name).relative_to(images).as_posix()
                     picture = parse_name(source, version)
@@ -222,7 +245,7 @@ class Archive:
 
 
 def parse_name(source: str, version: str) -> Picture | None:
-    """What a picture's file name says; None if it is not named as the collection names pictures.
+    """The contents of a picture's file name; None if it is not named as the collection names pictures.
 
     >>> parse_name("Cropped_Test_v1_buffer_75/001/2012_1_3_September 2020_2024-01-06 19:02:10.773088.jpg", "v1").month
     '2020-09'
@@ -247,17 +270,15 @@ def parse_name(source: str, version: str) -> Picture | None:
     )
 
 
-def _is_dropping(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _DROPPINGS
+def _is_of_file_manager(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _FILE_MANAGERS
 
 
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, usecols=columns, dtype=_TYPES)
     except (ValueError, OSError) as error:  # ParserError and the like are ValueErrors
-        raise UserError(
-            f"{path}: not the table it should be, with the columns {', '.join(columns)} ({error})"
-        ) from error
+        raise UserError(f"{path}: not a readable table with the columns {', '.join(columns)} ({error})") from error
     needed = [c for c in columns if c not in ("Date", "Copyright")]
     holes = table.index[table[needed].isna().any(axis=1)]
     if len(holes):
@@ -272,12 +293,12 @@ def _panoramas(places: pd.DataFrame) -> list[Panorama]:
 
 
 def _asked(table: pd.DataFrame) -> list[tuple[float, float]]:
-    """Latitude and longitude of the grid points that were asked, as keys."""
+    """The grid points that were asked, as keys: latitude and longitude."""
     parts = table["Location"].str.extract(r"^\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*$")
     bad = table.index[parts.isna().any(axis=1)]
     if len(bad):
         raise UserError(
-            f"{table.loc[bad[0], 'source']}: Location '{table.loc[bad[0], 'Location']}' is no latitude, longitude"
+            f"{table.loc[bad[0], 'source']}: Location '{table.loc[bad[0], 'Location']}' is not 'latitude, longitude'"
         )
     return _keys(parts[0].astype(float), parts[1].astype(float))
 

@@ -1,19 +1,27 @@
-"""What every source of street-level imagery answers: coverage near a point, all dates of a place, a capture."""
+"""What the pipeline needs from a provider, a source of street-level imagery.
+
+A provider answers three questions: which panorama is near a point (`Provider.coverage`), which pictures can be taken at
+the places (`Provider.plan`), and what does each of them look like (`Provider.capture`).
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
 
-FAILED = "FAILED"  # the status of a Coverage that could not be had; every other word is the provider's own
+from streetrecall.params.schema import Params
+
+FAILED = "FAILED"  # the status of a Coverage without an answer; every other status is the provider's own word
 
 
 @dataclass(frozen=True)
 class Panorama:
-    """A panorama: position in EPSG:4326, month ``YYYY-MM`` or empty."""
+    """A panorama: position in degrees of EPSG:4326, month ``YYYY-MM`` or empty."""
 
     pano_id: str
     lat: float
@@ -27,7 +35,8 @@ class Panorama:
 class Coverage:
     """The answer at a grid point. ``panorama`` is None where there is no imagery; ``status`` is the provider's word.
 
-    Status ``FAILED`` says that no answer could be had after all tries, and ``reason`` why: the point stays unasked.
+    Status ``FAILED`` says that the provider gave no answer in all tries, and ``reason`` says why. The next run asks
+    for such a point again.
     """
 
     point_id: int
@@ -37,56 +46,98 @@ class Coverage:
 
 
 @dataclass(frozen=True)
-class View:
-    """One picture to take: a direction (0-3) of one panorama (one date) of a place."""
+class CaptureRequest:
+    """One picture to take: one panorama (one date of a place) in one direction (0-3)."""
 
     place: int
     direction: int
-    heading_deg: float  # NaN where unknown
+    heading_deg: float  # compass heading, clockwise from north; NaN where unknown
     date_index: int  # 0 is the newest
     panorama: Panorama
     split: str
-    subset: str
-    source: str = ""
+    subset: str  # split and its collection, such as test_v1
+    source: str = ""  # where an existing picture is, for error messages
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What identifies the picture in the ledger: the panorama's id and the heading.
+
+        Existing pictures have no known heading; their source tells them apart.
+        """
+        if math.isnan(self.heading_deg):
+            return self.panorama.pano_id, self.source or f"direction {self.direction}"
+        return self.panorama.pano_id, f"{self.heading_deg:.2f}"
 
 
 @dataclass(frozen=True)
 class Capture:
-    """What came of a view. ``data`` is the encoded picture, empty unless the status is ok or blank.
+    """The result of a request. ``data`` is the encoded picture; it is empty for a status without a picture.
 
-    ``temporary`` says that another try may do better: the stage asks again, ``retry_after_s`` seconds later at the
-    earliest, as often as params.yaml allows.
+    ``temporary`` says that another try may succeed. The stage then asks again, ``retry_after_s`` seconds later or
+    more, up to ``network.tries`` times.
     """
 
-    view: View
-    status: str  # ok, blank, gone or failed
+    request: CaptureRequest
+    status: str  # a `streetrecall.tables.CaptureStatus`
     reason: str
     data: bytes
     temporary: bool = False
     retry_after_s: float = 0.0
-    refused: bool = False  # it was the service that wanted no more requests
+    refused: bool = False  # the service asked for fewer requests
 
 
 class Provider(Protocol):
-    """A source of imagery. Built by ``streetrecall.providers.open_provider``; whoever opens it closes it."""
+    """A source of imagery. `streetrecall.providers.open_provider` opens one; whoever opens it closes it."""
 
     name: str
-    namespace: str  # keys the ledger: the name and whatever else makes answers differ (endpoint, city, folder)
-    shareable: bool  # may the team's remote hold its pictures
-    network: bool  # do answers cost requests: then what the ledger holds is never asked again
-    unplanned: list[tuple[str, str]]  # after `views`: what it knows of and could make no view of, and why
-    notes: MutableMapping[str, str]  # answers that `views` needs again in the next run; a stage hands in the ledger's
+    namespace: str  # keys the ledger: the name and whatever else changes the answers (endpoint, city, folder)
+    shareable: bool  # whether the team's remote may hold the pictures
+    network: bool  # whether answers cost requests; if so, no request is made for what the ledger holds
+    unplanned: list[tuple[str, str]]  # after `plan`: (what was left out, reason)
+    notes: MutableMapping[str, str]  # answers that `plan` needs again in the next run; the stage sets the ledger's
+
+    @classmethod
+    def open(cls, params: Params) -> Provider:
+        """The provider as params.yaml describes it. Relative paths start at the current folder.
+
+        Raises:
+            UserError: it cannot work with these parameters or this environment.
+        """
+        ...
+
+    @classmethod
+    def polygon(cls, params: Params) -> Path | None:
+        """The GeoJSON file of the provider's own city, for ``city.name: auto``; None if it has none of its own.
+
+        Raises:
+            UserError: it should have one, and there is no such file.
+        """
+        ...
 
     def coverage(self, points: pd.DataFrame, radius_m: float) -> Iterator[Coverage]:
-        """One answer for each point of ``points`` (GRID columns) that the provider knows anything of."""
+        """One answer for each point of ``points`` (GRID columns) that the provider has information about."""
         ...
 
-    def views(self, locations: pd.DataFrame) -> Iterator[View]:
-        """Every date x four headings at each of ``locations`` (LOCATIONS columns)."""
+    def plan(self, locations: pd.DataFrame) -> Iterator[CaptureRequest]:
+        """A request for every date and direction at each of ``locations`` (LOCATIONS columns)."""
         ...
 
-    def capture(self, views: Iterable[View]) -> Iterator[Capture]:
-        """Take the pictures, in any order; one answer for each view, never an exception for a single bad one."""
+    def capture(self, requests: Iterable[CaptureRequest]) -> Iterator[Capture]:
+        """Take the pictures, in any order: one result for each request. A single bad picture raises no exception."""
         ...
 
     def close(self) -> None: ...
+
+
+def subset_names(locations: pd.DataFrame) -> dict[int, str]:
+    """A name for each level of ``locations``: its split, and its number among the levels of the split, widest first.
+
+    >>> subset_names(pd.DataFrame({"level": [0, 1, 2], "split": ["train", "test", "test"]}))
+    {0: 'train_v1', 1: 'test_v1', 2: 'test_v2'}
+    """
+    names = {}
+    count: dict[str, int] = {}
+    for level, split in sorted(set(zip(locations["level"].astype(int), locations["split"].astype(str), strict=True))):
+        count[split] = count.get(split, 0) + 1
+        names[level] = f"{split}_v{count[split]}"
+    return names

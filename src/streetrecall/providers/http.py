@@ -1,68 +1,68 @@
-"""Requests as a service would like them: paced, patient, and never insisting where it says no.
+"""HTTP requests that respect the service: paced, repeated after temporary errors, and never repeated after a refusal
+without the pause that the service asks for.
 
-One `Client` serves all threads of a run. Every host has a token bucket. What is temporary (time-outs, resets, bodies
-cut short, 5xx, 429) is tried again after an exponential back-off with jitter, not before the service's own Retry-After.
-Refusals in a row open a circuit breaker, which pauses the whole run, whatever address it comes from. A proxy is left
-for the next one only when it cannot be reached, never because the service refuses.
+One `Client` serves all threads of a run. Every host has a token bucket. After a temporary error (time-out, reset,
+incomplete body, 5xx, 429) the request is repeated: the wait grows exponentially, with jitter, and is at least the
+service's own Retry-After. Refusals in a row open a circuit breaker, which pauses the whole run. A proxy is replaced by
+the next one only when it cannot be reached, never because the service refuses.
 
-Nothing secret leaves this module: a query's secret part is in no exception, log line or object that it hands out.
+Nothing secret leaves this module: the secret part of a query is in no exception, log line or object that it returns.
 """
 
 from __future__ import annotations
 
 import email.utils
+import json
 import logging
-import os
 import random
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
 from streetrecall import __version__
-from streetrecall.errors import UserError
 from streetrecall.params.schema import Network
-
-log = logging.getLogger(__name__)
+from streetrecall.providers.pacing import Breaker, TokenBucket, backoff
+from streetrecall.providers.proxies import Proxies
 
 T = TypeVar("T")
 TEMPORARY = {408, 425, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524, 529}
-REFUSAL = {401, 403, 429}
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
+REFUSED = {401, 403, 429}
 
 
-class Trouble(Exception):  # noqa: N818 - its kinds are not all errors
-    """A request that came to nothing; the text is safe to show and to keep."""
+class RequestError(Exception):
+    """A request without a usable answer; the text is safe to show and to keep."""
 
 
-class Temporary(Trouble):
-    """Another try may do better, ``retry_after_s`` seconds later at the earliest."""
+class TemporaryError(RequestError):
+    """Another try may succeed, ``retry_after_s`` seconds later or more."""
 
     def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
 
 
-class Refusal(Temporary):
-    """The service says that it wants no more requests now."""
+class RefusedError(TemporaryError):
+    """The service accepts no more requests now."""
 
 
-class Final(Trouble):
-    """No further try will do better."""
+class FinalError(RequestError):
+    """No further try will succeed."""
 
 
-class Gone(Final):
-    """The service does not have it (any more)."""
+class GoneError(FinalError):
+    """The service does not have it, or no longer."""
 
 
-class Stopped(Final):
-    """The run ended while the request waited for its turn."""
+class StoppedError(FinalError):
+    """The run ended while the request was waiting."""
 
 
 class DeniedError(Exception):
@@ -70,7 +70,7 @@ class DeniedError(Exception):
 
 
 class Secret:
-    """Text that shows in no print, log or traceback.
+    """Text that no print, log or traceback shows.
 
     >>> Secret("AIza...")
     Secret(***)
@@ -87,7 +87,7 @@ class Secret:
 
 
 class _Redact(logging.Filter):
-    """urllib3 logs request lines at DEBUG: what stands after key= or signature= is nobody's business."""
+    """Removes keys and signatures from urllib3's log of request lines (level DEBUG)."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
@@ -100,145 +100,9 @@ class _Redact(logging.Filter):
 _REDACT = _Redact()
 
 
-class TokenBucket:
-    """At most ``rate`` a second in the long run, ``burst`` at once. Safe for threads."""
-
-    def __init__(self, rate: float, burst: int, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
-        self._rate, self._burst, self._clock, self._sleep = rate, burst, clock, sleep
-        self._lock = threading.Lock()
-        self._tokens, self._at, self._free_at = float(burst), clock(), clock()
-
-    def hold(self, seconds: float) -> None:
-        """Nobody's turn comes within the next ``seconds``."""
-        with self._lock:
-            self._free_at = max(self._free_at, self._clock() + seconds)
-
-    def take(self) -> None:
-        """Wait for one's turn: a token is promised at once and waited for outside the lock, so turns stay in order."""
-        with self._lock:
-            now = self._clock()
-            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate) - 1
-            self._at = now
-            wait = max(-self._tokens / self._rate, self._free_at - now)
-        while wait > 0:
-            self._sleep(wait)
-            wait = self._free_at - self._clock()  # another thread may have been told to wait longer meanwhile
-
-
-class Breaker:
-    """Pauses every user of a service that refuses, longer each time, and at last gives up.
-
-    ``refused`` counts refusals in a row; at ``breaker_refusals`` all `wait` for the pause. Then one request goes
-    ahead; if the service takes it, all go on, and if not, the next pause is twice as long.
-    """
-
-    def __init__(self, limits: Network, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
-        self._limits, self._clock, self._sleep = limits, clock, sleep
-        self._change = threading.Condition()
-        self._in_a_row = 0
-        self._pauses = 0
-        self._until = 0.0
-        self._trying = False
-        self._given_up = ""
-
-    def wait(self) -> None:
-        """Return when a request may go out.
-
-        Raises:
-            UserError: the service kept refusing through all pauses.
-        """
-        while True:
-            with self._change:
-                if self._given_up:
-                    raise UserError(self._given_up)
-                if not self._pauses:
-                    return
-                pause = self._until - self._clock()
-                if pause <= 0 and not self._trying:
-                    self._trying = True
-                    return
-                if pause <= 0:
-                    self._change.wait(1.0)
-                    continue
-            self._sleep(pause)
-
-    def accepted(self) -> None:
-        with self._change:
-            if self._pauses:
-                log.warning("the service answers again; going on")
-            self._in_a_row = self._pauses = 0
-            self._trying = False
-            self._change.notify_all()
-
-    def undecided(self) -> None:
-        """The request that went ahead came to nothing that says whether the service refuses."""
-        with self._change:
-            self._trying = False
-            self._change.notify_all()
-
-    def refused(self, reason: str, retry_after_s: float) -> None:
-        with self._change:
-            self._in_a_row += 1
-            probing, self._trying = self._trying, False
-            self._change.notify_all()
-            if self._pauses and not probing:
-                return  # a request that was under way when the pause began
-            if not probing and self._in_a_row < self._limits.breaker_refusals:
-                return
-            self._pauses += 1
-            if self._pauses > self._limits.breaker_pauses:
-                self._given_up = (
-                    f"the service keeps refusing ({reason}), after {self._limits.breaker_pauses} pauses. What was got "
-                    "is kept: run this again later, when the quota allows it; changing the address would not be right"
-                )
-                return
-            pause = max(self._limits.breaker_pause_s * 2 ** (self._pauses - 1), retry_after_s)
-            self._until = self._clock() + pause
-            log.warning("the service refuses (%s): everything pauses for %.0f s", reason, pause)
-
-
-class Proxies:
-    """The way out: a list of proxies of which one is in use, the next taking over when it cannot be reached."""
-
-    def __init__(self, urls: Sequence[str]) -> None:
-        for url in urls:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise UserError(
-                    "STREETRECALL_PROXIES: each proxy is a URL such as http://host:3128, apart by commas; "
-                    f"{_without_password(url)!r} is not"
-                )
-        self.urls = list(urls)
-        self._index = 0
-        self._lock = threading.Lock()
-
-    @classmethod
-    def from_environment(cls) -> Proxies:
-        """``STREETRECALL_PROXIES``: URLs apart by commas or blanks."""
-        return cls([url for url in re.split(r"[,\s]+", os.environ.get("STREETRECALL_PROXIES", "")) if url])
-
-    def __len__(self) -> int:
-        return len(self.urls)
-
-    @property
-    def current(self) -> str | None:
-        return self.urls[self._index] if self.urls else None
-
-    def unreachable(self, url: str | None) -> None:
-        """Take the next one, unless another thread has done so already."""
-        with self._lock:
-            if url is not None and url == self.current and len(self.urls) > 1:
-                self._index = (self._index + 1) % len(self.urls)
-                log.warning(
-                    "proxy %s cannot be reached; going on through %s",
-                    _without_password(url),
-                    _without_password(self.urls[self._index]),
-                )
-
-
 @dataclass(frozen=True)
 class Answer:
-    """An answer whose body arrived whole; without its request, whose URL may hold a key."""
+    """An answer with a complete body. It does not hold the request, whose URL may contain a key."""
 
     status: int
     headers: Mapping[str, str]
@@ -250,7 +114,7 @@ class Client:
 
     Args:
         limits: section ``network`` of params.yaml.
-        environment: use the environment's proxies (HTTPS_PROXY, ...) where STREETRECALL_PROXIES names none.
+        environment: use the environment's proxies (HTTPS_PROXY, ...) where ``proxies`` is empty.
         clock, sleep, jitter: replaced in tests; jitter() is uniform in 0.5-1.5.
     """
 
@@ -266,7 +130,7 @@ class Client:
         self.limits = limits
         self.proxies = proxies if proxies is not None else Proxies([])
         self._stopped = threading.Event()
-        self._clock, self._sleep, self._jitter = clock, sleep or self._doze, jitter
+        self._clock, self._sleep, self._jitter = clock, sleep or self._sleep_until_stopped, jitter
         self.breaker = Breaker(limits, clock, self._sleep)
         self._environment = environment
         self._buckets: dict[str, TokenBucket] = {}
@@ -278,12 +142,12 @@ class Client:
             logger.addFilter(_REDACT)
 
     def stop(self) -> None:
-        """Wake all threads that wait: the run is over, and each of their requests ends with `Stopped`."""
+        """End the run: each thread that waits gets `StoppedError` at once."""
         self._stopped.set()
 
-    def _doze(self, seconds: float) -> None:
+    def _sleep_until_stopped(self, seconds: float) -> None:
         if self._stopped.wait(seconds):
-            raise Stopped("the run has ended")
+            raise StoppedError("the run has ended")
 
     def close(self) -> None:
         self.stop()
@@ -293,12 +157,12 @@ class Client:
             self._sessions.clear()
 
     def pace(self, host: str) -> None:
-        """Wait until ``host`` may be asked: for the breaker, then for its token bucket."""
+        """Wait until a request to ``host`` may be sent: first for the breaker, then for the host's token bucket."""
         self.breaker.wait()
         self._bucket(host).take()
 
     def hold(self, host: str, seconds: float) -> None:
-        """Let nobody ask ``host`` within the next ``seconds``: it said Retry-After."""
+        """Delay all requests to ``host`` by ``seconds``, as its Retry-After asks."""
         if seconds > 0:
             self._bucket(host).hold(seconds)
 
@@ -317,44 +181,52 @@ class Client:
         read: Callable[[Answer], T],
         seal: Callable[[str], str] | None = None,
     ) -> T:
-        """Ask until ``read`` makes sense of an answer.
+        """Request ``url`` until ``read`` accepts an answer, at most ``network.tries`` times.
 
-        ``read`` gets answers of HTTP status 200 and raises `Temporary`, `Refusal` or `Final`. ``seal`` adds what is
-        secret (key, signature) to the path and query, at the last moment and in no frame that an error can show.
+        ``read`` gets answers of HTTP status 200 and raises `TemporaryError`, `RefusedError` or `FinalError`. ``seal``
+        adds the secret parameters (key, signature) to the path and query, just before the request is sent, where no
+        traceback can show them.
 
         Raises:
-            Final: the service has it not, or will not ever take the request.
-            Temporary: the last of all tries failed too.
-            UserError: the service kept refusing through all pauses.
+            FinalError: the service does not have it, or will never accept the request.
+            TemporaryError: the last try failed too.
+            UserError: the service refused after every pause.
         """
         host = urlsplit(url).netloc
-        for attempt in range(1, self.limits.tries + 1):
-            self.pace(host)
-            trouble: Temporary
-            try:
-                result = read(self._once(url, params, seal))
-            except Refusal as refusal:
-                self.breaker.refused(str(refusal), refusal.retry_after_s)
-                trouble = refusal
-            except Temporary as temporary:
-                self.breaker.undecided()
-                trouble = temporary
-            except BaseException:
-                self.breaker.undecided()
-                raise
-            else:
-                self.breaker.accepted()
-                return result
-            self.hold(host, trouble.retry_after_s)
-            if attempt == self.limits.tries:
-                raise trouble
-            self._sleep(self.backoff(attempt, trouble.retry_after_s))
-        raise AssertionError("not reached")
+        retrying = Retrying(
+            stop=stop_after_attempt(self.limits.tries),
+            retry=retry_if_exception_type(TemporaryError),
+            wait=self._wait,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        result: T = retrying(self._try, host, lambda: read(self._request(url, params, seal)))
+        return result
+
+    def _try(self, host: str, ask: Callable[[], T]) -> T:
+        """One try of a request; the breaker and the host's bucket learn what came of it."""
+        self.pace(host)
+        try:
+            result = ask()
+        except RefusedError as error:
+            self.breaker.refused(str(error), error.retry_after_s)
+            self.hold(host, error.retry_after_s)
+            raise
+        except BaseException as error:
+            self.breaker.undecided()
+            if isinstance(error, TemporaryError):
+                self.hold(host, error.retry_after_s)
+            raise
+        self.breaker.accepted()
+        return result
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        return self.backoff(state.attempt_number, error.retry_after_s if isinstance(error, TemporaryError) else 0.0)
 
     def backoff(self, attempt: int, retry_after_s: float = 0.0) -> float:
-        """Seconds to wait after try number ``attempt`` (from 1) failed."""
-        wait = min(self.limits.backoff_s * 2 ** (attempt - 1), self.limits.backoff_limit_s) * self._jitter()
-        return max(wait, retry_after_s)
+        """Seconds to wait after try number ``attempt`` (from 1) failed; see `streetrecall.providers.pacing.backoff`."""
+        return backoff(self.limits, attempt, retry_after_s, self._jitter())
 
     def _session(self, proxy: str | None) -> requests.Session:
         session: requests.Session | None = getattr(self._own, "session", None)
@@ -372,24 +244,24 @@ class Client:
                 self._sessions.append(session)
         return session
 
-    def _once(self, url: str, params: Mapping[str, str], seal: Callable[[str], str] | None) -> Answer:
+    def _request(self, url: str, params: Mapping[str, str], seal: Callable[[str], str] | None) -> Answer:
         answer = self._send(url, params, seal)
         if isinstance(answer, str):
-            raise Temporary(answer)
+            raise TemporaryError(answer)
         wait = retry_after(answer.headers.get("Retry-After"), time.time())
         reason = f"HTTP {answer.status}"
-        if answer.status in REFUSAL:
-            raise Refusal(reason, wait)
+        if answer.status in REFUSED:
+            raise RefusedError(reason, wait)
         if answer.status in TEMPORARY:
-            raise Temporary(reason, wait)
+            raise TemporaryError(reason, wait)
         if answer.status in (404, 410):
-            raise Gone(reason)
+            raise GoneError(reason)
         if answer.status != 200:
-            raise Final(reason)
+            raise FinalError(reason)
         return answer
 
     def _send(self, url: str, params: Mapping[str, str], seal: Callable[[str], str] | None) -> Answer | str:
-        """The answer, or why there is none. Never raises: the text of requests' errors holds a key."""
+        """The answer, or the reason why there is none. Never raises: the texts of requests' errors contain the key."""
         proxy = self.proxies.current
         session = self._session(proxy)
         try:
@@ -412,14 +284,14 @@ class Client:
         except requests.exceptions.SSLError:
             return "no secure connection (TLS)"
         except requests.exceptions.ConnectionError as error:
-            # A body that stalls is a plain ConnectionError around urllib3's own time-out.
+            # A body that stalls raises a plain ConnectionError around urllib3's own time-out.
             return "no answer in time" if "timed out" in str(error) else "the connection failed or was reset"
         except requests.exceptions.RequestException as error:
             return f"the request failed ({type(error).__name__})"
 
 
 def retry_after(value: str | None, now: float) -> float:
-    """Seconds to wait by a Retry-After header: whole seconds or an HTTP date; 0 where it says nothing sensible.
+    """Seconds to wait by a Retry-After header: whole seconds or an HTTP date; 0 where the header makes no sense.
 
     >>> retry_after("120", 0.0), retry_after("Thu, 01 Jan 1970 00:01:00 GMT", 0.0), retry_after("soon", 0.0)
     (120.0, 60.0, 0.0)
@@ -435,10 +307,19 @@ def retry_after(value: str | None, now: float) -> float:
         return 0.0
 
 
-def _without_password(url: str) -> str:
-    """A proxy's URL as it may be shown.
+def read_json(answer: Answer) -> dict[str, Any]:
+    """The object in a JSON answer.
 
-    >>> _without_password("http://me:secret@proxy.example:3128")
-    'http://***@proxy.example:3128'
+    Raises:
+        TemporaryError: the answer is anything else, which is a fault of the service that may pass.
     """
-    return re.sub(r"//[^/@]*@", "//***@", url)
+    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise TemporaryError(f"the answer is {kind or 'untyped'}, not JSON")
+    try:
+        body = json.loads(answer.body)
+    except ValueError:
+        raise TemporaryError("the answer is malformed JSON") from None
+    if not isinstance(body, dict):
+        raise TemporaryError("the answer is not a JSON object")
+    return body

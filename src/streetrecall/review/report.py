@@ -1,41 +1,30 @@
 """`streetrecall report BASE`: what this working tree changes against BASE, as Markdown, and whether it may be merged.
 
-Needs neither data nor a GPU: it reads what git holds (dvc.yaml, dvc.lock, params.yaml, metrics/). Compared is with the
-commit at which HEAD left BASE, so that what others did since does not count. Exit code 1 when dvc.lock is stale, a
-gate's report says no, or a guarded metric drops.
-
-A change counts as clear when each side lies outside the other's 95% interval (``KEY_ci_low``, ``KEY_ci_high`` beside
-``KEY``); intervals are over places, and both sides are measured on the same ones. ``params.yaml: guard`` says by how
-much a metric may drop: the report fails when it drops by more, and clearly.
+It needs neither data nor a GPU: it reads what git holds (dvc.yaml, dvc.lock, params.yaml, metrics/). It compares with
+the commit at which HEAD left BASE, so that the work of others since then does not count. The exit code is 1 if dvc.lock
+is stale, if a check failed, or if a metric that `params.yaml: guard` names got worse (`streetrecall.review.changes`).
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from streetrecall.errors import UserError
+from streetrecall.external import dvc
 from streetrecall.figures import plots
 from streetrecall.review import staleness
-from streetrecall.review.revisions import (
-    HIGH,
-    LOW,
-    Results,
-    Value,
-    at_revision,
-    common_ancestor,
-    in_workspace,
-    interval,
-)
+from streetrecall.review.changes import Change, changes, guard_failures
+from streetrecall.review.printing import bounds, code, markdown_table, number, signed, text
+from streetrecall.review.revisions import Results, at_revision, common_ancestor, in_workspace
 
-DATA = ("grid", "metadata", "order", "scrape", "crop")  # their metrics count rows, places and images
-LOWER_IS_BETTER = ("error", "loss", "radius", "distance")
+DATA = ("grid", "metadata", "order", "scrape", "crop")  # stages whose metrics count rows, places and pictures
 COMMENT_LIMIT = 65_000  # characters; the forge refuses a comment of 65,536
 
 
@@ -47,124 +36,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     report = build(Path.cwd(), args.base, args.plots)
-    text = report.markdown()
+    content = report.markdown()
     if args.output is None:
-        print(text)
+        print(content)
     else:
-        args.output.write_text(text, encoding="utf-8")
+        args.output.write_text(content, encoding="utf-8")
     for failure in report.failures:
         print(f"streetrecall report: {failure}", file=sys.stderr)
     return 1 if report.failures else 0
 
 
-@dataclass(frozen=True)
-class Change:
-    """A metric on both sides; None where a side lacks it."""
-
-    key: str
-    base: Value
-    head: Value
-    base_interval: tuple[float, float] | None = None
-    head_interval: tuple[float, float] | None = None
-
-    @property
-    def difference(self) -> float | None:
-        if _is_number(self.base) and _is_number(self.head):
-            return float(self.head) - float(self.base)  # type: ignore[arg-type]
-        return None
-
-    @property
-    def is_clear(self) -> bool:
-        """Each side lies outside the other's interval; without intervals every change is clear."""
-        if self.difference is None or not self.difference:
-            return False
-        return not (_within(self.head, self.base_interval) or _within(self.base, self.head_interval))
-
-    @property
-    def verdict(self) -> str:
-        """better, worse or within the interval; nothing for a metric without an interval or a known direction.
-
-        >>> Change("r", 0.80, 0.90, (0.78, 0.82), (0.88, 0.92)).verdict
-        'better'
-        >>> Change("r", 0.80, 0.81, (0.78, 0.82), (0.79, 0.83)).verdict
-        'within the interval'
-        """
-        if not self.difference or not (self.base_interval or self.head_interval):
-            return ""
-        if not self.is_clear:
-            return "within the interval"
-        return "better" if (self.difference > 0) != lower_is_better(self.key) else "worse"
-
-
-def _within(value: Value, bounds: tuple[float, float] | None) -> bool:
-    return bounds is not None and bounds[0] <= float(value or 0) <= bounds[1]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def lower_is_better(key: str) -> bool:
-    """Whether a smaller value of the metric ``key`` is the better one.
-
-    >>> lower_is_better("evaluate.test.error_median_m"), lower_is_better("evaluate.test.recall_at_1")
-    (True, False)
-    """
-    return any(word in key.rsplit(".", 1)[-1] for word in LOWER_IS_BETTER)
-
-
-def changes(base: Results, head: Results, keep: Callable[[str], bool] = lambda key: True) -> list[Change]:
-    """Every metric of either side that ``keep`` lets through, bounds of intervals aside."""
-    bounds = {
-        key
-        for metrics in (base.metrics, head.metrics)
-        for key in metrics
-        if key.endswith((LOW, HIGH)) and key.removesuffix(LOW).removesuffix(HIGH) in metrics
-    }
-    keys = sorted((base.metrics.keys() | head.metrics.keys()) - bounds)
-    return [
-        Change(
-            key, base.metrics.get(key), head.metrics.get(key), interval(base.metrics, key), interval(head.metrics, key)
-        )
-        for key in keys
-        if keep(key)
-    ]
-
-
-def guard_failures(base: Results, head: Results) -> list[str]:
-    """What ``params.yaml: guard`` forbids about the change from ``base`` to ``head``.
-
-    The bounds are those of either side, the stricter one: a pull request does not loosen the guard that judges it.
-    """
-    limits: dict[str, float] = {}
-    for side in (base, head):
-        for key, limit in side.params.items():
-            if key.startswith("guard.") and _is_number(limit):
-                name = key.removeprefix("guard.")
-                limits[name] = min(float(limit), limits.get(name, float("inf")))  # type: ignore[arg-type]
-    found = []
-    by_key = {change.key: change for change in changes(base, head)}
-    for name, limit in sorted(limits.items()):
-        change = by_key.get(name)
-        if change is None:
-            if any(key.startswith(name.split(".", 1)[0] + ".") for key in by_key):
-                nearest = get_close_matches(name, by_key, n=1, cutoff=0.0)
-                found.append(f"params.yaml: guard names '{name}', which no metric is; the nearest is '{nearest[0]}'")
-        elif not _is_number(change.head):
-            found.append(f"the guarded metric {name} is gone; it was {number(change.base)}")
-        elif change.difference is not None:
-            drop = change.difference if lower_is_better(name) else -change.difference
-            if drop > limit and change.is_clear:
-                found.append(
-                    f"the guarded metric {name} went from {number(change.base)} to {number(change.head)}: "
-                    f"{number(drop)} worse where {number(limit)} is allowed, and beyond its interval"
-                )
-    return found
-
-
 @dataclass
 class Report:
-    """Sections of Markdown in order, each with a rank (the highest goes first when room is short), and what fails."""
+    """Sections of Markdown in order, each with a rank (the highest is left out first to save space), and failures."""
 
     title: str
     failures: list[str] = field(default_factory=list)
@@ -178,24 +62,26 @@ class Report:
         self.sections.append((rank, heading, body))
 
     def markdown(self, limit: int = COMMENT_LIMIT) -> str:
-        """The whole text, at most ``limit`` characters; sections that find no room are named instead."""
+        """The whole report, of at most ``limit`` characters; it names the sections that were left out for that."""
         left_out: list[str] = []
         kept = list(self.sections)
         while True:
-            parts = [f"## {self.title}", self._verdict(), *(body for _, _, body in kept)]
+            parts = [f"## {text(self.title)}", self._verdict(), *(body for _, _, body in kept)]
             if left_out:
-                parts.append(f"Left out for want of room: {', '.join(left_out)}.")
-            text = "\n\n".join(parts) + "\n"
-            if len(text) <= limit or not kept:
-                return text
+                parts.append(f"Left out to save space: {', '.join(left_out)}.")
+            whole = "\n\n".join(parts) + "\n"
+            if len(whole) <= limit or not kept:
+                return whole
             last = max(kept, key=lambda section: section[0])
             kept.remove(last)
             left_out.append(last[1])
 
     def _verdict(self) -> str:
-        if not self.failures:
-            return "**Passes.**"
-        return "**Fails:**\n\n" + "\n".join(f"- {failure}" for failure in self.failures)
+        return f"**Fails:**\n\n{_bullets(self.failures)}" if self.failures else "**Passes.**"
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {text(line)}" for line in lines)
 
 
 def build(root: Path, base: str, plots_folder: Path | None = None) -> Report:
@@ -214,23 +100,23 @@ def build(root: Path, base: str, plots_folder: Path | None = None) -> Report:
     before = at_revision(root, ancestor)
     try:
         after = in_workspace(root)
-    except UserError as error:  # such as a conflict in params.yaml, which the gate has found as well
+    except UserError as error:  # such as a conflict in params.yaml, which is among the findings as well
         report.failures.append(str(error))
         return report
     report.failures += guard_failures(before, after)
     report.failures += [
-        f"the gate '{name}' is shut: {check.get('failed', 'some')} expectations failed"
+        f"check {name}: FAILED, {check.get('failed', 'some')} of {check.get('expectations', 'the')} expectations"
         for name, check in sorted(after.validation.items())
         if not check.get("success")
     ]
 
     if note:
-        report.add("Note", note)
-    report.add("Staleness", _stale_section(stale))
+        report.add("Note", text(note))
+    report.add("Staleness", _bullets(stale) or "dvc.lock agrees with the code, the parameters and the metrics.")
     report.add("Metrics", _metrics_section(before, after))
     report.add("Parameters", _params_section(before, after))
-    report.add("Data", _data_section(before, after), rank=1)
-    report.add("Validation", _validation_section(before, after), rank=1)
+    report.add("Data", _data_section(root, before, after), rank=1)
+    report.add("Checks", _checks_section(before, after), rank=1)
     if plots_folder is not None:
         report.add("Plots", _plots_section(root, ancestor, plots_folder), rank=2)
     report.add("Metrics that did not change", _unchanged_section(before, after), rank=4, folded=True)
@@ -238,18 +124,12 @@ def build(root: Path, base: str, plots_folder: Path | None = None) -> Report:
     return report
 
 
-def _stale_section(stale: Sequence[str]) -> str:
-    if not stale:
-        return "dvc.lock agrees with the code, the parameters and the metrics."
-    return "\n".join(f"- {line}" for line in stale)
-
-
 def _is_data(key: str) -> bool:
     return key.split(".", 1)[0] in DATA
 
 
 def _metrics_section(before: Results, after: Results) -> str:
-    """The headline, what is guarded, and what got clearly better or worse; the rest of the changes below a fold."""
+    """The headline, what is guarded, and what got clearly better or worse; the rest of the changes folded."""
     changed = [c for c in changes(before, after, lambda key: not _is_data(key)) if c.base != c.head]
     if not changed:
         return "No metric changed."
@@ -271,10 +151,10 @@ def _is_first(change: Change, after: Results) -> bool:
 
 
 def _metrics_table(rows: Iterable[Change]) -> str:
-    return table(
+    return markdown_table(
         ("metric", "base", "here", "change", "95% interval here", "verdict"),
         [
-            (f"`{c.key}`", number(c.base), number(c.head), signed(c.difference), _bounds(c.head_interval), c.verdict)
+            (code(c.key), number(c.base), number(c.head), signed(c.difference), bounds(c.head_interval), c.verdict)
             for c in rows
         ],
     )
@@ -284,51 +164,78 @@ def _unchanged_section(before: Results, after: Results) -> str:
     same = [c for c in changes(before, after) if c.base == c.head]
     if not same:
         return "None."
-    return table(
-        ("metric", "value", "95% interval"), [(f"`{c.key}`", number(c.head), _bounds(c.head_interval)) for c in same]
-    )
+    rows = [(code(c.key), number(c.head), bounds(c.head_interval)) for c in same]
+    return markdown_table(("metric", "value", "95% interval"), rows)
 
 
 def _params_section(before: Results, after: Results) -> str:
     keys = sorted(before.params.keys() | after.params.keys())
     rows = [
-        (f"`{key}`", number(before.params.get(key)), number(after.params.get(key)))
+        (code(key), number(before.params.get(key)), number(after.params.get(key)))
         for key in keys
         if before.params.get(key) != after.params.get(key)
     ]
-    section = table(("parameter", "base", "here"), rows) if rows else "No parameter changed."
-    path = after.params.get("archive.path")
-    if after.params.get("provider") == "archive" and isinstance(path, str) and Path(path).is_absolute():
-        section += f"\n\n`archive.path` is `{path}`: results that a teammate cannot make again without that folder."
+    return markdown_table(("parameter", "base", "here"), rows) if rows else "No parameter changed."
+
+
+def _data_section(root: Path, before: Results, after: Results) -> str:
+    changed = [c for c in changes(before, after, _is_data) if c.base != c.head]
+    rows = [(code(c.key), number(c.base), number(c.head), signed(c.difference)) for c in changed]
+    header = ("count", "base", "here", "change")
+    section = markdown_table(header, rows) if rows else "Rows, places and pictures per split are unchanged."
+    unshared = _unshared(root)
+    if unshared:
+        names = ", ".join(code(path) for path in unshared)
+        section += (
+            f"\n\nNot shared (`push: false` in dvc.yaml): {names}. A teammate needs the same collection of pictures to "
+            "make these again."
+        )
     return section
 
 
-def _data_section(before: Results, after: Results) -> str:
-    changed = [c for c in changes(before, after, _is_data) if c.base != c.head]
-    if not changed:
-        return "Rows, places and images per split are unchanged."
-    rows = [(f"`{c.key}`", number(c.base), number(c.head), signed(c.difference)) for c in changed]
-    return table(("count", "base", "here", "change"), rows)
+def _unshared(root: Path) -> list[str]:
+    """Outputs that DVC never pushes and that hold more than the page which says so."""
+    pipeline, lock = (_stages(root / name) for name in ("dvc.yaml", "dvc.lock"))
+    never = {
+        path
+        for stage in pipeline.values()
+        for out in stage.get("outs", [])
+        if isinstance(out, dict)
+        for path, options in out.items()
+        if isinstance(options, dict) and options.get("push") is False
+    }
+    made = [out for stage in lock.values() for out in stage.get("outs", [])]
+    return sorted(out["path"] for out in made if out["path"] in never and out.get("nfiles", 1) > 1)
 
 
-def _validation_section(before: Results, after: Results) -> str:
+def _stages(path: Path) -> dict[str, Any]:
+    """The stages of dvc.yaml or dvc.lock; none if the file is missing or broken, which is among the findings."""
+    try:
+        return dict(yaml.safe_load(path.read_text(encoding="utf-8")).get("stages") or {})
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return {}
+
+
+def _checks_section(before: Results, after: Results) -> str:
     if not after.validation:
-        return "No gate has reported yet."
-    rows, shut = [], []
+        return "No check has run yet."
+    rows, failed = [], []
     for name, check in sorted(after.validation.items()):
-        total, failed = check.get("expectations", 0), check.get("failed", 0)
+        total, missed = check.get("expectations", 0), check.get("failed", 0)
         was = before.validation.get(name, {}).get("expectations")
         more = "" if was is None or was == total else f" (was {was})"
-        sizes = ", ".join(f"{count:,} {table}" for table, count in (check.get("rows") or {}).items())
-        rows.append((name, "open" if check.get("success") else "**shut**", f"{total - failed} of {total}{more}", sizes))
-        for result in check.get("results", []):
-            if not result.get("success"):
-                count = result.get("unexpected_count")
-                shut.append(
-                    f"- {name}: {result.get('sentence') or result.get('expectation')}"
-                    + (f": not so in {count:,} rows" if isinstance(count, int) else "")
-                )
-    return table(("gate", "state", "expectations met", "rows"), rows) + ("\n\n" + "\n".join(shut) if shut else "")
+        sizes = ", ".join(f"{count:,} {text(table)}" for table, count in (check.get("rows") or {}).items())
+        outcome = "passed" if check.get("success") else "**FAILED**"
+        rows.append((code(name), outcome, f"{total - missed} of {total}{more}", sizes))
+        failed += [f"{name}: {_failed(result)}" for result in check.get("results", []) if not result.get("success")]
+    section = markdown_table(("check", "outcome", "expectations met", "rows"), rows)
+    return f"{section}\n\n{_bullets(failed)}" if failed else section
+
+
+def _failed(result: dict[str, Any]) -> str:
+    count = result.get("unexpected_count")
+    words = str(result.get("sentence") or result.get("expectation"))
+    return f"{words}: {count:,} rows do not meet it" if isinstance(count, int) else words
 
 
 def _plots_section(root: Path, ancestor: str, folder: Path) -> str:
@@ -339,46 +246,7 @@ def _plots_section(root: Path, ancestor: str, folder: Path) -> str:
 
 
 def _dag(root: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "dag", "--md"], cwd=root, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() if done.returncode == 0 else f"`dvc dag` failed: {done.stderr.strip()}"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table.
-
-    >>> print(table(("a", "b"), [("1", "x|y")]))
-    | a | b |
-    | --- | --- |
-    | 1 | x\\|y |
-    """
-    lines = [
-        header,
-        ["---"] * len(header),
-        *([cell.replace("|", "\\|").replace("\n", " ") for cell in r] for r in rows),
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def number(value: Value) -> str:
-    """A value as a cell of a table: four decimals at most; a dash for none."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-
-
-def signed(difference: float | None) -> str:
-    """A difference with its sign; nothing for none."""
-    if difference is None:
-        return ""
-    text = number(int(difference) if float(difference).is_integer() else difference)
-    return f"+{text}" if difference > 0 else text
-
-
-def _bounds(bounds: tuple[float, float] | None) -> str:
-    return f"{number(bounds[0])} to {number(bounds[1])}" if bounds else ""
+    try:
+        return dvc(root, "dag", "--md").strip()
+    except UserError as error:
+        return text(error)

@@ -1,19 +1,17 @@
-"""What git holds of the results: metrics, parameters and validation reports of a revision, or of the working tree."""
+"""The results that git holds: metrics, parameters and validation reports of a revision, or of the working tree."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from streetrecall.errors import UserError
-
-Value = float | int | str | bool | None
-LOW, HIGH = "_ci_low", "_ci_high"
+from streetrecall.external import GitError, git
+from streetrecall.params import document
+from streetrecall.review.metrics import HIGH, LOW
+from streetrecall.review.printing import Value, is_number
 
 
 @dataclass(frozen=True)
@@ -25,49 +23,67 @@ class Results:
     validation: dict[str, dict[str, Any]]
 
 
-def git(root: Path, *arguments: str) -> str:
-    """The output of a git command.
+def require_clone(root: Path) -> None:
+    """Make sure that git can read the folder ``root``.
 
     Raises:
-        UserError: git says no; its own words are part of the message.
+        UserError: it cannot; the message holds git's own words and what to do.
     """
-    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"git {' '.join(arguments)}: {done.stderr.strip() or 'failed'}")
-    return done.stdout
+    git(root, "rev-parse", "--git-dir")
 
 
 def common_ancestor(root: Path, base: str) -> tuple[str, str]:
-    """The commit that HEAD branched off ``base`` from, and a note; the tip of ``base`` where history is too shallow.
+    """The commit at which HEAD left ``base``, and a note; the tip of ``base`` if the clone is too shallow to tell.
 
     Raises:
-        UserError: ``base`` is not a revision of this clone.
+        UserError: ``root`` is no clone that git can read, or ``base`` is not a revision of it.
     """
+    require_clone(root)
     try:
-        tip = git(root, "rev-parse", "--verify", "--quiet", f"{base}^{{commit}}").strip()
-    except UserError as error:
-        remote, _, branch = base.partition("/")
-        fetch = f"git fetch --depth=1 {remote} +refs/heads/{branch}:refs/remotes/{base}" if branch else "git fetch"
-        raise UserError(f"'{base}' is not a revision of this clone; fetch it first: {fetch}") from error
+        tip = git(root, "rev-parse", "--verify", f"{base}^{{commit}}").strip()
+    except GitError as error:
+        raise UserError(
+            f"'{base}' is not a revision of this clone (git: {error.words}); fetch it first: {_fetch(root, base)}"
+        ) from error
     try:
         return git(root, "merge-base", tip, "HEAD").strip(), ""
-    except UserError:
+    except GitError as error:
+        if error.code != 1:
+            raise
+    if _is_shallow(root):
         return tip, f"This clone is too shallow to know where HEAD left {base}: compared with the tip of {base}."
+    return tip, f"HEAD and {base} have no common commit: compared with the tip of {base}."
+
+
+def _is_shallow(root: Path) -> bool:
+    return git(root, "rev-parse", "--is-shallow-repository").strip() == "true"
+
+
+def _fetch(root: Path, base: str) -> str:
+    """The command that fetches ``base``, which may be a branch of a remote, such as origin/main."""
+    remote, _, branch = base.partition("/")
+    if not branch or remote not in git(root, "remote").split():
+        return "git fetch --all --tags"
+    depth = "--depth=1 " if _is_shallow(root) else ""
+    return f"git fetch {depth}{remote} +refs/heads/{branch}:refs/remotes/{base}"
 
 
 def at_revision(root: Path, revision: str) -> Results:
     """The results that are committed in ``revision``."""
     names = git(root, "ls-tree", "-r", "-z", "--name-only", revision, "--", "metrics", "params.yaml").split("\0")
-    return _results({name: git(root, "show", f"{revision}:{name}") for name in names if _is_result(name)}, revision)
+    texts = {}
+    for name in filter(_is_result, names):
+        content = git(root, "show", f"{revision}:{name}").encode("utf-8", "surrogateescape")
+        texts[name] = document.decode(content, f"{name} of {revision}")
+    return _results(texts, revision)
 
 
 def in_workspace(root: Path) -> Results:
-    """The results that lie in the folder now."""
+    """The results that are in the folder now."""
     files = [root / "params.yaml", *sorted((root / "metrics").rglob("*.json"))]
     names = {path.relative_to(root).as_posix(): path for path in files if path.is_file()}
-    return _results(
-        {name: path.read_text(encoding="utf-8") for name, path in names.items() if _is_result(name)}, "the working tree"
-    )
+    texts = {name: document.read_text(path) for name, path in names.items() if _is_result(name)}
+    return _results(texts, "the working tree")
 
 
 def _is_result(name: str) -> bool:
@@ -79,13 +95,14 @@ def _results(texts: dict[str, str], where: str) -> Results:
     validation: dict[str, dict[str, Any]] = {}
     params: dict[str, Value] = {}
     for name, text in texts.items():
-        try:
-            content = yaml.safe_load(text) if name == "params.yaml" else json.loads(text)
-        except (yaml.YAMLError, json.JSONDecodeError) as error:
-            raise UserError(f"{name} of {where} cannot be read: {error}") from error
         if name == "params.yaml":
-            params = flatten(content)
-        elif name.startswith("metrics/validation/"):
+            params = flatten(document.parse(text, f"{name} of {where}"))
+            continue
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{name} of {where}: not valid JSON ({error})") from error
+        if name.startswith("metrics/validation/"):
             validation[Path(name).stem] = content
         else:
             prefix = name.removeprefix("metrics/").removesuffix(".json").replace("/", ".")
@@ -94,10 +111,10 @@ def _results(texts: dict[str, str], where: str) -> Results:
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Value]:
-    """Nested mappings and lists as one mapping of dotted keys.
+    """Nested mappings and lists as one mapping of dotted keys; an empty one is a text.
 
-    >>> flatten({"a": {"b": 1, "c": [2, {"d": 3}]}})
-    {'a.b': 1, 'a.c.0': 2, 'a.c.1.d': 3}
+    >>> flatten({"a": {"b": 1, "c": [2, {"d": 3}]}, "e": []})
+    {'a.b': 1, 'a.c.0': 2, 'a.c.1.d': 3, 'e': '[]'}
     """
     if isinstance(value, dict):
         pairs = list(value.items())
@@ -105,6 +122,8 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Value]:
         pairs = list(enumerate(value))
     else:
         return {prefix: value}
+    if prefix and not pairs:
+        return {prefix: str(value)}
     flat: dict[str, Value] = {}
     for key, inner in pairs:
         flat.update(flatten(inner, f"{prefix}.{key}" if prefix else str(key)))
@@ -112,12 +131,12 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Value]:
 
 
 def interval(metrics: dict[str, Value], key: str) -> tuple[float, float] | None:
-    """The 95% interval that stands beside the metric ``key``, if one does.
+    """The 95% interval of the metric ``key``, if there is one.
 
     >>> interval({"r": 0.5, "r_ci_low": 0.4, "r_ci_high": 0.6}, "r")
     (0.4, 0.6)
     """
     low, high = metrics.get(key + LOW), metrics.get(key + HIGH)
-    if isinstance(low, int | float) and isinstance(high, int | float):
-        return float(low), float(high)
+    if is_number(low) and is_number(high):
+        return float(low), float(high)  # type: ignore[arg-type]
     return None

@@ -1,8 +1,8 @@
-"""Does dvc.lock agree with the code, the parameters and the metrics? Answered without data, as on a pull request.
+"""Does dvc.lock agree with the code, the parameters and the metrics? This needs no data: it works on a pull request.
 
-``dvc repro --dry --allow-missing`` does not tell: where data is absent it may stop at an error of its own. So three
-things are asked: DVC's own status, of which only what is merely absent here is forgiven; that each stage was run on
-what its producers made (hash against hash within dvc.lock); that every result git holds is the one dvc.lock names.
+``dvc repro --dry --allow-missing`` cannot answer this: without data, it may stop at an error of its own. So three
+things are compared: DVC's own status, in which only data may be missing; within dvc.lock, the hash of each dependency
+with the hash that its producer wrote; and every result that git holds with the hash in dvc.lock.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 import yaml
 
 from streetrecall.errors import UserError
-from streetrecall.params import schema as params
+from streetrecall.external import advice
+from streetrecall.params import document, schema
 
 ABSENT = {"deleted", "not in cache"}
 WRITTEN_BY_HAND = ("dvc.yaml", "dvc.lock", "params.yaml")
@@ -35,7 +36,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def findings(root: Path) -> list[str]:
-    """Every disagreement, in words that say what to do; empty when dvc.lock is up to date."""
+    """Every disagreement, with what to do about it; empty if dvc.lock is up to date."""
     broken = _unreadable(root)
     if broken:
         return broken
@@ -47,7 +48,7 @@ def findings(root: Path) -> list[str]:
     try:
         found += _status(root) + _results(root, stages)
     except DvcException as error:
-        found.append(f"DVC cannot read the pipeline: {error}")
+        found.append(f"DVC cannot read the pipeline: {advice(str(error), root)}")
     return found + _chain(stages)
 
 
@@ -58,34 +59,39 @@ def _unreadable(root: Path) -> list[str]:
         if not path.is_file():
             found.append(f"{name} is missing: run `dvc repro` and commit it")
             continue
-        text = path.read_text(encoding="utf-8")
-        if any(line.startswith(("<<<<<<< ", ">>>>>>> ")) for line in text.splitlines()):
-            found.append(
-                f"{name} holds a merge conflict: take either side (`git checkout --ours {name}`), "
-                "then `dvc repro` and commit"
-            )
-            continue
         try:
-            yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            found.append(f"{name} is not valid YAML: {error}")
+            text = document.read_text(path)
+            if any(line.startswith(("<<<<<<< ", ">>>>>>> ")) for line in text.splitlines()):
+                found.append(
+                    f"{name} holds a merge conflict: take either side (`git checkout --ours {name}`), "
+                    "then run `dvc repro` and commit"
+                )
+                continue
+            document.parse(text, name)
+        except UserError as error:
+            found.append(_local(error, root))
     return found
+
+
+def _local(error: UserError, root: Path) -> str:
+    """The message with paths as seen from ``root``."""
+    return str(error).replace(f"{root}/", "")
 
 
 def _params(root: Path) -> list[str]:
     try:
-        params.load(root / "params.yaml")
+        schema.load(root / "params.yaml")
     except UserError as error:
-        return str(error).replace(f"{root}/", "").splitlines()
+        return _local(error, root).splitlines()
     return []
 
 
 def _status(root: Path) -> list[str]:
     from dvc.repo import Repo
 
-    with contextlib.chdir(root), Repo() as repo:  # DVC names paths as seen from the current folder
+    with contextlib.chdir(root), Repo() as repo:  # DVC gives paths relative to the current folder
         frozen = [
-            f"stage '{stage.addressing}' is frozen in dvc.yaml: DVC does not look at what it depends on"
+            f"stage '{stage.addressing}' is frozen in dvc.yaml: DVC does not compare its dependencies"
             for stage in repo.index.stages
             if stage.frozen
         ]
@@ -117,7 +123,7 @@ def _hash(entry: dict[str, Any]) -> str | None:
 
 
 def _chain(stages: dict[str, Any]) -> list[str]:
-    """Each dependency that a stage of the lock makes has the hash that its producer gave it."""
+    """Dependencies in dvc.lock whose hash is not the one that their producer wrote."""
     made = {out["path"]: (name, _hash(out)) for name, stage in stages.items() for out in stage.get("outs", [])}
     found = []
     for name, stage in stages.items():
@@ -131,7 +137,7 @@ def _chain(stages: dict[str, Any]) -> list[str]:
 
 
 def _results(root: Path, stages: dict[str, Any]) -> list[str]:
-    """Metrics and plots that git holds are those that the lock names."""
+    """Metrics and plots in git that are missing, or are not those of dvc.lock."""
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
@@ -150,6 +156,6 @@ def _results(root: Path, stages: dict[str, Any]) -> list[str]:
                 found.append(f"stage '{name}' wrote {out['path']}, which is not committed: git add it")
             elif hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != _hash(out):
                 found.append(
-                    f"stage '{name}' wrote another {out['path']} than the one here: edited by hand? `dvc repro`"
+                    f"stage '{name}' wrote another {out['path']} than the one here: edited by hand? run `dvc repro`"
                 )
     return found

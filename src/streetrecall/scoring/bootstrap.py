@@ -1,9 +1,9 @@
 """Intervals and comparisons by resampling places.
 
-The four headings and many dates of one place succeed and fail together, so queries are no independent draws: places
-are. Resampling places (the cluster bootstrap: Davison and Hinkley, Bootstrap Methods and their Application, 1997,
-section 3.8) needs only each place's sums: a draw is a multinomial weight per place, a statistic a ratio of two
-weighted sums, and all draws of all statistics are one matrix product.
+The queries of one place (its directions and dates) succeed and fail together, so they are not independent draws, but
+places are. Resampling places (the cluster bootstrap: Davison and Hinkley, Bootstrap Methods and their Application,
+1997, section 3.8) needs only the sums of each place. A draw is a multinomial weight for each place, a statistic is a
+ratio of two weighted sums, and all draws of all statistics are one matrix product.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta
 
+from streetrecall.params.schema import Evaluate
 from streetrecall.scoring.ranking import Floats, Ints
 
 Verdict = Literal["better", "worse", "no difference shown"]
@@ -23,11 +24,27 @@ Verdict = Literal["better", "worse", "no difference shown"]
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its interval; ``low`` and ``high`` are None if there are too few places to tell."""
+    """A share, 0-1, with its interval; ``low`` and ``high`` are None if there are too few places for an interval."""
 
     value: float
     low: float | None
     high: float | None
+
+    def metrics(self, name: str) -> dict[str, float]:
+        """The share as the metric ``name`` and its interval as ``name_ci_low`` and ``name_ci_high``, rounded.
+
+        >>> Interval(0.62345, 0.5, None).metrics("recall"), Interval(0.5, 0.25, 1.0).metrics("recall")
+        ({'recall': 0.6234}, {'recall': 0.5, 'recall_ci_low': 0.25, 'recall_ci_high': 1.0})
+        """
+        out = {name: share(self.value)}
+        if self.low is None or self.high is None:
+            return out
+        return out | {f"{name}_ci_low": share(self.low), f"{name}_ci_high": share(self.high)}
+
+
+def share(value: float) -> float:
+    """A share as the metrics hold it: four decimals."""
+    return round(float(value), 4)
 
 
 @lru_cache(maxsize=32)
@@ -39,7 +56,7 @@ def place_weights(places: int, draws: int, seed: int) -> Floats:
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     weights = generator.multinomial(places, np.full(places, 1 / places), size=draws).astype(np.float64)
-    weights.flags.writeable = False  # kept for the next statistic
+    weights.flags.writeable = False  # the cached array is returned to every caller
     return weights
 
 
@@ -66,10 +83,10 @@ def ratio_intervals(
 ) -> list[Interval | None]:
     """Share of the ``counted`` queries with success, for each column of ``successes`` (n, m), with its interval.
 
-    The interval is the percentile interval over ``draws`` resamples of places. Where all places agree (everything
-    found, or nothing) resampling shows no spread at all; then the exact binomial limit over P places stands in
-    (Clopper and Pearson 1934), such as low = (alpha / 2) ** (1 / P) when everything was found. With one place,
-    or places that all have the same share in between, there is no interval; without a counted query no value (None).
+    The interval is the percentile interval over ``draws`` resamples of places. If every query was found, or none,
+    resampling shows no spread at all. The exact binomial limit over P places is used then (Clopper and Pearson 1934),
+    such as low = (alpha / 2) ** (1 / P) if every query was found. There is no interval for a single place, nor for
+    places that all have the same share between 0 and 1. There is no value (None) without a counted query.
 
     >>> place = np.repeat([1, 2, 3, 4], 2)
     >>> found = np.array([1, 1, 1, 0, 1, 1, 0, 0], bool)[:, None]
@@ -92,16 +109,23 @@ def ratio_intervals(
             low = beta.ppf(tail, len(sums), 1)
         elif value == 0:
             high = beta.ppf(1 - tail, 1, len(sums))
-        # Places that all agree on a share in between, as few places may, leave nothing to tell a spread from.
+        # Few places may all have the same share between 0 and 1: then there is no spread to estimate.
         out.append(
             Interval(float(value), float(low), float(high)) if low < high else Interval(float(value), None, None)
         )
     return out
 
 
+def intervals(
+    place: Ints, successes: NDArray[np.bool_] | Floats, counted: NDArray[np.bool_], settings: Evaluate
+) -> list[Interval | None]:
+    """`ratio_intervals` with the draws, the level and the seed of ``settings``."""
+    return ratio_intervals(place, successes, counted, settings.bootstrap_draws, settings.confidence, settings.seed)
+
+
 @dataclass(frozen=True)
 class Difference:
-    """Second system minus first on the same queries."""
+    """Recall of the second system minus that of the first, on the same queries."""
 
     first: float
     second: float
@@ -119,9 +143,9 @@ def paired_difference(
 ) -> Difference:
     """Difference of two recalls on the same queries, by a paired bootstrap over places.
 
-    Both systems are weighted by the same draw, so what they share cancels. The verdict is "better" or "worse" only
-    if the interval leaves out zero and enough places changed: with c changed places no two-sided test over places can
-    reach a level below 2 ** (1 - c), so at 95% at least six must have changed.
+    Both systems are weighted by the same draw, so what they have in common cancels. The verdict is "better" or "worse"
+    only if the interval does not contain zero and enough places changed: with c changed places, no two-sided test over
+    places can reach a level below 2 ** (1 - c), so at 95% at least six places must have changed.
 
     >>> place = np.arange(20)
     >>> paired_difference(place, place < 5, place < 17, draws=2000, confidence=0.95, seed=1).verdict

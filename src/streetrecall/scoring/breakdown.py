@@ -1,6 +1,7 @@
 """What recall depends on: years and seasons between the pictures, and the size of the gallery.
 
-All of these need more than a ranking: they ask whether the best right picture *of a kind* beats every wrong one.
+A ranking does not answer these questions. They need the similarity of the best right picture of some kind, such as
+those of one season, and that of the best wrong picture.
 """
 
 from __future__ import annotations
@@ -12,19 +13,21 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from streetrecall.scoring.protocols import groups, positions
 from streetrecall.scoring.ranking import Floats, Ints, similarity_blocks
-from streetrecall.scoring.recall import pairs_within
+from streetrecall.scoring.recall import RIGHT_M, pairs_within
 
 SEASONS = ("winter", "spring", "summer", "autumn")
 
 
 @dataclass(frozen=True)
-class Contest:
-    """Right pictures of each query against the wrong ones.
+class RightAgainstWrong:
+    """The right answers to each of n queries, compared with the most similar wrong ones.
 
-    ``pair_query``, ``pair_gallery``, ``pair_similarity``: every right pair. For each of the n queries: ``best_right``
-    and ``best_wrong`` similarity (minus infinity: none), ``wrong_places``, the places with a wrong picture in the
-    gallery, and ``beaten_by``, how many of these hold one at least as similar as the best right picture.
+    For each pair of a query and a right answer: ``pair_query`` and ``pair_gallery`` (row numbers), and
+    ``pair_similarity``. For each query (n,): ``best_right`` and ``best_wrong`` are the largest similarities (minus
+    infinity if there is none), ``wrong_places`` is the number of places with a wrong picture in the gallery, and
+    ``better_places`` how many of these have one that is at least as similar as the best right picture.
     """
 
     pair_query: Ints
@@ -33,62 +36,72 @@ class Contest:
     best_right: Floats
     best_wrong: Floats
     wrong_places: Ints
-    beaten_by: Ints
+    better_places: Ints
 
 
-def contest(
-    queries: NDArray[np.floating],
-    gallery: NDArray[np.floating],
-    query_xy: Floats,
-    gallery_xy: Floats,
-    query_group: Ints,
-    gallery_group: Ints,
-    gallery_place: Ints,
-    radius_m: float,
-) -> Contest:
-    """Compare each query (n, d) with its right gallery rows (m, d), those within ``radius_m``, and with all wrong ones.
+def right_against_wrong(
+    query_descriptors: NDArray[np.floating],
+    gallery_descriptors: NDArray[np.floating],
+    queries: pd.DataFrame,
+    gallery: pd.DataFrame,
+) -> RightAgainstWrong:
+    """Compare the right answers to each query, those within 25 m, with all wrong ones.
 
-    >>> c = contest(np.array([[1.0, 0.0]]), np.array([[0.8, 0.6], [0.6, 0.8], [0.9, 0.1]]), np.zeros((1, 2)),
-    ...             np.array([[0.0, 0.0], [500.0, 0.0], [900.0, 0.0]]), np.array([0]), np.array([1, 2, 3]),
-    ...             np.array([1, 2, 3]), 25.0)
-    >>> int(c.wrong_places[0]), int(c.beaten_by[0])
+    Descriptors are (n, d) and (m, d); ``queries`` (n rows) and ``gallery`` (m rows) have DESCRIPTORS columns. Pictures
+    of the query's own place and month are no answers at all.
+
+    >>> queries = pd.DataFrame({"place": [1], "month": ["2022-05"], "x": [0.0], "y": [0.0]})
+    >>> gallery = pd.DataFrame({"place": [1, 2, 3], "month": "2016-07", "x": [0.0, 500.0, 900.0], "y": 0.0})
+    >>> descriptors = np.array([[0.8, 0.6], [0.6, 0.8], [0.9, 0.1]])
+    >>> r = right_against_wrong(np.array([[1.0, 0.0]]), descriptors, queries, gallery)
+    >>> int(r.wrong_places[0]), int(r.better_places[0])
     (2, 1)
     """
     n = len(queries)
-    by_place = np.argsort(gallery_place, kind="stable")
-    place_starts = np.flatnonzero(np.diff(gallery_place[by_place], prepend=gallery_place.min(initial=0) - 1))
-    pair_query, pair_column = pairs_within(query_xy, gallery_xy[by_place], radius_m)
-    similarity = np.zeros(len(pair_query))
+    place = gallery["place"].to_numpy(np.int64)
+    by_place = np.argsort(place, kind="stable")
+    place_starts = np.flatnonzero(np.diff(place[by_place], prepend=place.min(initial=0) - 1))
+    query_group, gallery_group = groups(queries), groups(gallery)[by_place]
+    pair_query, pair_column = pairs_within(positions(queries), positions(gallery)[by_place], RIGHT_M)
+    pair_similarity = np.zeros(len(pair_query))
     best_right, best_wrong = np.full(n, -np.inf), np.full(n, -np.inf)
-    wrong_places, beaten_by = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    wrong_places, better_places = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     if len(gallery):
-        for part, block in similarity_blocks(queries, gallery[by_place], query_group, gallery_group[by_place]):
+        ordered = gallery_descriptors[by_place]
+        for part, block in similarity_blocks(query_descriptors, ordered, query_group, gallery_group):
             pairs = slice(*np.searchsorted(pair_query, [part.start, part.stop]))
             at = (pair_query[pairs] - part.start, pair_column[pairs])
-            similarity[pairs] = block[at]
-            block[at] = -np.inf
+            pair_similarity[pairs] = block[at]
             right = best_right[part]
-            np.maximum.at(right, at[0], similarity[pairs])
-            per_place = np.maximum.reduceat(block, place_starts, axis=1)
-            present = np.isfinite(per_place)
-            best_wrong[part] = per_place.max(axis=1)
+            np.maximum.at(right, at[0], pair_similarity[pairs])
+            block[at] = -np.inf  # only wrong pictures are left
+            wrong = np.maximum.reduceat(block, place_starts, axis=1)
+            present = np.isfinite(wrong)
+            best_wrong[part] = wrong.max(axis=1)
             wrong_places[part] = present.sum(axis=1)
-            beaten_by[part] = (present & (per_place >= right[:, None])).sum(axis=1)
-    kept = np.isfinite(similarity)
-    return Contest(
-        pair_query[kept], by_place[pair_column[kept]], similarity[kept], best_right, best_wrong, wrong_places, beaten_by
+            better_places[part] = (present & (wrong >= right[:, None])).sum(axis=1)
+    kept = np.isfinite(pair_similarity)  # the others are of the query's own group
+    return RightAgainstWrong(
+        pair_query[kept],
+        by_place[pair_column[kept]],
+        pair_similarity[kept],
+        best_right,
+        best_wrong,
+        wrong_places,
+        better_places,
     )
 
 
-def found_by_label(result: Contest, label: NDArray) -> pd.DataFrame:
-    """Would a query be found if its place were known only from the pictures of one label? One row a (query, label).
+def found_by_label(result: RightAgainstWrong, label: NDArray) -> pd.DataFrame:
+    """Whether each query would be found if its place were known from the pictures of one label only.
 
-    ``label`` is of the right pairs, such as the years between; wrong pictures are all there in every case, so that the
-    labels differ in nothing but the right pictures. Columns: query (row), label, found.
+    ``label`` is a label of each right pair, such as the years between the two pictures. The gallery keeps all wrong
+    pictures in every case, so the labels differ only in the right pictures. One row for each query and label that
+    occur together: query (row number), label, found.
 
-    >>> c = Contest(np.array([0, 0]), np.array([3, 4]), np.array([0.7, 0.2]), np.array([0.7]), np.array([0.5]),
-    ...             np.array([9]), np.array([0]))
-    >>> found_by_label(c, np.array([1, 12])).values.tolist()
+    >>> r = RightAgainstWrong(np.array([0, 0]), np.array([3, 4]), np.array([0.7, 0.2]), np.array([0.7]),
+    ...                       np.array([0.5]), np.array([9]), np.array([0]))
+    >>> found_by_label(r, np.array([1, 12])).values.tolist()
     [[0, 1, True], [0, 12, False]]
     """
     pairs = pd.DataFrame({"query": result.pair_query, "label": label, "best": result.pair_similarity})
@@ -97,17 +110,18 @@ def found_by_label(result: Contest, label: NDArray) -> pd.DataFrame:
     return best[["query", "label", "found"]]
 
 
-def expected_found(result: Contest, others: int) -> Floats:
-    """Chance that each query's first answer is right in a gallery of its own and ``others`` places drawn at random.
+def expected_found(result: RightAgainstWrong, others: int) -> Floats:
+    """Probability that each query's first answer is right in a gallery of its place and ``others`` random places.
 
-    With M wrong places, w of which beat the best right picture, it is the hypergeometric chance of drawing none of
-    them: C(M - w, others) / C(M, others). Exact, where drawing galleries would add noise.
+    With M wrong places, of which w are better than the best right picture, it is the hypergeometric probability of
+    drawing none of these: C(M - w, others) / C(M, others). This is exact, whereas drawing galleries would add noise.
 
-    >>> c = Contest(*(np.zeros(0, np.int64),) * 3, np.ones(2), np.ones(2), np.array([4, 4]), np.array([0, 1]))
-    >>> expected_found(c, 2).round(6).tolist()
+    >>> none = np.zeros(0, np.int64)
+    >>> r = RightAgainstWrong(none, none, none, np.ones(2), np.ones(2), np.array([4, 4]), np.array([0, 1]))
+    >>> expected_found(r, 2).round(6).tolist()
     [1.0, 0.5]
     """
-    m, w = result.wrong_places.astype(float), result.beaten_by.astype(float)
+    m, w = result.wrong_places.astype(float), result.better_places.astype(float)
     drawn = np.minimum(others, m)
     rest = m - w - drawn
     log = gammaln(m - w + 1) - gammaln(np.maximum(rest, 0) + 1) - gammaln(m + 1) + gammaln(m - drawn + 1)
@@ -115,7 +129,7 @@ def expected_found(result: Contest, others: int) -> Floats:
 
 
 def gallery_sizes(most: int) -> list[int]:
-    """Numbers of other places to show: 1, 2, 5, 10, 20, 50, ... and the most there are.
+    """Numbers of other places to show: 1, 2, 5, 10, 20, 50, ... and ``most``.
 
     >>> gallery_sizes(130)
     [1, 2, 5, 10, 20, 50, 100, 130]
@@ -125,7 +139,7 @@ def gallery_sizes(most: int) -> list[int]:
 
 
 def season(month: Ints, southern: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Index into SEASONS of months (0 is January), meteorological; half a year on in the southern hemisphere.
+    """Meteorological season, as an index into SEASONS, of months (0 is January), by hemisphere.
 
     >>> season(np.array([0, 5, 11]), np.array([False, False, True])).tolist()
     [0, 2, 2]

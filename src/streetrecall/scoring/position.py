@@ -1,23 +1,26 @@
-"""From neighbours to a position, a radius that holds as often as it says, and when to be silent."""
+"""Predict the position of a query from the positions of its neighbours."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
+from streetrecall.geo import unproject
+from streetrecall.params import schema as parameters
+from streetrecall.scoring.outcome import Outcome
+from streetrecall.scoring.protocols import positions
 from streetrecall.scoring.ranking import Floats, Ranking
 
 
 @dataclass(frozen=True)
 class Position:
-    """A predicted position for each of n queries, and how sure one may be of it.
+    """A predicted position for each of n queries, with measures of confidence (n,).
 
-    ``xy`` (n, 2) metres; ``agreement`` share of the neighbours' weight that lies at the predicted spot, 0-1;
-    ``spread_m`` weighted root mean square distance of all neighbours from it; ``margin`` similarity of the best
-    neighbour less that of the best one elsewhere; ``similarity`` of the best neighbour.
+    ``xy`` (n, 2): the position, projected, metres. ``agreement``: share of the neighbours' weight that is at this
+    position, 0-1. ``spread_m``: weighted root mean square distance of all neighbours from it. ``margin``: similarity of
+    the best neighbour minus that of the best one elsewhere. ``similarity``: that of the best neighbour.
     """
 
     xy: Floats
@@ -28,12 +31,14 @@ class Position:
 
 
 def locate(ranking: Ranking, gallery_xy: Floats, temperature: float, agree_m: float) -> Position:
-    """Weighted vote of the neighbours for a spot, then their weighted mean there.
+    """Weighted mean position of the neighbours that agree.
 
-    Neighbour i weighs exp(s_i / temperature), normalised. The spot is the neighbour with the most weight within
-    ``agree_m`` of it (the mode of a kernel density estimate with a flat kernel: Cheng, Mean shift, mode seeking, and
-    clustering, PAMI 1995), for a mean over two distant places would name a third one that nobody saw.
-    NaN for a query without any neighbour.
+    Neighbour i has the weight exp(s_i / temperature), normalised. The neighbour with the most weight within ``agree_m``
+    is the centre (the mode of a kernel density estimate with a flat kernel: Cheng, Mean shift, mode seeking, and
+    clustering, PAMI 1995). The position is the weighted mean of the neighbours within ``agree_m`` of the centre,
+    because a mean over two distant places would be a third place. It is NaN for a query without any neighbour.
+
+    ``gallery_xy`` (m, 2) are the projected positions of the gallery that ``ranking`` refers to, metres.
 
     >>> r = Ranking(np.array([[0, 1, 2]]), np.array([[0.9, 0.9, 0.9]]))
     >>> p = locate(r, np.array([[900.0, 0.0], [0.0, 0.0], [10.0, 0.0]]), temperature=0.05, agree_m=25.0)
@@ -70,23 +75,8 @@ def locate(ranking: Ranking, gallery_xy: Floats, temperature: float, agree_m: fl
     )
 
 
-def conformal_quantile(scores: Floats, coverage: float) -> float | None:
-    """The score that a new exchangeable one does not exceed with probability ``coverage`` or more.
-
-    The ceil((n + 1) * coverage)-th smallest of n calibration scores (Lei et al., Distribution-free predictive
-    inference for regression, JASA 2018). None if n is too small to promise that much.
-
-    >>> conformal_quantile(np.arange(1.0, 20.0), 0.9)
-    18.0
-    >>> conformal_quantile(np.arange(8.0), 0.9) is None
-    True
-    """
-    rank = math.ceil((len(scores) + 1) * coverage - 1e-9)
-    return None if rank > len(scores) else float(np.sort(scores)[rank - 1])
-
-
 def difficulty(position: Position, floor_m: float) -> Floats:
-    """What an error is divided by to be comparable between queries, metres: the spread, and never nothing.
+    """The scale of each query's error (n,), metres: the neighbours' spread plus ``floor_m``, which is above zero.
 
     >>> p = Position(np.zeros((1, 2)), np.ones(1), np.array([30.0]), np.ones(1), np.ones(1))
     >>> difficulty(p, 10.0)
@@ -96,29 +86,35 @@ def difficulty(position: Position, floor_m: float) -> Floats:
 
 
 @dataclass(frozen=True)
-class RiskCoverage:
-    """``risk``, the share of wrong answers, among the surest ``coverage`` of the queries; ``area`` under the curve."""
+class Located:
+    """The predicted positions of an outcome's n queries.
 
-    coverage: Floats
-    risk: Floats
-    area: float
-
-
-def risk_coverage(confidence: Floats, wrong: NDArray[np.bool_]) -> RiskCoverage:
-    """Risk-coverage curve and its area, AURC = 1/n * sum over i of the risk among the i surest.
-
-    Geifman, Uziel and El-Yaniv, Bias-reduced uncertainty estimation for deep neural classifiers, ICLR 2019. Queries of
-    equal confidence cannot be told apart: each stands for the mean of its ties.
-
-    >>> risk_coverage(np.array([0.9, 0.8, 0.7, 0.6]), np.array([False, False, True, True])).risk.round(3).tolist()
-    [0.0, 0.0, 0.333, 0.5]
-    >>> risk_coverage(np.ones(4), np.array([False, True, True, False])).area
-    0.5
+    ``table`` has the POSITIONS columns except ``radius_m``. ``score`` (n,) is error divided by difficulty, and
+    ``difficulty_m`` (n,) the difficulty, metres.
     """
-    order = np.argsort(-confidence, kind="stable")
-    _, tie = np.unique(-confidence[order], return_inverse=True)
-    loss = wrong[order].astype(np.float64)
-    loss = (np.bincount(tie, loss) / np.bincount(tie))[tie] if len(loss) else loss
-    answered = np.arange(1, len(loss) + 1)
-    risk = np.cumsum(loss) / answered
-    return RiskCoverage(answered / max(1, len(loss)), risk, float(risk.mean()) if len(risk) else 0.0)
+
+    table: pd.DataFrame
+    score: Floats
+    difficulty_m: Floats
+
+
+def locate_queries(outcome: Outcome, settings: parameters.Position, crs: str) -> Located:
+    """Predict the position of each query from its best neighbours in the gallery; ``crs`` is that of x and y."""
+    k = min(settings.neighbours, outcome.ranking.k)
+    best = Ranking(outcome.ranking.indices[:, :k], outcome.ranking.similarities[:, :k])
+    position = locate(best, positions(outcome.gallery), settings.temperature, settings.agree_m)
+    error = np.hypot(*(position.xy - positions(outcome.queries)).T)
+    lat, lon = unproject(position.xy[:, 0], position.xy[:, 1], crs)
+    table = outcome.predictions[["system", "split", "image_id", "place"]].assign(
+        answerable=outcome.answerable,
+        answered=position.agreement >= settings.agreement,
+        lat=np.where(np.isfinite(lat), lat, np.nan).round(7),
+        lon=np.where(np.isfinite(lon), lon, np.nan).round(7),
+        error_m=error.round(2),
+        similarity=position.similarity,
+        margin=position.margin.round(9),
+        agreement=position.agreement.round(9),
+        spread_m=position.spread_m.round(2),
+    )
+    difficulty_m = difficulty(position, settings.difficulty_floor_m)
+    return Located(table, error / difficulty_m, difficulty_m)

@@ -1,7 +1,16 @@
-"""Who asks and who may answer: each protocol picks query and gallery rows of the descriptor table.
+"""Protocols of the evaluation: which pictures are queries, which are the gallery, and what counts as a right answer.
 
-A scope is a split ("test") or one of its collections ("test_v1"). Whatever the protocol, a query is never answered by
-a picture of its own place and month (`groups`): such a picture is of the same drive, and finding it proves nothing.
+A protocol is a choice of rows of one table, the table of all pictures that have a descriptor. To add a protocol, add a
+line to `protocols`. All measures, curves and tables work for every protocol. A query need not be one of the crops: any
+row can be a query, so other pictures, or several pictures that are described together, need rows of their own and a
+value of the column ``role`` by which a protocol chooses them.
+
+The rules are the same in every protocol:
+
+- A picture of the query's own place and month is never an answer (`groups`). It was taken on the same drive, so finding
+  it proves nothing.
+- An answer is right if it was taken within 25 m of the query (`right_pairs`).
+- A query counts in recall only if the gallery holds a right answer. The others are counted apart.
 """
 
 from __future__ import annotations
@@ -13,12 +22,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from streetrecall.months import UNKNOWN, month_numbers
-from streetrecall.scoring.ranking import Ints
+from streetrecall.scoring.ranking import Floats, Ints
+from streetrecall.scoring.recall import RIGHT_M, pairs_within
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A named choice of query and gallery rows (row numbers of the descriptor table, ascending)."""
+    """A named choice of queries and gallery: row numbers of the table of described pictures, ascending.
+
+    ``scope`` is a split ("test") or one of its subsets ("test_v1"): the queries are of this part, and so is the gallery
+    unless the protocol says otherwise.
+    """
 
     name: str
     scope: str
@@ -26,39 +40,16 @@ class Protocol:
     gallery: Ints
 
 
-def groups(rows: pd.DataFrame) -> Ints:
-    """A number for each place and month.
-
-    >>> groups(pd.DataFrame({"place": [4, 4, 5], "month": ["2015-01", "2015-01", "2015-01"]})).tolist()
-    [424180, 424180, 524180]
-    """
-    return rows["place"].to_numpy(np.int64) * 100_000 + np.maximum(month_numbers(rows["month"]), 0)
-
-
-def scopes(rows: pd.DataFrame, splits: list[str]) -> list[tuple[str, str, NDArray[np.bool_]]]:
-    """Name, split and rows of each scope: every split, followed by its collections where these have names of their own.
-
-    >>> rows = pd.DataFrame({"split": ["test", "test", "train"], "subset": ["test_v1", "test_v2", "train"]})
-    >>> [name for name, _, _ in scopes(rows, ["train", "test"])]
-    ['train', 'test', 'test_v1', 'test_v2']
-    """
-    out = []
-    for split in splits:
-        inside = (rows["split"] == split).to_numpy(bool)
-        out.append((split, split, inside))
-        own = sorted(set(rows["subset"][inside]) - {split})
-        out += [(subset, split, inside & (rows["subset"] == subset).to_numpy(bool)) for subset in own]
-    return out
-
-
 def protocols(rows: pd.DataFrame, scope: str, inside: NDArray[np.bool_], before_year: int) -> list[Protocol]:
-    """The protocols of one scope; ``inside`` (n,) marks its rows.
+    """The protocols of one scope; ``inside`` (n,) marks its rows, and ``rows`` has DESCRIPTORS columns.
 
-    - newest_vs_older: the newest picture of each place and heading asks, all older ones of the scope may answer;
-    - newest_vs_oldest: only the oldest of each place and heading may answer;
-    - newest_vs_before_YEAR: only those taken before that January;
-    - city: the older pictures of all splits may answer, as they would in use;
-    - leave_one_date_out: every picture asks, all other dates of the scope may answer.
+    - newest_vs_older: the newest picture of each place and direction; the gallery is all older ones of the scope.
+    - newest_vs_oldest: the same queries; the gallery is the oldest picture of each place and direction.
+    - newest_vs_before_YEAR: the same queries; the gallery is what was taken before January of that year.
+    - city: the same queries; the gallery is the older pictures of all splits, as in use.
+    - leave_one_date_out: every picture; the gallery is the other dates of the scope.
+
+    A picture whose month is unknown is neither the oldest nor before a year.
 
     >>> rows = pd.DataFrame({"place": [1, 1, 1, 2], "direction": 0,
     ...                      "month": ["2022-05", "2016-07", "2009-08", "2011-01"],
@@ -71,20 +62,63 @@ def protocols(rows: pd.DataFrame, scope: str, inside: NDArray[np.bool_], before_
     city [0] [1 2 3]
     leave_one_date_out [0 1 2] [0 1 2]
     """
+    newest, older = (rows["role"] == "query").to_numpy(bool), (rows["role"] == "gallery").to_numpy(bool)
     month = month_numbers(rows["month"])
     known = month != UNKNOWN
-    older = (rows["role"] == "gallery").to_numpy(bool)
-    view = [rows["place"].to_numpy(), rows["direction"].to_numpy()]
-    earliest = pd.Series(np.where(known & older, month, np.iinfo(np.int64).max)).groupby(view).transform("min")
-    queries = np.flatnonzero((rows["role"] == "query").to_numpy(bool) & inside)
-    gallery = {
-        "newest_vs_older": older & inside,
-        "newest_vs_oldest": older & inside & (month == earliest.to_numpy()),
-        f"newest_vs_before_{before_year}": older & inside & known & (month < before_year * 12),
-        "city": older,
+    month_if_older = pd.Series(np.where(known & older, month, np.iinfo(np.int64).max))
+    oldest = (
+        month_if_older.groupby([rows["place"].to_numpy(), rows["direction"].to_numpy()]).transform("min").to_numpy()
+    )
+    queries = newest & inside
+    chosen = {
+        "newest_vs_older": (queries, older & inside),
+        "newest_vs_oldest": (queries, older & inside & (month == oldest)),
+        f"newest_vs_before_{before_year}": (queries, older & inside & known & (month < before_year * 12)),
+        "city": (queries, older),
+        "leave_one_date_out": ((newest | older) & inside, (newest | older) & inside),
     }
-    everything = np.flatnonzero(inside)
-    return [
-        *(Protocol(name, scope, queries, np.flatnonzero(mask)) for name, mask in gallery.items()),
-        Protocol("leave_one_date_out", scope, everything, everything),
-    ]
+    return [Protocol(name, scope, np.flatnonzero(q), np.flatnonzero(g)) for name, (q, g) in chosen.items()]
+
+
+def scopes(rows: pd.DataFrame, splits: list[str]) -> dict[str, NDArray[np.bool_]]:
+    """The rows of each scope: every split, followed by its subsets if they have other names than the split.
+
+    >>> rows = pd.DataFrame({"split": ["test", "test", "train"], "subset": ["test_v1", "test_v2", "train"]})
+    >>> list(scopes(rows, ["train", "test"]))
+    ['train', 'test', 'test_v1', 'test_v2']
+    """
+    out = {}
+    for split in splits:
+        inside = (rows["split"] == split).to_numpy(bool)
+        out[split] = inside
+        for subset in sorted(set(rows["subset"][inside]) - {split}):
+            out[subset] = inside & (rows["subset"] == subset).to_numpy(bool)
+    return out
+
+
+def groups(rows: pd.DataFrame) -> Ints:
+    """A number for each place and month: a picture never answers a query of its own group.
+
+    >>> groups(pd.DataFrame({"place": [4, 4, 5], "month": ["2015-01", "2015-01", "2015-01"]})).tolist()
+    [424180, 424180, 524180]
+    """
+    return rows["place"].to_numpy(np.int64) * 100_000 + np.maximum(month_numbers(rows["month"]), 0)
+
+
+def positions(rows: pd.DataFrame) -> Floats:
+    """Projected positions (n, 2) of pictures, metres."""
+    return rows[["x", "y"]].to_numpy(np.float64)
+
+
+def right_pairs(queries: pd.DataFrame, gallery: pd.DataFrame) -> tuple[Ints, Ints]:
+    """All pairs (query, right answer), as row numbers of ``queries`` and of ``gallery``, in order of the queries.
+
+    >>> queries = pd.DataFrame({"place": [1], "month": ["2022-05"], "x": [0.0], "y": [0.0]})
+    >>> gallery = pd.DataFrame({"place": [1, 1, 2], "month": ["2022-05", "2016-07", "2016-07"], "x": [0.0, 20.0, 30.0],
+    ...                         "y": [0.0, 0.0, 0.0]})
+    >>> right_pairs(queries, gallery)
+    (array([0]), array([1]))
+    """
+    query, answer = pairs_within(positions(queries), positions(gallery), RIGHT_M)
+    allowed = groups(queries)[query] != groups(gallery)[answer]
+    return query[allowed], answer[allowed]

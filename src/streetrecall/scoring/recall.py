@@ -1,8 +1,8 @@
-"""Recall at K and the error of the first answer.
+"""Recall at K: which answers are right, and at which rank the first right one is.
 
-The measure is the one of the field: a query counts as found at K if any of its K best gallery images was taken within
-a radius of it (Arandjelovic et al., NetVLAD, CVPR 2016, section 5.1, with 25 m and K = 1, 5, 10, 20). The values of K
-and the radii are the definition of the published numbers, not knobs.
+This is the measure of the field: a query is found at K if at least one of its K best gallery pictures was taken within
+a radius of it (Arandjelovic et al., NetVLAD, CVPR 2016, section 5.1, with 25 m). The values of K and the radii define
+the published numbers, so they are constants and not parameters.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from streetrecall.scoring.ranking import Floats, Ints, Ranking, same_group
+from streetrecall.tables import RADII_M as RADII_M
 
 KS = (1, 5, 10, 20)
-RADII_M = (25, 50, 100)
+RIGHT_M = RADII_M[0]  # an answer within this distance of the query is right, metres
 
 
 def distances(query_xy: Floats, gallery_xy: Floats, ranking: Ranking) -> Floats:
-    """Metres from each query (n, 2) to its ranked gallery images (n, k), infinite where there is none.
+    """Metres from each query (n, 2) to its ranked gallery pictures (n, k), infinite where there is none.
 
     >>> r = Ranking(np.array([[1, -1]]), np.array([[0.5, -np.inf]]))
     >>> distances(np.array([[0.0, 0.0]]), np.array([[9.0, 9.0], [3.0, 4.0]]), r)
@@ -42,28 +43,12 @@ def first_hit(hits: NDArray[np.bool_]) -> Ints:
 
 
 def found_at(first: Ints, k: int) -> NDArray[np.bool_]:
-    """Whether the first hit stands among the best ``k``.
+    """Whether the rank of the first hit is at most ``k``.
 
     >>> found_at(np.array([2, 0, 1]), 1)
     array([False, False,  True])
     """
     return (first >= 1) & (first <= k)
-
-
-def recall_at(first: Ints, answerable: NDArray[np.bool_], k: int) -> float | None:
-    """Share of the answerable queries that are found at ``k``: sum(found and answerable) / sum(answerable).
-
-    A query is answerable if the gallery holds a right image at all; the others say something of the gallery, not of
-    the descriptor. None if no query is answerable.
-
-    >>> recall_at(np.array([1, 3, 0, 0]), np.array([True, True, True, False]), 5)
-    0.6666666666666666
-    >>> recall_at(np.array([0]), np.array([False]), 5) is None
-    True
-    """
-    if not answerable.any():
-        return None
-    return float(found_at(first, k)[answerable].mean())
 
 
 def pairs_within(query_xy: Floats, gallery_xy: Floats, radius_m: float) -> tuple[Ints, Ints]:
@@ -72,14 +57,14 @@ def pairs_within(query_xy: Floats, gallery_xy: Floats, radius_m: float) -> tuple
     >>> pairs_within(np.array([[0.0, 0.0]]), np.array([[99.0, 0.0], [3.0, 4.0]]), 5.0)
     (array([0]), array([1]))
     """
-    # Pictures share few positions: search among those, then spell the pairs out.
-    query_spots, query_spot = np.unique(query_xy, axis=0, return_inverse=True)
-    gallery_spots, gallery_spot = np.unique(gallery_xy, axis=0, return_inverse=True)
-    if not len(query_spots) or not len(gallery_spots):
+    # Many pictures share a position: search among the distinct positions, then expand to pairs of pictures.
+    query_points, query_point = np.unique(query_xy, axis=0, return_inverse=True)
+    gallery_points, gallery_point = np.unique(gallery_xy, axis=0, return_inverse=True)
+    if not len(query_points) or not len(gallery_points):
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    near = cKDTree(gallery_spots).query_ball_point(query_spots, radius_m, return_sorted=True)
+    near = cKDTree(gallery_points).query_ball_point(query_points, radius_m, return_sorted=True)
     near_query = np.repeat(np.arange(len(near)), [len(n) for n in near])
     near_gallery = np.concatenate([np.asarray(n, dtype=np.int64) for n in near])
-    query, near_row = same_group(query_spot.ravel(), near_query)
-    expanded, gallery = same_group(near_gallery[near_row], gallery_spot.ravel())
+    query, near_row = same_group(query_point.ravel(), near_query)
+    expanded, gallery = same_group(near_gallery[near_row], gallery_point.ravel())
     return query[expanded], gallery

@@ -1,47 +1,43 @@
-"""Stage `check_NAME`: validate what passes between two stages; shut the gate if an expectation fails.
+"""Stage `check_NAME`: validate a table between two stages by its Great Expectations suite.
 
-The report goes to a metrics file that git keeps. On success only, a marker is written that holds the hash of the
-validated data; the next stage depends on the marker. A threshold that is tightened so runs the check alone again: the
-marker comes out the same, and nothing behind it runs.
+The report goes to a metrics file that git tracks. If all expectations hold, the stage also writes a marker with the
+hashes of the validated files, and the next stage depends on the marker. So a changed threshold runs the check again and
+nothing else: the marker stays the same. If an expectation fails, there is no marker, and the pipeline stops.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib
 import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from streetrecall.errors import UserError
+from streetrecall.expectations.common import NAMES, suite_of
 from streetrecall.files import write_json, write_text
-from streetrecall.params import schema as parameters
-from streetrecall.params.schema import Params
+from streetrecall.params.schema import Params, load
 
 log = logging.getLogger(__name__)
 
-NAMES = ("grid", "panoramas", "locations", "captures", "crops", "descriptors", "predictions")
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", choices=NAMES, metavar="NAME", help=f"the gate: {', '.join(NAMES)}")
+    parser.add_argument("name", choices=NAMES, metavar="NAME", help=f"the check: {', '.join(NAMES)}")
     parser.add_argument(
         "--table",
         action="append",
         default=[],
         metavar="[NAME=]PATH",
-        help="what to read in place of the default path; without NAME= the gate's own table (may be repeated)",
+        help="read this path instead of the default; without NAME= it is the check's first input (repeatable)",
     )
-    parser.add_argument("--report", type=Path, help="JSON to write (default: metrics/validation/NAME.json)")
+    parser.add_argument("--report", type=Path, help="JSON file to write (default: metrics/validation/NAME.json)")
     parser.add_argument("--ok", type=Path, help="marker to write on success (default: data/checks/NAME.ok)")
 
 
 def main(args: argparse.Namespace) -> int:
     return run(
-        parameters.load(args.params),
+        load(args.params),
         args.name,
         inputs_of(args.name, args.table),
         args.report or Path("metrics/validation") / f"{args.name}.json",
@@ -50,50 +46,41 @@ def main(args: argparse.Namespace) -> int:
 
 
 def run(params: Params, name: str, inputs: Mapping[str, Path], report: Path, ok: Path) -> int:
-    """Validate, write the report and, on success, the marker; prints what a person needs on failure.
+    """Validate, write the report and, on success, the marker; print the outcome.
 
     Returns:
         0, or 1 if an expectation failed.
 
     Raises:
-        UserError: an input is missing or not what it should be. No marker is left behind.
+        UserError: an input is missing or malformed. No marker is left then.
     """
     ok.unlink(missing_ok=True)
-    batches = suite(name).batches(params, inputs)
-    from streetrecall.expectations import gate
+    batches = suite_of(name).batches(params, inputs)
+    from streetrecall.expectations.common.validate import message, validate
 
-    result = gate.validate(name, batches, params.checks.listed_ids)
+    result = validate(name, batches, params.checks.listed_ids)
     write_json(report, result)
     if not result["success"]:
-        print(f"streetrecall check: {gate.message(name, result)}\n\nAll results: {report}", file=sys.stderr)
+        print(f"{message(name, result)}\n\nAll results: {report}", file=sys.stderr)
         return 1
-    write_text(ok, "".join(f"{part} sha256 {fingerprint(locate(inputs, part))}\n" for part in suite(name).VALIDATED))
-    rows = ", ".join(f"{count} {table}" for table, count in result["rows"].items())
-    log.info("the gate '%s' is open: %d expectations hold (rows: %s)", name, result["expectations"], rows)
+    write_text(ok, "".join(f"{part} sha256 {fingerprint(locate(inputs, part))}\n" for part in suite_of(name).VALIDATED))
+    log.info(message(name, result))
     return 0
 
 
-def suite(name: str) -> Any:
-    """The module of the gate ``name``: its INPUTS (name -> default path), ``batches``, and VALIDATED.
-
-    VALIDATED names the inputs, or files below them (``crops/images.parquet``), whose hashes make the marker.
-    """
-    return importlib.import_module(f"streetrecall.expectations.{name}")
-
-
 def inputs_of(name: str, tables: Sequence[str]) -> dict[str, Path]:
-    """Where the gate ``name`` reads: its own defaults, but for those that ``tables`` ([NAME=]PATH) give.
+    """The paths that the check ``name`` reads: its defaults, except for those that ``tables`` ([NAME=]PATH) give.
 
     Raises:
-        UserError: the gate reads no table of that name.
+        UserError: the check has no input of that name.
     """
-    inputs = dict(suite(name).INPUTS)
+    inputs = dict(suite_of(name).INPUTS)
     for text in tables:
-        key, found, path = text.partition("=")
-        if not found:
+        key, sign, path = text.partition("=")
+        if not sign:
             key, path = next(iter(inputs)), text
         if key not in inputs:
-            raise UserError(f"--table {text}: the gate '{name}' reads {', '.join(inputs)}, not '{key}'")
+            raise UserError(f"--table {text}: the check {name} reads {', '.join(inputs)}, not '{key}'")
         inputs[key] = Path(path)
     return inputs
 

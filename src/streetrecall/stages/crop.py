@@ -1,18 +1,11 @@
-"""Stage `crop`: cut the viewer's chrome away, rescale to the model's size, and quarantine blanks and duplicates."""
+"""Stage `crop`: make the pictures that the network sees from the captures, and mark those that are to be kept out."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import logging
-import multiprocessing
-import os
-import shutil
-import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,34 +13,28 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from PIL import Image
-from tqdm import tqdm
 
 from streetrecall import tables
 from streetrecall.errors import UserError
-from streetrecall.files import write_json
+from streetrecall.files import fresh_folders, write_json
 from streetrecall.geo import project
+from streetrecall.parallel import map_in_order
 from streetrecall.params import schema as parameters
-from streetrecall.params.schema import Crop, Params, Quarantine
+from streetrecall.params.schema import Crop, Params
 from streetrecall.pictures import shards
+from streetrecall.pictures.cropping import crop_picture
+from streetrecall.pictures.quarantine import BLANK, UNDECODABLE, WRONG_SHAPE, quarantine
+from streetrecall.progress import progress
 
 log = logging.getLogger(__name__)
 
-BLANK = "blank"
-UNDECODABLE = "undecodable"
-WRONG_SHAPE = "wrong_shape"
-ACROSS_SPLITS = "duplicate_across_splits"
-ACROSS_PLACES = "duplicate_across_places"
-WITHIN_PLACE = "duplicate_within_place"
-
-_SPLITS = ("test", "train", "validation")
-_FEW = 400  # so many pictures are done before another process has started
+_FOLDERS = [f"{below}/{split}" for below in ("shared", "local") for split in ("test", "train", "validation")]
+_FEW = 400  # up to so many pictures are made in this process: others take seconds to start
 
 
 @dataclass(frozen=True)
 class Source:
-    """A capture's picture: where it lies, and the name of the picture made of it."""
+    """Where the picture of a capture is (``row`` of the captures), and the name of the picture to make from it."""
 
     row: int
     shard: str
@@ -58,7 +45,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of it: where it lies now and what it looks like; ``flaw`` is a reason for quarantine or empty."""
+    """Where the picture made from the capture in ``row`` is, and what it looks like (see `Cropped`).
+
+    ``unchanged``: it has the bytes of the capture.
+    """
 
     row: int
     shard: str
@@ -72,19 +62,6 @@ class Result:
     height: int
     flaw: str
     unchanged: bool
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An encoded picture with its hash (16 hexadecimal digits) and luminance (0-255), and what is wrong with it."""
-
-    data: bytes
-    phash: str
-    luminance_mean: float
-    luminance_std: float
-    width: int
-    height: int
-    flaw: str
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -107,156 +84,71 @@ def run(params: Params, captures: Path, locations: Path, crops: Path, metrics: P
     taken = tables.read(tables.CAPTURES, captures / "captures.parquet")
     taken = taken[taken["status"].isin(["ok", "blank"])].reset_index(drop=True)
     if taken.empty:
-        raise UserError(
-            f"{captures / 'captures.parquet'}: not one picture; see metrics/scrape.json for what went wrong"
-        )
-    work = plan(taken, tables.read(tables.LOCATIONS, locations), locations)
+        raise UserError(f"{captures / 'captures.parquet'}: there is no picture; metrics/scrape.json counts the reasons")
+    sources = plan_shards(taken, tables.read(tables.LOCATIONS, locations), locations)
 
-    crops.mkdir(parents=True, exist_ok=True)
-    for leftover in crops.glob(".new-*"):
-        shutil.rmtree(leftover)
-    fresh = crops / f".new-{os.getpid()}"
-    folders = [f"{below}/{split}" for below in ("shared", "local") for split in _SPLITS]
-    try:
-        for folder in folders:
+    with fresh_folders(crops, _FOLDERS) as fresh:
+        for folder in _FOLDERS:
             shards.make_folder(fresh / folder, folder.partition("/")[0])
-        results = list(make(params.crop, captures, fresh, work))
-
+        results = list(make_shards(params.crop, captures, fresh, sources))
         table = assemble(taken, results, params)
-        for folder in folders:
-            if (crops / folder).exists():
-                shutil.rmtree(crops / folder)
-            (crops / folder).parent.mkdir(exist_ok=True)
-            (fresh / folder).replace(crops / folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     tables.write(tables.IMAGES, table, crops / "images.parquet")
-    write_json(metrics, measure(table, sum(r.unchanged for r in results)))
-    out = table[table["quarantine"] != ""]
-    log.info("%d pictures, %d of them in quarantine", len(table), len(out))
-    for row in out[out["quarantine"].isin([UNDECODABLE, WRONG_SHAPE])].head(20).to_dict("records"):
-        log.warning(
-            "%s: place %d, direction %d, %s %s",
-            row["quarantine"],
-            row["place"],
-            row["direction"],
-            row["month"],
-            row["source"],
-        )
+    write_json(metrics, count(table, sum(r.unchanged for r in results)))
+    log_quarantine(table)
 
 
-def plan(taken: pd.DataFrame, places: pd.DataFrame, where: Path) -> dict[str, list[Source]]:
-    """Which pictures go into which shard: whole places, numbered within their level, shared or local as they were."""
+def plan_shards(taken: pd.DataFrame, places: pd.DataFrame, where: Path) -> dict[str, list[Source]]:
+    """The pictures of each shard to write.
+
+    A shard holds whole places of one level, numbered within it. It is below shared/ or local/ as its captures are.
+    """
     places = places.sort_values("place")
-    index = places.groupby("level").cumcount()
-    spot = dict(zip(places["place"].tolist(), zip(places["level"].tolist(), index.tolist(), strict=True), strict=True))
-    work: dict[str, list[Source]] = {}
+    number = places.groupby("level").cumcount()
+    level_and_number = dict(
+        zip(places["place"].tolist(), zip(places["level"].tolist(), number.tolist(), strict=True), strict=True)
+    )
+    sources: dict[str, list[Source]] = {}
     for row, capture in enumerate(taken.to_dict("records")):
-        if capture["place"] not in spot:
-            raise UserError(f"{where}: place {capture['place']} of the captures is unknown; run dvc repro scrape")
-        below = str(capture["shard"]).split("/", 1)[0]
-        shard = f"{below}/{capture['split']}/{shards.shard_name(str(capture['subset']), *spot[capture['place']])}"
+        place, split, source = capture["place"], capture["split"], str(capture["shard"])
+        if place not in level_and_number:
+            raise UserError(f"{where}: place {place} of the captures is unknown; run dvc repro scrape")
+        below = source.partition("/")[0]
+        shard = f"{below}/{split}/{shards.shard_name(str(capture['subset']), *level_and_number[place])}"
         panorama = hashlib.blake2b(str(capture["pano_id"]).encode(), digest_size=6).hexdigest()
-        name = f"{capture['place']:06d}_{capture['direction']}_{capture['month'] or 'undated'}_{panorama}.jpg"
-        work.setdefault(shard, []).append(
-            Source(row, str(capture["shard"]), int(capture["offset"]), int(capture["size"]), name)
-        )
-    return work
+        name = f"{place:06d}_{capture['direction']}_{capture['month'] or 'undated'}_{panorama}.jpg"
+        sources.setdefault(shard, []).append(Source(row, source, int(capture["offset"]), int(capture["size"]), name))
+    return sources
 
 
-def make(crop: Crop, captures: Path, crops: Path, work: dict[str, list[Source]]) -> Iterator[Result]:
-    """Make the shards of ``work`` below ``crops``, on all cores; what comes out does not depend on their number."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = sum(map(len, work.values()))
-    one = partial(make_shard, crop, captures, crops)
-    with tqdm(total=count, desc="crop", unit="picture", file=sys.stderr) as bar:
-        if count <= _FEW or cores == 1:
-            for item in sorted(work.items()):
-                yield from _counted(one(item), bar)
-            return
-        # spawn: a fork would copy whatever threads and locks the caller holds.
-        with ProcessPoolExecutor(min(cores, len(work)), multiprocessing.get_context("spawn")) as pool:
-            for results in pool.map(one, sorted(work.items())):
-                yield from _counted(results, bar)
+def make_shards(settings: Crop, captures: Path, crops: Path, sources: dict[str, list[Source]]) -> Iterator[Result]:
+    """Make the shards below ``crops`` on all cores. The output does not depend on the number of cores."""
+    total = sum(map(len, sources.values()))
+    make = partial(make_shard, settings, captures, crops)
+    with progress(total, "crop", "picture") as bar:
+        for results in map_in_order(make, sorted(sources.items()), use_processes=total > _FEW):
+            bar.update(len(results))
+            yield from results
 
 
-def _counted(results: list[Result], bar: Any) -> list[Result]:
-    bar.update(len(results))
-    return results
-
-
-def make_shard(crop: Crop, captures: Path, crops: Path, item: tuple[str, list[Source]]) -> list[Result]:
-    """Make one shard of pictures below ``crops``."""
+def make_shard(settings: Crop, captures: Path, crops: Path, item: tuple[str, list[Source]]) -> list[Result]:
+    """Make one shard below ``crops``: ``item`` is its path and its pictures."""
     shard, sources = item
-    with closing(shards.ShardReader(captures)) as reader:
-        made = [(s, data := reader.read(s.shard, s.offset, s.size), render(data, crop)) for s in sources]
-    placed = {m.name: m for m in shards.write_shard(crops / shard, [(s.name, p.data) for s, _, p in made])}
+    with shards.ShardReader(captures) as reader:
+        read = [reader.read(s.shard, s.offset, s.size) for s in sources]
+    made = [crop_picture(data, settings) for data in read]
+    members = shards.write_shard(crops / shard, [(s.name, p.data) for s, p in zip(sources, made, strict=True)])
+    member = {m.name: m for m in members}
     return [
         Result(
-            s.row, shard, placed[s.name].offset, placed[s.name].size, hashlib.sha256(p.data).hexdigest(), p.phash,
-            p.luminance_mean, p.luminance_std, p.width, p.height, p.flaw, p.data == data,
+            s.row, shard, member[s.name].offset, member[s.name].size, hashlib.sha256(p.data).hexdigest(), p.phash,
+            p.luminance_mean, p.luminance_std, p.width, p.height, p.flaw, unchanged=p.data == data,
         )
-        for s, data, p in made
+        for s, data, p in zip(sources, read, made, strict=True)
     ]  # fmt: skip
 
 
-def render(data: bytes, crop: Crop) -> Picture:
-    """The model's picture of a captured one.
-
-    A JPEG of the right size passes byte for byte. Of a frame that holds ``crop.box``, the box is cut out and rescaled,
-    by Pillow's bicubic filter, the one that the published collection was made with. A square picture that is smaller
-    than the box is rescaled whole. Of any other shape the middle is taken and flagged, and what cannot be decoded is
-    kept as it is and flagged.
-    """
-    import imagehash
-
-    flaw = ""
-    try:
-        with _decode_png(data) or Image.open(io.BytesIO(data)) as frame:
-            frame.load()
-            if frame.size == (crop.size, crop.size) and frame.format == "JPEG" and frame.mode in ("RGB", "L"):
-                return _picture(data, frame.convert("L"), flaw)
-            box, flaw = _cut(frame.width, frame.height, crop)
-            cut = frame.crop(box).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # SyntaxError: a broken PNG
-        return Picture(data, str(imagehash.ImageHash(np.zeros((8, 8), bool))), 0.0, 0.0, 0, 0, UNDECODABLE)
-    encoded = io.BytesIO()
-    cut.resize((crop.size, crop.size), Image.Resampling.BICUBIC).save(encoded, "JPEG", quality=crop.quality)
-    with Image.open(encoded) as made:  # hash what will be read, not what was written
-        return _picture(encoded.getvalue(), made.convert("L"), flaw)
-
-
-def _picture(data: bytes, grey: Image.Image, flaw: str) -> Picture:
-    import imagehash
-
-    luminance = np.asarray(grey, dtype=np.float64)
-    mean, std = round(float(luminance.mean()), 3), round(float(luminance.std()), 3)
-    return Picture(data, str(imagehash.phash(grey)), mean, std, grey.width, grey.height, flaw)
-
-
-def _decode_png(data: bytes) -> Image.Image | None:
-    """A PNG's pixels by OpenCV, which takes two thirds of the time that Pillow does; None where it can't."""
-    import cv2
-
-    if not data.startswith(b"\x89PNG"):
-        return None
-    with Image.open(io.BytesIO(data)) as image:
-        image.verify()  # OpenCV would make up what is missing of a truncated file
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    return None if pixels is None else Image.fromarray(pixels)
-
-
-def _cut(width: int, height: int, crop: Crop) -> tuple[tuple[int, int, int, int], str]:
-    left, top, right, bottom = crop.box
-    if width >= right and height >= bottom:
-        return (left, top, right, bottom), ""
-    side = min(width, height)
-    x, y = (width - side) // 2, (height - side) // 2
-    return (x, y, x + side, y + side), "" if width == height >= crop.size else WRONG_SHAPE
-
-
 def assemble(taken: pd.DataFrame, results: list[Result], params: Params) -> pd.DataFrame:
-    """The IMAGES table of the captures ``taken`` and what `make` made of them."""
+    """The IMAGES table of the captures ``taken`` and of the pictures made from them."""
     made = pd.DataFrame(results).set_index("row").sort_index()
     table = taken[[c for c in tables.CAPTURES.columns if c in tables.IMAGES.columns]].copy()
     for column in ("shard", "offset", "size", "sha256", "phash", "luminance_mean", "luminance_std", "width", "height"):
@@ -273,76 +165,25 @@ def assemble(taken: pd.DataFrame, results: list[Result], params: Params) -> pd.D
     return table[list(tables.IMAGES.columns)]
 
 
-def quarantine(table: pd.DataFrame, policy: Quarantine) -> pd.Series:
-    """Why each picture takes no part, or the empty string; the first that applies of what ``policy.reasons`` lists.
-
-    - ``blank``: said so by the scrape, or luminance mean or spread at or below the thresholds.
-    - ``duplicate_across_splits``, ``duplicate_across_places``: the same file, or the same frame encoded anew, stands
-      for several places. Which one it shows cannot be known: all copies go. A frame encoded anew has the same month and
-      a perceptual hash within ``policy.phash_distance`` bits.
-    - ``duplicate_within_place``: the same file stands for several months or directions of one place: the viewer
-      had not yet turned. The newest stays.
-
-    ``table`` has IMAGES columns, in image_id order, and ``flaw``: reasons found before, which always count.
-    """
-    reason = table["flaw"].to_numpy(dtype=object).copy()
-    allowed = set(policy.reasons)
-    reason[(reason == BLANK) & (BLANK not in allowed)] = ""
-    if BLANK in allowed:
-        dark = table["luminance_mean"].to_numpy() <= policy.blank_mean
-        flat = table["luminance_std"].to_numpy() <= policy.blank_std
-        reason[(reason == "") & (dark | flat)] = BLANK
-
-    def candidates() -> NDArray[np.int64]:
-        return np.flatnonzero(reason == "")
-
-    place, split = table["place"].to_numpy(), table["split"].to_numpy()
-    groups = list(table.iloc[candidates()].groupby("sha256", sort=False).indices.values())
-    shared = [candidates()[g] for g in groups if len(g) > 1]
-    shared = [g for g in shared if len(np.unique(place[g])) > 1]
-    shared += [np.array(pair) for pair in alike(table.iloc[candidates()], policy.phash_distance)]
-    for name, label in ((ACROSS_SPLITS, split), (ACROSS_PLACES, place)):
-        if name in allowed:
-            for group in shared:
-                if len(np.unique(label[group])) > 1:
-                    free = group[reason[group] == ""]
-                    reason[free] = name
-    if WITHIN_PLACE in allowed:
-        left = table.iloc[candidates()].sort_values(["month", "image_id"], ascending=[False, True], kind="stable")
-        repeats = left.index[left.duplicated(["place", "sha256"])]
-        reason[repeats] = WITHIN_PLACE
-    return pd.Series(reason, index=table.index, dtype="str")
-
-
-def alike(table: pd.DataFrame, distance: int) -> list[tuple[int, int]]:
-    """Pairs (index labels of ``table``) of one month but two places whose hashes differ in ``distance`` bits or fewer.
-
-    The month is what makes it safe: among many thousand street views some differ as little by chance, but rarely in
-    the same month, and a frame that two places share was taken in one.
-    """
-    pairs = []
-    for _, group in table.groupby("month", sort=True):
-        labels, place = group.index.to_numpy(), group["place"].to_numpy()
-        hashes = np.array([int(h, 16) for h in group["phash"]], dtype=np.uint64)
-        for i in range(len(group) - 1):
-            near = np.bitwise_count(hashes[i + 1 :] ^ hashes[i]) <= distance
-            near &= place[i + 1 :] != place[i]
-            pairs += [(int(labels[i]), int(labels[i + 1 + j])) for j in np.flatnonzero(near)]
-    return pairs
-
-
-def measure(table: pd.DataFrame, unchanged: int) -> dict[str, Any]:
-    """Counts of pictures, by subset and by reason of quarantine."""
-    kept = table["quarantine"] == ""
-    out = table[~kept]
+def count(table: pd.DataFrame, unchanged: int) -> dict[str, Any]:
+    """Numbers of pictures, by subset and by reason of quarantine."""
+    used = table["quarantine"] == ""
     return {
         "images": len(table),
-        "kept": int(kept.sum()),
+        "kept": int(used.sum()),
         "passed_unchanged": unchanged,
-        "places": int(table.loc[kept, "place"].nunique()),
-        "quarantined": {str(k): int(v) for k, v in out.groupby("quarantine").size().items()},
+        "places": int(table.loc[used, "place"].nunique()),
+        "quarantined": {str(k): int(v) for k, v in table[~used].groupby("quarantine").size().items()},
         "subsets": {
             str(subset): {"images": len(group), "kept": int((group["quarantine"] == "").sum())}
             for subset, group in table.groupby("subset")
         },
     }
+
+
+def log_quarantine(table: pd.DataFrame) -> None:
+    """Log how many pictures are in quarantine, and the first 20 that are damaged."""
+    log.info("%d pictures, %d of them in quarantine", len(table), int((table["quarantine"] != "").sum()))
+    damaged = table[table["quarantine"].isin([UNDECODABLE, WRONG_SHAPE])].head(20)
+    for row in damaged[["quarantine", "place", "direction", "month", "source"]].itertuples(index=False):
+        log.warning("%s: place %d, direction %d, %s %s", *row)

@@ -18,8 +18,9 @@ from shapely.geometry import MultiPolygon
 
 from streetrecall.crs import scale_error
 from streetrecall.errors import UserError
+from streetrecall.figures.grid import draw_grid
 from streetrecall.files import whole, write_json
-from streetrecall.geo import GEOD, check_start, polygon_path, project
+from streetrecall.geo import GEOD, check_start
 from streetrecall.params import schema as parameters
 from streetrecall.params.schema import Params
 from streetrecall.polygons import (
@@ -31,6 +32,7 @@ from streetrecall.polygons import (
     sides,
     wrap,
 )
+from streetrecall.providers import polygon_path
 from streetrecall.tables import GRID, conform
 
 log = logging.getLogger(__name__)
@@ -45,26 +47,25 @@ _MAX_STEPS = 50_000_000  # columns or rows: at 1 m more than once round the glob
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cities", type=Path, required=True, help="folder of polygons, NAME.geojson")
-    parser.add_argument("--archive", type=Path, required=True, help="the collection that provider archive reads")
     parser.add_argument("--grid", type=Path, required=True, help="GeoParquet to write")
     parser.add_argument("--plot", type=Path, required=True, help="PNG to write")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON to write")
 
 
 def main(args: argparse.Namespace) -> None:
-    run(parameters.load(args.params), args.cities, args.archive, args.grid, args.plot, args.metrics)
+    run(parameters.load(args.params), args.cities, args.grid, args.plot, args.metrics)
 
 
-def run(params: Params, cities: Path, archive: Path, grid: Path, plot: Path, metrics: Path) -> None:
+def run(params: Params, cities: Path, grid: Path, plot: Path, metrics: Path) -> None:
     """Write the grid (GRID as GeoParquet), its picture and its counts.
 
     Raises:
         UserError: there is no such city, or its grid cannot be laid (see `lay`).
     """
-    path = polygon_path(params, cities, archive)
+    path = polygon_path(params, cities)
     laid = lay(params, path)
     write_geoparquet(laid.points, grid)
-    draw(laid.points, laid.polygon, params, plot)
+    draw_grid(laid.points, laid.polygon, params.city.crs, params.grid.spacing_m, plot)
     candidates = len(laid.columns) * len(laid.rows)
     write_json(
         metrics,
@@ -288,53 +289,3 @@ def write_geoparquet(points: pd.DataFrame, path: Path) -> None:
     table = table.replace_schema_metadata({"geo": json.dumps(geo, sort_keys=True)})
     with whole(path) as partial:
         pq.write_table(table, partial, compression="zstd", use_dictionary=["lat", "lon"])
-
-
-def draw(points: pd.DataFrame, polygon: MultiPolygon, params: Params, path: Path) -> None:
-    """A PNG of the grid over the polygon, and a close-up of some 30 x 30 points beside it; same input, same bytes."""
-    from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.collections import LineCollection
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
-
-    figure = Figure(figsize=(11, 5.2), dpi=110, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    overview, close = figure.subplots(1, 2, width_ratios=[1.6, 1])
-    x, y = project(points["lat"], points["lon"], params.city.crs)
-    rings = [
-        np.column_stack(project(ring[:, 1], ring[:, 0], params.city.crs))
-        for ring in (shapely.get_coordinates(r) for part in polygon.geoms for r in (part.exterior, *part.interiors))
-    ]
-    middle = int(np.argmin(np.hypot(x - np.median(x), y - np.median(y))))
-    half = 15 * params.grid.spacing_m
-    box = (x[middle] - half, y[middle] - half)
-    near = (np.abs(x - x[middle]) <= half) & (np.abs(y - y[middle]) <= half)
-
-    def finish(axis: Axes, title: str) -> None:
-        axis.add_collection(LineCollection(rings, colors="#1b3a57", linewidths=0.8))
-        axis.set_aspect("equal")
-        axis.set_title(title, fontsize=10)
-        axis.tick_params(labelsize=8)
-        axis.ticklabel_format(style="plain", useOffset=False)
-        axis.set_xlabel(f"east, m ({params.city.crs})", fontsize=8)
-
-    # A dot a pixel or less: the density of points is what can be seen of the whole city.
-    bins = [min(2000, max(1, int(np.ptp(along) // 40))) for along in (x, y)]  # parts of a city may lie far apart
-    counts, easts, norths = np.histogram2d(x, y, bins=bins)
-    if len(points) > 20_000:
-        density = np.ma.masked_equal(counts.T, 0)
-        overview.pcolormesh(easts, norths, density, cmap="Blues", vmin=-counts.max(), vmax=counts.max() * 3)
-    else:
-        overview.plot(x, y, ".", color="#4b8fd0", markersize=2)
-    overview.add_patch(Rectangle(box, 2 * half, 2 * half, fill=False, edgecolor="#c8321e", linewidth=1.5))
-    overview.set_ylabel(f"north, m ({params.city.crs})", fontsize=8)
-    overview.margins(0.03)
-    finish(overview, f"{len(points):,} grid points, {params.grid.spacing_m:g} m apart")
-    close.plot(x[near], y[near], ".", color="#4b8fd0", markersize=4)
-    finish(close, "the red square")
-    close.set(xlim=(box[0], box[0] + 2 * half), ylim=(box[1], box[1] + 2 * half))
-    for side in close.spines.values():
-        side.set_edgecolor("#c8321e")
-    with whole(path) as partial:
-        figure.savefig(partial, format="png", metadata={"Software": None})

@@ -1,4 +1,4 @@
-"""Stage `order`: pick places from near to far, by levels of shrinking radius, and give each level to a split."""
+"""Stage `order`: pick places by levels of shrinking radius, from the start point outwards. Each level has a split."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(params: Params, panoramas: Path, locations: Path, metrics: Path) -> None
     """
     found = tables.read(tables.PANORAMAS, panoramas)
     if found.empty:
-        raise UserError(f"{panoramas}: holds no panorama; see metrics/metadata.json for what the provider answered")
+        raise UserError(f"{panoramas}: has no panorama; see metrics/metadata.json for the answers of the provider")
     lost = np.flatnonzero(~np.isfinite(found[["lat", "lon"]].to_numpy()).all(axis=1))
     if len(lost):
         raise UserError(f"{panoramas}: panorama '{found['pano_id'].iloc[lost[0]]}' (row {lost[0]}) has no position")
@@ -65,9 +65,9 @@ def run(params: Params, panoramas: Path, locations: Path, metrics: Path) -> None
 def order(panoramas: pd.DataFrame, params: Params) -> pd.DataFrame:
     """Pick places from ``panoramas`` (PANORAMAS columns, any order); returns LOCATIONS columns.
 
-    Panoramas are sorted by geodesic distance to ``order.start``, equal ones by id. Each level takes, in that order,
-    every panorama that lies outside the disc (`streetrecall.geo.in_disc`, metres of ``city.crs``) of the level's radius
-    around each earlier pick, of this level and of those before.
+    Panoramas are sorted by geodesic distance to ``order.start``, and by id where distances are equal. In that order,
+    each level picks every panorama that is outside the discs (`streetrecall.geo.in_disc`, metres of ``city.crs``) of
+    the level's radius around all earlier picks, of this level and of those before.
     """
     start_lat, start_lon = params.order.start
     frame = panoramas[["pano_id", "lat", "lon", "month"]].copy()
@@ -87,11 +87,11 @@ def order(panoramas: pd.DataFrame, params: Params) -> pd.DataFrame:
 def pick(
     xy: NDArray[np.float64], radii: Sequence[float], quadrant_segments: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Greedy picks from points ``xy`` (n, 2) in metres, taken in row order, level by level.
+    """Greedy picks from points ``xy`` (n, 2) in metres, in row order, level by level.
 
-    Returns for each point the level that picked it and its running number over all levels, -1 where none did. The cost
-    is O(n log n) for points whose density is bounded: each pick asks a k-d tree for its surroundings once, and each
-    level asks once for the earlier pick that is nearest to each point.
+    Returns for each point the level that picked it, and its running number over all levels; -1 if it was not picked.
+    The cost is O(n log n) for points of bounded density: each pick queries a k-d tree once for its neighbourhood, and
+    each level queries once for the earlier pick that is nearest to each point.
 
     >>> pick(np.array([[0.0, 0.0], [4.0, 0.0], [9.0, 0.0], [14.0, 0.0]]), [10.0, 5.0], 16)
     (array([ 0, -1,  1,  0]), array([ 0, -1,  2,  1]))
@@ -102,7 +102,7 @@ def pick(
     picked: list[int] = []
     tree = cKDTree(xy)
     for level, radius in enumerate(radii):
-        taken = bytearray(n)  # read one by one in the loop below, where numpy's scalars are slow
+        taken = bytearray(n)  # the loop below reads single items, which is slow with numpy
         excluded = np.frombuffer(taken, dtype=np.uint8)
         excluded[_near_any(tree, picked, radius, quadrant_segments)] = 1
         excluded[picked] = 1
@@ -120,8 +120,8 @@ def pick(
 def _near_any(tree: cKDTree, picked: list[int], radius: float, quadrant_segments: int) -> NDArray[np.int64]:
     """Points of ``tree`` inside the disc around any of ``picked``.
 
-    Nearer to a pick than the disc's inner circle is inside for certain, beyond the outer one outside; only in the thin
-    band between must every pick around be looked at.
+    A point within the inner circle of the disc around its nearest pick is inside, and one beyond the outer circle is
+    outside. Only for points between the two circles are all picks around compared.
     """
     if not picked:
         return np.empty(0, np.int64)

@@ -1,92 +1,89 @@
 """Stage `scrape`: capture every date in four directions at every place.
 
-Pictures land in the store first, each with its row in the ledger (`streetrecall.store.ledger`); the shards are then a
-pure function of the plan and the store. So a killed run goes on where it was, a second run asks the provider for
-nothing, and one that was killed at any moment ends with the same bytes as an undisturbed one.
+Pictures are put in the store first, each with its row in the ledger (`streetrecall.store.ledger`). The shards are then
+a pure function of the plan and the store (`streetrecall.stages.materialise`). So a killed run continues where it was, a
+second run makes no request, and a run that was killed at any moment ends with the same bytes as an undisturbed one.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import math
-import os
-import random
-import re
-import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from hashlib import blake2b
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import write_json
 from streetrecall.params.schema import Params, load
-from streetrecall.pictures import shards
 from streetrecall.pictures.inspect import NotAPictureError, inspect
+from streetrecall.progress import progress
 from streetrecall.providers import open_provider
-from streetrecall.providers.base import Capture, Provider, View
-from streetrecall.store.ledger import WITH_PICTURE, Entry, Ledger
+from streetrecall.providers.base import Capture, CaptureRequest, Provider
+from streetrecall.providers.pacing import backoff
+from streetrecall.stages.materialise import LostPicturesError, materialise
+from streetrecall.store.ledger import Entry, Key, Ledger
+from streetrecall.tables import WITH_PICTURE, CaptureStatus
 
 log = logging.getLogger(__name__)
 
-BATCH = 2048  # pictures of a local provider that share their waits for the disk, or so many bytes of them
+BATCH = 2048  # a local provider's pictures are stored in batches of this many, or of this many bytes
 BATCH_BYTES = 1 << 26
 FIRST_GUESS = 3.0  # pictures a second and browser, for the estimate before a first run
-SUFFIX = {"JPEG": "jpg", "PNG": "png"}
+LISTED = 20  # pictures that are listed in the log
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--locations", type=Path, required=True, help="table of places")
-    parser.add_argument("--archive", type=Path, required=True, help="folder of the provider 'archive'")
+    parser.add_argument("--locations", type=Path, required=True, help="LOCATIONS table to read")
     parser.add_argument("--captures", type=Path, required=True, help="folder to write: captures.parquet, shared, local")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON to write")
-    parser.add_argument("--retry-failed", action="store_true", help="try again what failed for good, or was gone")
+    parser.add_argument("--retry-failed", action="store_true", help="ask again for pictures that failed or were gone")
 
 
 def main(args: argparse.Namespace) -> None:
-    run(load(args.params), args.locations, args.archive, args.captures, args.metrics, args.retry_failed)
+    run(load(args.params), args.locations, args.captures, args.metrics, args.retry_failed)
 
 
-def run(
-    params: Params, locations: Path, archive: Path, captures: Path, metrics: Path, retry_failed: bool = False
-) -> None:
-    """Capture what the store lacks, then write shards, the table CAPTURES and the counts.
+def run(params: Params, locations: Path, captures: Path, metrics: Path, retry_failed: bool = False) -> None:
+    """Capture what the store lacks, then write the shards, the table CAPTURES and the counts.
 
     Raises:
-        UserError: the provider cannot be used or refused to go on, or another run is at the same work.
+        UserError: the provider cannot be used or kept refusing, or another process does the same work.
     """
     places = tables.read(tables.LOCATIONS, locations)
-    provider = open_provider(params, archive)
+    provider = open_provider(params)
     namespace = capture_namespace(params, provider)
     try:
         with Ledger() as ledger, ledger.hold(namespace, "scrape"):
-            provider.notes = ledger.notes(provider.namespace)
-            plan = list(provider.views(places))
+            provider.notes = ledger.notes(provider.namespace, params.metadata.snapshot)
+            plan = list(provider.plan(places))
             if not plan:
                 raise UserError(f"{locations}: the provider '{provider.name}' has no picture of any of its places")
             if retry_failed:
                 ledger.forget_failed(namespace)
-            fetch(params, provider, ledger, namespace, plan)
-            lost = materialise(ledger, namespace, plan, places, provider, captures, metrics)
-            if lost:
-                log.warning("the store has lost or damaged %d pictures; they are captured again", len(lost))
-                ledger.forget(namespace, lost)
+            for last_try in (False, True):
                 fetch(params, provider, ledger, namespace, plan)
-                if materialise(ledger, namespace, plan, places, provider, captures, metrics):
-                    raise UserError(
-                        f"{ledger.folder}: the store does not keep what is written to it; check its disk, "
-                        "or set STREETRECALL_STORE to another folder"
-                    )
+                try:
+                    table = materialise(ledger, namespace, plan, places, provider, captures)
+                    break
+                except LostPicturesError as lost:
+                    if last_try:
+                        raise UserError(
+                            f"{ledger.folder}: the store loses pictures that were just written to it; check its disk, "
+                            "or set STREETRECALL_STORE to another folder"
+                        ) from lost
+                    log.warning("the store has lost or damaged %d pictures; they are captured again", len(lost.keys))
+                    ledger.forget(namespace, lost.keys)
     finally:
         provider.close()
+    write_json(metrics, measure(table, provider.unplanned))
+    log_problems(table, provider.unplanned)
 
 
 def capture_namespace(params: Params, provider: Provider) -> str:
@@ -97,81 +94,94 @@ def capture_namespace(params: Params, provider: Provider) -> str:
     return f"{provider.namespace} {s.width}x{s.height} q{s.quality} blank{s.blank_luminance:g}"
 
 
-def ledger_key(view: View) -> tuple[str, str]:
-    """What identifies a view's picture in the ledger: the panorama and the heading.
+def fetch(params: Params, provider: Provider, ledger: Ledger, namespace: str, plan: Sequence[CaptureRequest]) -> None:
+    """Capture until the ledger has a final answer to each request of ``plan``.
 
-    Pictures that were found, not taken, have no known heading; their source tells them apart.
+    A network provider is asked only for what the ledger lacks; a local one reads all its pictures again.
     """
-    if math.isnan(view.heading_deg):
-        return view.panorama.pano_id, view.source or f"direction {view.direction}"
-    return view.panorama.pano_id, f"{view.heading_deg:.2f}"
-
-
-def fetch(params: Params, provider: Provider, ledger: Ledger, namespace: str, plan: Sequence[View]) -> None:
-    """Bring the ledger to a final answer on each view of ``plan``."""
     known = ledger.entries(namespace)
-    wanted = {ledger_key(view): view for view in plan}
+    requests = {request.key: request for request in plan}
+    stored = sum(request.key in known and known[request.key].next_try is None for request in plan)
     if provider.network:
-        wanted = {k: v for k, v in wanted.items() if k not in known or known[k].next_try is not None}
+        requests = {k: r for k, r in requests.items() if k not in known or known[k].next_try is not None}
+    estimate = _estimate(params, provider, ledger, namespace, len(requests))
     log.info(
         "%s: %d pictures planned, %d in the store, %d to capture%s",
-        provider.name,
-        len(plan),
-        len(plan) - len(wanted) if provider.network else sum(ledger_key(v) in known for v in plan),
-        len(wanted),
-        _estimate(params, provider, ledger, namespace, len(wanted)),
+        *(provider.name, len(plan), stored, len(requests), estimate),
     )
-    if not wanted:
-        return
-    run_id = ledger.start_run(namespace, len(plan), len(wanted))
-    attempts = held = 0
-    counts: Counter[str] = Counter()
-    batch: list[Entry] = []
-
-    def record() -> None:
-        ledger.record(namespace, batch)
-        batch.clear()
-
-    pause = 0.2 if sys.stderr.isatty() else 10.0  # seconds between two lines of a log
-    due = {key: known[key].next_try or 0.0 if key in known else 0.0 for key in wanted}
+    run_id = ledger.start_run(namespace, (request.key for request in plan), len(requests), provider.namespace)
+    writer = _Writer(ledger, namespace, run_id, at_once=provider.network)
     try:
-        with tqdm(total=len(wanted), desc="scrape", unit="picture", smoothing=0.05, mininterval=pause) as bar:
-            while due:
-                now = time.time()
-                ready = [wanted[key] for key, when in due.items() if when <= now]
-                if not ready:
-                    bar.set_postfix_str(f"{len(due)} wait for another try", refresh=True)
-                    time.sleep(max(0.0, min(due.values()) - now))
-                    continue
-                for capture in provider.capture(ready):
-                    key = ledger_key(capture.view)
-                    before = known.get(key)
-                    # What a local provider reads anew each run has no history of tries.
-                    entry = judge(params, capture, before.tries if before and provider.network else 0, provider.network)
-                    known[key] = Entry(*key, entry.status, entry.reason, entry.tries, entry.next_try)
-                    batch.append(entry)
-                    held += len(entry.data)
-                    attempts += 1
-                    if provider.network or len(batch) >= BATCH or held >= BATCH_BYTES:
-                        record()
-                        held = 0
-                        ledger.update_run(run_id, attempts)
-                    if entry.next_try is None:
-                        del due[key]
-                        counts[entry.status] += 1
-                        bar.update()
-                        bar.set_postfix_str(_counts(counts), refresh=False)
-                    else:
-                        due[key] = entry.next_try
-                record()
+        counts = _capture(params, provider, requests, known, writer)
+        writer.flush()
     finally:
-        ledger.update_run(run_id, attempts, ended=True)
-    log.info("captured: %s", _counts(counts))
+        ledger.update_run(run_id, writer.attempts, ended=True)
+    if requests:
+        log.info("captured: %s", _text(counts))
+
+
+def _capture(
+    params: Params,
+    provider: Provider,
+    requests: Mapping[Key, CaptureRequest],
+    known: Mapping[Key, Entry],
+    writer: _Writer,
+) -> Counter[str]:
+    """Capture ``requests``, temporary failures again when their next try is due; returns the count of each status."""
+    counts: Counter[str] = Counter()
+    # Each run of a local provider reads the files again, whatever failed before.
+    tries = {key: known[key].tries if key in known and provider.network else 0 for key in requests}
+    due = {key: (known[key].next_try or 0.0) if key in known else 0.0 for key in requests}
+    with progress(len(requests), "scrape", "picture", smoothing=0.05) as bar:
+        while due:
+            now = time.time()
+            ready = [requests[key] for key, when in due.items() if when <= now]
+            if not ready:
+                bar.set_postfix_str(f"{len(due)} wait for another try", refresh=sys.stderr.isatty())
+                time.sleep(max(0.0, min(due.values()) - now))
+                continue
+            for capture in provider.capture(ready):
+                key = capture.request.key
+                entry = judge(params, capture, tries[key], provider.network)
+                tries[key] = entry.tries
+                writer.add(entry)
+                if entry.next_try is not None:
+                    due[key] = entry.next_try
+                    continue
+                del due[key]
+                counts[entry.status] += 1
+                bar.set_postfix_str(_text(counts), refresh=False)
+                bar.update()
+            writer.flush()
+    return counts
+
+
+class _Writer:
+    """Writes entries to the ledger: ``at_once``, or in batches that wait for the disk together."""
+
+    def __init__(self, ledger: Ledger, namespace: str, run_id: int, at_once: bool) -> None:
+        self._ledger, self._namespace, self._run_id, self._at_once = ledger, namespace, run_id, at_once
+        self._batch: list[Entry] = []
+        self._bytes = 0
+        self.attempts = 0
+
+    def add(self, entry: Entry) -> None:
+        self._batch.append(entry)
+        self._bytes += len(entry.data)
+        self.attempts += 1
+        if self._at_once or len(self._batch) >= BATCH or self._bytes >= BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._batch:
+            self._ledger.record(self._namespace, self._batch)
+            self._batch.clear()
+            self._bytes = 0
+            self._ledger.update_run(self._run_id, self.attempts)
 
 
 def judge(params: Params, capture: Capture, tries_before: int, network: bool) -> Entry:
-    """What the ledger is to say of a capture: its status, and when to try again, if that may help."""
-    key = ledger_key(capture.view)
+    """The ledger's entry of a capture: its status, and the time of the next try where another one may succeed."""
     status, reason, data, temporary = capture.status, capture.reason, capture.data, capture.temporary
     width = height = 0
     kind = ""
@@ -179,141 +189,58 @@ def judge(params: Params, capture: Capture, tries_before: int, network: bool) ->
         try:
             picture = inspect(data)
         except NotAPictureError as error:
-            status, reason, data, temporary = "failed", f"not a picture: {error}", b"", network
+            status, reason, data, temporary = CaptureStatus.FAILED, f"not a picture: {error}", b"", network
         else:
             width, height, kind = picture.width, picture.height, picture.format
             if picture.luminance <= params.scrape.blank_luminance:
-                status, reason, temporary = "blank", reason or "near-black", network
+                status, reason, temporary = CaptureStatus.BLANK, reason or "near-black", network
     tries = tries_before + 1
     next_try = None
     if temporary and tries < params.network.tries:
-        wait = min(params.network.backoff_s * 2 ** (tries - 1), params.network.backoff_limit_s)
-        next_try = time.time() + max(wait * random.uniform(0.5, 1.5), capture.retry_after_s)
-    return Entry(*key, status, reason, tries, next_try, "", 0, width, height, kind, data)
+        next_try = time.time() + backoff(params.network, tries, capture.retry_after_s)
+    return Entry(*capture.request.key, status, reason, tries, next_try, "", 0, width, height, kind, data)
 
 
-def materialise(
-    ledger: Ledger,
-    namespace: str,
-    plan: Sequence[View],
-    places: pd.DataFrame,
-    provider: Provider,
-    captures: Path,
-    metrics: Path,
-) -> list[tuple[str, str]]:
-    """Write the shards, the table and the counts from plan and store alone; whole or not at all.
-
-    Returns the keys of pictures that the store should hold and does not: then nothing was written.
-    """
-    entries = ledger.entries(namespace)
-    below = "shared" if provider.shareable else "local"
-    levels = places["level"].to_numpy()
-    in_level = places.sort_values("place").groupby("level").cumcount().reindex(places.index)
-    where = {int(p): (int(level), int(i)) for p, level, i in zip(places["place"], levels, in_level, strict=True)}
-    rows: list[dict[str, Any]] = []
-    content: dict[str, list[int]] = {}
-    for view in plan:
-        entry = entries[ledger_key(view)]
-        shard = ""
-        if entry.status in WITH_PICTURE:
-            shard = f"{below}/{view.split}/{shards.shard_name(view.subset, *where[view.place])}"
-            content.setdefault(shard, []).append(len(rows))
-        p = view.panorama
-        rows.append({
-            "place": view.place, "direction": view.direction, "heading_deg": view.heading_deg,
-            "date_index": view.date_index,
-            "month": p.month, "pano_id": p.pano_id, "split": view.split, "subset": view.subset, "lat": p.lat,
-            "lon": p.lon, "status": entry.status, "reason": entry.reason, "shard": shard, "offset": -1,
-            "size": entry.size, "sha256": entry.sha256, "width": entry.width, "height": entry.height,
-            "format": entry.format, "provider": provider.name, "licence": p.licence, "attribution": p.attribution,
-            "source": view.source,
-        })  # fmt: skip
-    captures.mkdir(parents=True, exist_ok=True)
-    for leftover in captures.glob(".new-*"):
-        shutil.rmtree(leftover)
-    fresh = captures / f".new-{os.getpid()}"
-    lost = []
-    for part in ("shared", "local"):
-        shards.make_folder(fresh / part, part)
-    for shard, members in sorted(content.items()):
-        files = {}
-        for i in members:
-            data = ledger.read(rows[i]["sha256"])
-            if data is None:
-                ledger.discard(rows[i]["sha256"])
-                lost.append(ledger_key(plan[i]))
-            else:
-                files[member_name(plan[i], rows[i]["format"])] = data, i
-        placed = shards.write_shard(fresh / shard, [(name, data) for name, (data, _) in files.items()])
-        for member in placed:
-            rows[files[member.name][1]]["offset"] = member.offset
-    if lost:
-        shutil.rmtree(fresh)
-        return lost
-    table = tables.conform(tables.CAPTURES, pd.DataFrame(rows))
-    for part in ("shared", "local"):
-        if (captures / part).exists():
-            shutil.rmtree(captures / part)
-        (fresh / part).replace(captures / part)
-    fresh.rmdir()
-    tables.write(tables.CAPTURES, table, captures / "captures.parquet")
-    write_json(metrics, measure(table, len(content), provider.unplanned))
-    for source, reason in provider.unplanned[:20]:
-        log.warning("left out: %s: %s", source, reason)
-    bad = table[~table["status"].isin(["ok"])]
-    for row in bad.head(20).itertuples():
-        log.warning(
-            "%s: place %d, direction %d, %s, panorama %s: %s",
-            row.status,
-            row.place,
-            row.direction,
-            row.month or "undated",
-            row.pano_id,
-            row.reason,
-        )
-    log.info(
-        "%d shards, %d pictures of %d places", len(content), int((table["offset"] >= 0).sum()), table["place"].nunique()
-    )
-    return []
-
-
-def member_name(view: View, kind: str) -> str:
-    """A picture's name in its shard: unique within the plan, short enough for a tar, readable.
-
-    >>> from streetrecall.providers.base import Panorama
-    >>> member_name(View(7, 2, 180.0, 0, Panorama("abc", 59.3, 18.0, "2019-04", "", ""), "test", "test_v1"), "JPEG")
-    '000007_2_2019-04_abc.jpg'
-    """
-    pano = view.panorama.pano_id
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", pano):
-        pano = blake2b(pano.encode(), digest_size=12).hexdigest()
-    return f"{view.place:06d}_{view.direction}_{view.panorama.month or 'undated'}_{pano}.{SUFFIX[kind]}"
-
-
-def measure(table: pd.DataFrame, shard_count: int, unplanned: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Counts by status, split and reason, and what the provider could not plan."""
-    bad = table[table["status"] != "ok"]
+def measure(table: pd.DataFrame, unplanned: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Counts by status, split and reason, and what the provider left out of its plan."""
+    bad = table[table["status"] != CaptureStatus.OK]
     return {
         "planned": len(table),
         "places": int(table["place"].nunique()),
         "panoramas": int(table["pano_id"].nunique()),
-        "shards": shard_count,
+        "shards": int(table.loc[table["shard"] != "", "shard"].nunique()),
         "bytes": int(table.loc[table["offset"] >= 0, "size"].sum()),
-        "by_status": {s: int((table["status"] == s).sum()) for s in ("ok", "blank", "gone", "failed")},
+        "by_status": {str(s): int((table["status"] == s).sum()) for s in CaptureStatus},
         "by_split": {str(k): int(v) for k, v in table.groupby("split").size().items()},
         "by_reason": {str(k): int(v) for k, v in bad.groupby("reason").size().items()},
         "left_out": [{"source": source, "reason": reason} for source, reason in sorted(unplanned)],
     }
 
 
+def log_problems(table: pd.DataFrame, unplanned: Sequence[tuple[str, str]]) -> None:
+    """Log what was left out and the captures that are not ok, the first of each, and the totals."""
+    for source, reason in unplanned[:LISTED]:
+        log.warning("left out: %s: %s", source, reason)
+    for row in table[table["status"] != CaptureStatus.OK].head(LISTED).itertuples():
+        log.warning(
+            "%s: place %d, direction %d, %s, panorama %s: %s",
+            *(row.status, row.place, row.direction, row.month or "undated", row.pano_id, row.reason),
+        )
+    with_picture = table[table["offset"] >= 0]
+    log.info(
+        "%d shards, %d pictures of %d places",
+        *(with_picture["shard"].nunique(), len(with_picture), table["place"].nunique()),
+    )
+
+
 def _estimate(params: Params, provider: Provider, ledger: Ledger, namespace: str, count: int) -> str:
     if not count or not provider.network:
         return ""
     rate = ledger.rate(namespace)
-    known = "at the last run's pace" if rate else "at a guess, as this is the first run"
+    basis = "at the last run's pace" if rate else "at a guess, as this is the first run"
     seconds = count / (rate or FIRST_GUESS * params.network.browsers)
-    return f"; about {seconds / 60:.1f} minutes {known}"
+    return f"; about {seconds / 60:.1f} minutes {basis}"
 
 
-def _counts(counts: Counter[str]) -> str:
-    return ", ".join(f"{counts[s]} {s}" for s in ("ok", "blank", "gone", "failed") if counts[s] or s == "ok")
+def _text(counts: Counter[str]) -> str:
+    return ", ".join(f"{counts[s]} {s}" for s in CaptureStatus if counts[s] or s == CaptureStatus.OK)

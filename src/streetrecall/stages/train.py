@@ -1,4 +1,4 @@
-"""Stage train: crops of train and validation -> an embedder, its curves and the facts of its training."""
+"""Stage train: crops of train and validation -> an embedder, its curves and facts about the training."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from streetrecall.params.schema import Train, load
 from streetrecall.store.ledger import store_folder
 
 if TYPE_CHECKING:
-    from streetrecall.model.trainer import Progress, Speed
+    from streetrecall.model.history import Progress, Speed
+    from streetrecall.model.trainer import Result
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crops", type=Path, required=True, help="folder of images.parquet and its shards")
     parser.add_argument("--model", type=Path, required=True, help="folder to write: config.json, embedder.weights.h5")
-    parser.add_argument("--metrics", type=Path, required=True, help="facts of the training, JSON to write")
-    parser.add_argument("--curves", type=Path, required=True, help="one row an epoch, CSV to write")
-    parser.add_argument("--speed", type=Path, required=True, help="how fast each epoch was trained, CSV to write")
+    parser.add_argument("--metrics", type=Path, required=True, help="facts about the training, JSON to write")
+    parser.add_argument("--curves", type=Path, required=True, help="one row per epoch, CSV to write")
+    parser.add_argument("--speed", type=Path, required=True, help="speed of each epoch, CSV to write")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -30,10 +31,10 @@ def main(args: argparse.Namespace) -> None:
 
 
 def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path, speed: Path) -> None:
-    """Train as ``params`` say. A run that was killed goes on from its last epoch, to the same weights.
+    """Train as ``params`` say. A run that was killed continues after its last epoch and ends with the same weights.
 
     Raises:
-        UserError: too few places, weights that cannot be had, or a training that collapsed.
+        UserError: too few places, weights that are not available, or a training that collapsed.
     """
     images = tables.read(tables.IMAGES, crops / "images.parquet")
 
@@ -44,30 +45,39 @@ def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path, sp
     from streetrecall.model.trainer import Trainer
 
     began = time.perf_counter()
-    trainer = Trainer(params, crops, images, store_folder(), lambda progress: _write_progress(progress, curves, speed))
+
+    def on_progress(progress: Progress) -> None:
+        _write_progress(progress, curves, speed)
+
+    trainer = Trainer(params, crops, images, store_folder(), on_progress)
     result = trainer.run()
     model.mkdir(parents=True, exist_ok=True)
     embedder.save(embedder.Embedder(result.network, params.backbone, params.image_size, params.head), model)
-    rows = result.progress.rows
     _write_progress(result.progress, curves, speed)
-    best = next(
-        row for row in rows if (row["phase"], row["epoch"]) == (result.progress.best_phase, result.progress.best_epoch)
+    write_json(metrics, _facts(result, params))
+    trainer.forget()
+    best = _best_row(result.progress)
+    print(
+        f"validation recall@1 {best['validation_recall']:.4f} after phase {best['phase']}, epoch {best['epoch']}; "
+        f"{time.perf_counter() - began:.0f} s; {_speed(result.progress.speeds)}"
     )
-    facts = {
+
+
+def _facts(result: Result, params: Train) -> dict[str, Any]:
+    """What metrics/train.json holds."""
+    collection, best = result.collection, _best_row(result.progress)
+    prefix = "validation_recall_"
+    recall = {name.removeprefix(prefix): round(best[name], 4) for name in best if name.startswith(prefix)}
+    return {
         "training": {
-            "images": len(trainer.training),
-            "places": int(trainer.images["place"].iloc[trainer.training].nunique()),
-            "views": len(result.sampler.groups),
+            "images": len(collection.training),
+            "places": int(collection.images["place"].iloc[collection.training].nunique()),
+            "views": len(collection.sampler.groups),
         },
         "validation": {
-            "images": len(trainer.validating),
+            "images": len(collection.validating),
             "queries": result.validation_queries,
-            "recall@1": {
-                name.removeprefix("validation_recall_"): round(best[name], 4)
-                for name in best
-                if name.startswith("validation_recall_")
-            }
-            | {"mean": round(best["validation_recall"], 4)},
+            "recall@1": recall | {"mean": round(best["validation_recall"], 4)},
         },
         "best": {"phase": best["phase"], "epoch": best["epoch"], "spread": round(best["spread"], 4)},
         "model": {
@@ -75,14 +85,14 @@ def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path, sp
             "dimensions": params.head.dimensions,
             "weights": int(result.network.whole.count_params()),
         },
-        "epochs": sum(row["epoch"] > 0 for row in rows),
+        "epochs": sum(row["epoch"] > 0 for row in result.progress.rows),
     }
-    write_json(metrics, facts)
-    trainer.forget()
-    print(
-        f"validation recall@1 {best['validation_recall']:.4f} after phase {best['phase']}, epoch {best['epoch']}; "
-        f"{time.perf_counter() - began:.0f} s; {_speed(result.progress.speeds)}"
-    )
+
+
+def _best_row(progress: Progress) -> dict[str, Any]:
+    """The row of the curve whose weights were kept."""
+    best = (progress.best_phase, progress.best_epoch)
+    return next(row for row in progress.rows if (row["phase"], row["epoch"]) == best)
 
 
 def _speed(epochs: list[Speed]) -> str:
@@ -93,6 +103,7 @@ def _speed(epochs: list[Speed]) -> str:
 
 
 def _write_progress(progress: Progress, curves: Path, speed: Path) -> None:
+    """Write the curve and the speeds so far, so that a running or failed training can be looked at."""
     _write_csv(curves, list(progress.rows[0]), progress.rows)
     speeds = [
         {

@@ -24,20 +24,21 @@ from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
 from streetrecall.pictures.inspect import inspect
-from streetrecall.providers.browser.browsers import Browsers, reaper
-from streetrecall.providers.browser.browsers import browsers as module
+from streetrecall.providers.browser import browser as module
+from streetrecall.providers.browser import chromium, pool, reaper
 from streetrecall.providers.google.provider import GoogleProvider
-from streetrecall.providers.http import Client, Proxies
+from streetrecall.providers.http import Client
+from streetrecall.providers.proxies import Proxies
 from streetrecall.stages import scrape
 from streetrecall.store.ledger import Ledger
 
 pytestmark = pytest.mark.browser
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def quick(params: Params) -> Params:
-    if module.find_browser() is None:
+    if chromium.find_browser() is None:
         pytest.skip("there is no Chromium on PATH")
     return hasty(params)
 
@@ -69,17 +70,17 @@ def places(*panos: str) -> pd.DataFrame:
 
 def take(provider: GoogleProvider, *panos: str) -> dict[tuple[str, float], tuple[str, str, bytes]]:
     """Status, reason and bytes by panorama and heading, each view asked for once."""
-    views = list(provider.views(places(*panos)))
+    requests = list(provider.plan(places(*panos)))
     got = {}
-    for c in provider.capture(views):
-        key = (c.view.panorama.pano_id, c.view.heading_deg)
+    for c in provider.capture(requests):
+        key = (c.request.panorama.pano_id, c.request.heading_deg)
         assert key not in got
         got[key] = (c.status, c.reason, c.data)
-    assert len(got) == len(views)
+    assert len(got) == len(requests)
     return got
 
 
-def test_every_view_is_taken_in_its_own_picture_without_loading_the_page_anew(quick: Params) -> None:
+def test_every_request_gets_its_own_picture_without_loading_the_page_again(quick: Params) -> None:
     with serving(TinyService()) as service:
         provider = tiny_provider(quick, service.base)
         try:
@@ -119,14 +120,14 @@ def test_a_browser_that_hangs_costs_its_own_view_and_is_replaced(
     with serving(TinyService(dates=1)) as service:
         provider = tiny_provider(impatient, service.base)
         try:
-            views = list(provider.views(places("a", "hang", "b", "c")))
-            hanging = [v for v in views if v.panorama.pano_id == "hang-0"]
-            got = list(provider.capture([v for v in views if v not in hanging[1:]]))
+            requests = list(provider.plan(places("a", "hang", "b", "c")))
+            hanging = [r for r in requests if r.panorama.pano_id == "hang-0"]
+            got = list(provider.capture([r for r in requests if r not in hanging[1:]]))
         finally:
             provider.close()
     assert len(got) == 13
     failed = [c for c in got if c.status != "ok"]
-    assert [c.view.panorama.pano_id for c in failed] == ["hang-0"]
+    assert [c.request.panorama.pano_id for c in failed] == ["hang-0"]
     assert failed[0].temporary
     assert failed[0].reason.startswith("browser: ")
 
@@ -150,7 +151,7 @@ def test_a_killed_browser_costs_no_more_than_one_try(quick: Params, place: Path)
         kills = 0
         try:
             got = []
-            for capture in provider.capture(list(provider.views(places("a", "b", "c")))):
+            for capture in provider.capture(list(provider.plan(places("a", "b", "c")))):
                 got.append(capture)
                 if len(got) in (3, 12) and (pid := browser_of(place)):
                     os.kill(pid, signal.SIGKILL)
@@ -167,7 +168,7 @@ def test_a_killed_browser_costs_no_more_than_one_try(quick: Params, place: Path)
 def test_an_interrupted_run_leaves_no_browser_and_starts_none(quick: Params) -> None:
     with serving(TinyService(dates=3)) as service:
         provider = tiny_provider(quick, service.base)
-        captures = provider.capture(list(provider.views(places("a", "b", "c"))))
+        captures = provider.capture(list(provider.plan(places("a", "b", "c"))))
         next(captures)
         provider.close()  # as `finally` does while the generator is still referred to
         assert not any(thread.name.startswith("browser-") for thread in threading.enumerate())
@@ -210,7 +211,7 @@ def test_no_browser_is_a_clear_error(params: Params, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("STREETRECALL_CHROMIUM", raising=False)
     monkeypatch.setenv("SE_OFFLINE", "true")
     monkeypatch.setenv("SE_CACHE_PATH", str(tmp_path))
-    browsers = Browsers(params, "http://127.0.0.1:9/viewer", "127.0.0.1:9", Client(params.network), True)
+    browsers = pool.BrowserPool(params, "http://127.0.0.1:9/viewer", "127.0.0.1:9", Client(params.network), True)
     try:
         with pytest.raises(UserError, match=r"no browser can be started.*apt-get install chromium"):
             browsers._start()
@@ -218,7 +219,7 @@ def test_no_browser_is_a_clear_error(params: Params, monkeypatch: pytest.MonkeyP
         browsers.close()
     monkeypatch.setenv("STREETRECALL_CHROMIUM", str(tmp_path / "chromium"))
     with pytest.raises(UserError, match="STREETRECALL_CHROMIUM"):
-        module.find_browser()
+        chromium.find_browser()
 
 
 @pytest.mark.parametrize("driver", ["chromedriver", None])
@@ -237,7 +238,7 @@ def test_selenium_calls_nobody_where_there_is_a_driver_and_never_tells_statistic
         raise OSError("no browser in this test")
 
     monkeypatch.setattr(module.webdriver, "Chrome", start)
-    with pytest.raises(module.TroubleWithBrowserError):
+    with pytest.raises(module.BrowserError):
         module.Browser(params, tmp_path / "b", "http://127.0.0.1/viewer", None, True)
     ((binary, path, environment),) = seen
     assert (binary, path or None) == ("/opt/chromium", driver and "/opt/chromedriver")
@@ -248,11 +249,11 @@ def test_selenium_calls_nobody_where_there_is_a_driver_and_never_tells_statistic
 def test_root_alone_runs_without_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     for user, expected in ((0, True), (1000, False)):
         monkeypatch.setattr(os, "geteuid", lambda user=user: user)
-        assert ("--no-sandbox" in module.arguments("/p", "http://127.0.0.1/viewer", None, True)) is expected
-    assert any("MAP * ~NOTFOUND" in a for a in module.arguments("/p", "http://127.0.0.1/viewer", None, True))
-    assert not any("MAP *" in a for a in module.arguments("/p", "https://maps.example/viewer", None, False))
+        assert ("--no-sandbox" in chromium.arguments("/p", "http://127.0.0.1/viewer", None, True)) is expected
+    assert any("MAP * ~NOTFOUND" in a for a in chromium.arguments("/p", "http://127.0.0.1/viewer", None, True))
+    assert not any("MAP *" in a for a in chromium.arguments("/p", "https://maps.example/viewer", None, False))
     with pytest.raises(UserError, match="password"):
-        module.arguments("/p", "https://maps.example/viewer", "http://me:secret@proxy:3128", False)
+        chromium.arguments("/p", "https://maps.example/viewer", "http://me:secret@proxy:3128", False)
 
 
 def test_a_proxy_serves_the_browser_too_and_nobody_else_is_asked(quick: Params) -> None:
@@ -280,14 +281,14 @@ def test_a_browser_leaves_a_dead_proxy_for_the_next(quick: Params) -> None:
             proxies = Proxies([first.base, proxy.base])
             provider = tiny_provider(network(quick, browsers=1), "http://127.0.0.9:81")
             provider._client = Client(quick.network, proxies, environment=False)
-            views = list(provider.views(places("a", "b")))
+            requests = list(provider.plan(places("a", "b")))
             try:
-                list(provider.capture(views[:1]))
+                list(provider.capture(requests[:1]))
             except BaseException:
                 provider.close()
                 raise
         try:
-            got = list(provider.capture(views[1:]))
+            got = list(provider.capture(requests[1:]))
         finally:
             provider.close()
         assert proxies.current == proxy.base
@@ -304,7 +305,7 @@ def hashes(folder: Path) -> dict[str, str]:
 def stage(params: Params, service: TinyService, out: Path, monkeypatch: pytest.MonkeyPatch, count: int = 4) -> dict:
     source = tables.write(tables.LOCATIONS, locations(count), out / "locations.parquet")
     monkeypatch.setattr(scrape, "open_provider", lambda *_: tiny_provider(params, service.base))
-    scrape.run(params, source, out, out / "captures", out / "metrics.json")
+    scrape.run(params, source, out / "captures", out / "metrics.json")
     return json.loads((out / "metrics.json").read_text())
 
 

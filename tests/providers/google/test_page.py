@@ -20,11 +20,11 @@ from tinyservice import TinyService, serving
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params, load
 from streetrecall.providers import open_provider
-from streetrecall.providers.base import Panorama, View
-from streetrecall.providers.browser.browsers import find_browser
+from streetrecall.providers.base import CaptureRequest, Panorama
+from streetrecall.providers.browser.chromium import find_browser
+from streetrecall.providers.google import provider as google
 from streetrecall.providers.google.page import serving as serving_page
 from streetrecall.providers.google.provider import GoogleProvider
-from streetrecall.providers.google.provider import provider as google
 from streetrecall.providers.http import Secret
 from streetrecall.simulator.city.plan import City, open_city
 from streetrecall.simulator.render import view as render
@@ -32,7 +32,7 @@ from streetrecall.simulator.service.server import running
 from streetrecall.stages import scrape
 from streetrecall.store.ledger import Ledger
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KEY = "AIzaMyVeryOwnKey"
 FOOT = 30  # rows at the bottom that hold the copyright line
 Open = Callable[..., GoogleProvider]
@@ -72,7 +72,7 @@ def opened(params: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> I
         network = quick.network.model_copy(update={"browsers": 1, "ready_s": ready_s, "tries": 4, **limits})
         accepted = params.google.model_copy(update={"accept_terms": True})
         mine = {"provider": "google", "google": accepted, "network": network, "scrape": params.scrape}
-        provider = open_provider(quick.model_copy(update=mine), tmp_path)
+        provider = open_provider(quick.model_copy(update=mine))
         assert type(provider) is GoogleProvider
         providers.append(provider)
         return provider
@@ -86,15 +86,15 @@ def places(*panos: str) -> pd.DataFrame:
     return pd.DataFrame({"place": range(len(panos)), "pano_id": panos, "level": 0, "split": "train"})
 
 
-def one(pano: str, heading: float = 0.0) -> View:
-    return View(0, 0, heading, 0, Panorama(pano, 59.3, 18.0, "2020-01", "", ""), "train", "train_v1")
+def one(pano: str, heading: float = 0.0) -> CaptureRequest:
+    return CaptureRequest(0, 0, heading, 0, Panorama(pano, 59.3, 18.0, "2020-01", "", ""), "train", "train_v1")
 
 
-def differs(city: City, view: View, data: bytes) -> float:
+def differs(city: City, request: CaptureRequest, data: bytes) -> float:
     """Mean absolute difference of a capture to what the city's renderer draws, the bottom lines excepted."""
     got = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=int)
     assert got.shape == (810, 1512, 3)
-    return float(np.abs(got - render.view(city, view.panorama.pano_id, view.heading_deg))[:-FOOT].mean())
+    return float(np.abs(got - render.view(city, request.panorama.pano_id, request.heading_deg))[:-FOOT].mean())
 
 
 def test_it_lists_dates_and_takes_the_pictures_that_the_city_draws(
@@ -105,25 +105,25 @@ def test_it_lists_dates_and_takes_the_pictures_that_the_city_draws(
     profiles = Path(tempfile.mkdtemp(prefix="sr"))
     monkeypatch.setattr(tempfile, "tempdir", str(profiles))
     provider = opened(base)
-    views = list(provider.views(places(pano)))
+    requests = list(provider.plan(places(pano)))
     found = city.pano(pano)
     assert found is not None
-    assert [(v.panorama.pano_id, v.panorama.month) for v in views[::4]] == [
+    assert [(r.panorama.pano_id, r.panorama.month) for r in requests[::4]] == [
         (p.pano_id, p.date) for p in city.dates(found)
     ]
     assert provider.unplanned == []
-    assert views[0].panorama.attribution == "© streetrecall simulated city"
-    some = [views[0], views[1], views[-1]]
+    assert requests[0].panorama.attribution == "© streetrecall simulated city"
+    some = [requests[0], requests[1], requests[-1]]
     with Ledger() as ledger:
         scrape.fetch(provider._params, provider, ledger, "n", some)
         entries = ledger.entries("n")
-        taken = {key: ledger.read(entry.sha256) for key, entry in entries.items()}
+        taken = {key: ledger.objects.read(entry.sha256) for key, entry in entries.items()}
         store = ledger.folder
     assert {e.status for e in entries.values()} == {"ok"}
-    for view in some:
-        data = taken[scrape.ledger_key(view)]
+    for request in some:
+        data = taken[request.key]
         assert data is not None
-        assert differs(city, view, data) < 4
+        assert differs(city, request, data) < 4
     assert len(list(profiles.glob("streetrecall-browser-*"))) == 1
     provider.close()
     profiles.rmdir()  # fails if anything is left in it
@@ -139,7 +139,7 @@ def test_a_month_is_the_same_in_every_time_zone(
     opened: Open, base: str, city: City, pano: str, zone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TZ", zone)
-    months = [v.panorama.month for v in opened(base).views(places(pano))][::4]
+    months = [r.panorama.month for r in opened(base).plan(places(pano))][::4]
     found = city.pano(pano)
     assert found is not None
     assert months == [p.date for p in city.dates(found)]
@@ -153,21 +153,21 @@ def test_every_fault_costs_tries_and_no_picture(opened: Open, city: City, pano: 
     }  # fmt: skip
     with running(load(ROOT / "params.yaml"), faults=plan, root=ROOT) as faulty:
         provider = opened(faulty, ready_s=4.0)
-        views = list(provider.views(places(pano)))
+        requests = list(provider.plan(places(pano)))
         assert provider.unplanned == []
         reasons = []
-        for view in views[:12:2]:
+        for request in requests[:12:2]:
             for _ in range(8):  # of its two tiles and the panorama itself each fails once
-                (capture,) = provider.capture([view])
+                (capture,) = provider.capture([request])
                 if not capture.temporary:
                     break
                 reasons.append(capture.reason)
             assert (capture.status, capture.reason) == ("ok", "")
-            assert differs(city, view, capture.data) < 4
+            assert differs(city, request, capture.data) < 4
         provider.close()
     assert len(set(reasons)) >= 3
-    told = ("a tile: ", "there was no answer in time: tiles did not come", "UNKNOWN_ERROR")
-    assert all(reason.startswith(told) for reason in reasons)
+    reported = ("a tile: ", "there was no answer in time: tiles did not come", "UNKNOWN_ERROR")
+    assert all(reason.startswith(reported) for reason in reasons)
 
 
 def test_a_tile_that_never_loads_is_never_a_picture(opened: Open, pano: str) -> None:
@@ -182,15 +182,15 @@ def test_a_tile_that_never_loads_is_never_a_picture(opened: Open, pano: str) -> 
 
 def test_an_unknown_panorama_is_gone(opened: Open, base: str, pano: str) -> None:
     provider = opened(base)
-    captures = {c.view.panorama.pano_id: c for c in provider.capture([one("nowhere"), one(pano)])}
+    captures = {c.request.panorama.pano_id: c for c in provider.capture([one("nowhere"), one(pano)])}
     assert (captures["nowhere"].status, captures["nowhere"].reason) == ("gone", "ZERO_RESULTS")
     assert captures[pano].status == "ok"
-    assert list(provider.views(places("nowhere"))) == []
+    assert list(provider.plan(places("nowhere"))) == []
     assert provider.unplanned == [("panorama nowhere", "its dates cannot be had: ZERO_RESULTS")]
 
 
 def test_a_denied_key_ends_the_run_and_is_not_told(opened: Open, base: str, pano: str) -> None:
-    for ask in (lambda p: p.views(places(pano)), lambda p: p.capture([one(pano)])):
+    for ask in (lambda p: p.plan(places(pano)), lambda p: p.capture([one(pano)])):
         with pytest.raises(UserError, match=r"denies the key \(InvalidKeyMapError\); check") as caught:
             list(ask(opened(base, key="NoSuchKey")))
         assert "NoSuchKey" not in f"{caught.value!r} {caught.value.__context__!r}"
@@ -210,7 +210,7 @@ def test_a_denied_key_ends_the_run_and_is_not_told(opened: Open, base: str, pano
 def test_the_services_own_words_stop_the_run(opened: Open, pano: str, script: str, says: str) -> None:
     with serving(TinyService()) as service:
         service.answer = lambda path, query: (200, "text/javascript", script.encode())  # type: ignore[method-assign]
-        for ask in (lambda p: p.views(places(pano)), lambda p: p.capture([one(pano, h) for h in (0.0, 90.0, 180.0)])):
+        for ask in (lambda p: p.plan(places(pano)), lambda p: p.capture([one(pano, h) for h in (0.0, 90.0, 180.0)])):
             provider = opened(service.base, breaker_refusals=2, breaker_pause_s=0.01, breaker_pauses=0)
             with pytest.raises(UserError, match=says):
                 list(ask(provider))

@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pandas as pd
@@ -14,9 +13,12 @@ from tinyservice import Fault, TinyService, serving
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
 from streetrecall.providers import open_provider
-from streetrecall.providers.browser.browsers import find_browser
-from streetrecall.providers.google.provider import GoogleProvider, concurrently, key_from_environment, sign
-from streetrecall.providers.http import Answer, Client, Final, Refusal, Secret, Temporary
+from streetrecall.providers.browser.chromium import find_browser
+from streetrecall.providers.google.answers import read_metadata
+from streetrecall.providers.google.credentials import Credentials, sign
+from streetrecall.providers.google.provider import GoogleProvider
+from streetrecall.providers.http import Answer, Client, FinalError, RefusedError, Secret, TemporaryError
+from streetrecall.providers.threads import concurrently
 
 KEY = "AIzaTopSecretKey"
 SIGNING = "vNIXE0xscrmjlyV-12Nj_BvUPaw="
@@ -42,8 +44,9 @@ def provider(
 ) -> Iterator[tuple[GoogleProvider, TinyService]]:
     with serving(TinyService(fault)) as service:
         opened = GoogleProvider(
-            params, endpoint=service.base, viewer=f"{service.base}/viewer", key=Secret(key), secret=secret,
-            terms_accepted=terms, client=Client(params.network, environment=False),
+            params, endpoint=service.base, viewer=f"{service.base}/viewer",
+            credentials=Credentials(Secret(key), secret), terms_accepted=terms,
+            client=Client(params.network, environment=False),
         )  # fmt: skip
         try:
             yield opened, service
@@ -98,7 +101,7 @@ def test_faults_that_pass_cost_no_point(quick: Params, fault: str) -> None:
         assert set(s.asked.values()) == {2}
 
 
-def test_a_point_that_cannot_be_asked_is_told_and_the_rest_goes_on(quick: Params) -> None:
+def test_a_point_that_cannot_be_asked_is_reported_and_the_rest_goes_on(quick: Params) -> None:
     bad = "59.0100000,18.0000000"
     with provider(quick, lambda p, q, n: "malformed" if q["location"] == bad else None) as (google, _):
         answers = {a.point_id: a for a in google.coverage(points((59.0, 18.0), (59.01, 18.0), (59.02, 18.0)), 50.0)}
@@ -107,20 +110,21 @@ def test_a_point_that_cannot_be_asked_is_told_and_the_rest_goes_on(quick: Params
 
 
 def read(google: GoogleProvider, body: object, kind: str = "application/json; charset=UTF-8") -> object:
-    return google._read_metadata(Answer(200, {"Content-Type": kind}, json.dumps(body).encode()))
+    answer = Answer(200, {"Content-Type": kind}, json.dumps(body).encode())
+    return read_metadata(answer, google._licence, google._credentials.redact)
 
 
 def test_every_status_is_handled(quick: Params) -> None:
     with provider(quick) as (google, _):
         for status in ("ZERO_RESULTS", "NOT_FOUND"):
             assert read(google, {"status": status}) == (status, None)
-        with pytest.raises(Refusal, match="OVER_QUERY_LIMIT"):
+        with pytest.raises(RefusedError, match="OVER_QUERY_LIMIT"):
             read(google, {"status": "OVER_QUERY_LIMIT"})
         for body in ({"status": "UNKNOWN_ERROR"}, {}, {"status": "OK"}, {"status": "NEW_WORD"}, []):
-            with pytest.raises(Temporary) as caught:
+            with pytest.raises(TemporaryError) as caught:
                 read(google, body)
-            assert not isinstance(caught.value, Refusal)
-        with pytest.raises(Temporary, match="impossible"):
+            assert not isinstance(caught.value, RefusedError)
+        with pytest.raises(TemporaryError, match="impossible"):
             read(google, {"status": "OK", "pano_id": "a", "location": {"lat": 91, "lng": 0}})
 
 
@@ -153,22 +157,21 @@ def test_quota_that_stays_exhausted_stops_the_run_and_keeps_what_was_got(quick: 
         assert s.asked.total() < 40
 
 
-def test_the_key_comes_from_the_environment_alone(
-    params: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_key_comes_from_the_environment_alone(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     google = params.model_copy(update={"provider": "google"})
     monkeypatch.delenv("STREETRECALL_GOOGLE_KEY", raising=False)
     with pytest.raises(UserError, match="STREETRECALL_GOOGLE_KEY"):
-        open_provider(google, tmp_path)
+        open_provider(google)
     monkeypatch.setenv("STREETRECALL_GOOGLE_KEY", KEY)
     monkeypatch.setenv("STREETRECALL_GOOGLE_SECRET", "not base 64!")
     with pytest.raises(UserError, match="STREETRECALL_GOOGLE_SECRET") as caught:
-        key_from_environment()
+        Credentials.from_environment()
     assert "not base 64" not in str(caught.value)
     monkeypatch.setenv("STREETRECALL_GOOGLE_SECRET", SIGNING)
-    key, secret = key_from_environment()
-    assert KEY not in f"{key!r}{key}{secret!r}{secret}"
-    opened = open_provider(google, tmp_path)
+    credentials = Credentials.from_environment()
+    assert credentials.secret is not None
+    assert KEY not in f"{credentials!r}{credentials.key}{credentials.secret!r}{credentials.secret}"
+    opened = open_provider(google)
     assert (opened.name, opened.shareable, opened.network) == ("google", False, True)
     opened.close()
 
@@ -176,27 +179,25 @@ def test_the_key_comes_from_the_environment_alone(
 def test_without_accepted_terms_there_is_metadata_and_nothing_else(quick: Params) -> None:
     with provider(quick, terms=False) as (google, service):
         assert [a.status for a in google.coverage(points((59.3, 18.0)), 50.0)] == ["OK"]
-        for refused in (google.views(places("a")), google.capture([])):
+        for refused in (google.plan(places("a")), google.capture([])):
             with pytest.raises(UserError, match=r"google\.accept_terms: true"):
                 list(refused)
         assert service.asked.total() == 1
 
 
 @pytest.mark.browser
-def test_views_are_all_dates_newest_first_in_all_directions(browsing: Params) -> None:
+def test_the_plan_has_all_dates_newest_first_in_all_directions(browsing: Params) -> None:
     with provider(browsing) as (google, service):
-        views = list(google.views(places("a", "b")))
-        assert len(views) == 2 * 2 * 4
-        first = views[:8]
-        assert [v.panorama.pano_id for v in first] == ["a-0"] * 4 + ["a-1"] * 4
-        assert [v.panorama.month for v in first] == ["2022-06"] * 4 + ["2021-06"] * 4
-        assert [v.heading_deg for v in first[:4]] == browsing.scrape.headings_deg
-        assert {v.subset for v in views} == {"train_v1"}
+        requests = list(google.plan(places("a", "b")))
+        assert len(requests) == 2 * 2 * 4
+        first = requests[:8]
+        assert [r.panorama.pano_id for r in first] == ["a-0"] * 4 + ["a-1"] * 4
+        assert [r.panorama.month for r in first] == ["2022-06"] * 4 + ["2021-06"] * 4
+        assert [r.heading_deg for r in first[:4]] == browsing.scrape.headings_deg
+        assert {r.subset for r in requests} == {"train_v1"}
         notes = dict(google.notes)
         before = service.asked.total()
-        assert list(google.views(places("b", "a", "c")))[8:16] == [
-            v.__class__(**{**vars(v), "place": 1}) for v in first
-        ]
+        assert list(google.plan(places("b", "a", "c")))[8:16] == [r.__class__(**{**vars(r), "place": 1}) for r in first]
         assert service.asked.total() == before + 1  # only what the notes lack is asked
         assert set(google.notes) > set(notes)
 
@@ -209,9 +210,9 @@ def test_a_place_whose_dates_cannot_be_had_is_left_out_and_told(browsing: Params
         return {"a": "500" if n == 1 else None, "b": "malformed" if n < 3 else None, "c": "500"}.get(query["pano"])
 
     with provider(browsing, fault) as (google, service):
-        views = list(google.views(places("a", "unknown1", "b", "c")))
+        requests = list(google.plan(places("a", "unknown1", "b", "c")))
         asked = {what.rpartition(" ")[2]: n for what, n in service.asked.items() if "/panos" in what}
-    assert {v.place for v in views} == {0, 2}
+    assert {r.place for r in requests} == {0, 2}
     assert sorted(google.unplanned) == [
         ("panorama c", "its dates cannot be had: http 500"),
         ("panorama unknown1", "its dates cannot be had: http 404"),
@@ -226,10 +227,10 @@ def test_workers_end_with_the_first_exception() -> None:
     def work(i: int) -> int:
         seen.append(i)
         if i == 5:
-            raise Final("five")
+            raise FinalError("five")
         return i
 
-    with pytest.raises(Final, match="five"):
+    with pytest.raises(FinalError, match="five"):
         list(concurrently(work, range(1000), 2, lambda: abandoned.append(True)))
     assert abandoned == [True]
     assert len(seen) < 20

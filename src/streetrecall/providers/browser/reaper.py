@@ -1,7 +1,8 @@
-"""Ends the browsers of a process that is gone, however it went: run as a script, it waits for the end of its input.
+"""Ends the browsers of a process that has ended, even if it was killed.
 
-It imports nothing of this project, so that it starts at once and stays small. Processes are told by their command line:
-each browser's holds the temporary folder of its profile.
+It runs as a script that waits for the end of its standard input. It imports nothing of this project, so that it starts
+at once and stays small. It finds processes by their command line: that of each browser has the temporary folder of its
+profile in it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-PATIENCE_S = 10.0
+PATIENCE_S = 10.0  # longest time to wait for killed processes to end
 
 
 def processes(marker: str) -> list[int]:
-    """Ids of this machine's processes, this one excepted, whose command line holds ``marker``."""
+    """Ids of this machine's processes, except this one, whose command line contains ``marker``."""
     found = []
     if sys.platform == "linux":
         for folder in Path("/proc").iterdir():
@@ -37,7 +38,7 @@ def processes(marker: str) -> list[int]:
 
 
 def kill(marker: str, patience_s: float = PATIENCE_S) -> bool:
-    """Kill the processes whose command line holds ``marker``, and those that they were starting; true if none is left.
+    """Kill the processes whose command line contains ``marker``, and those that they start; true if none is left.
 
     >>> kill("--user-data-dir=/there/is/no/such/folder")
     True
@@ -49,7 +50,7 @@ def kill(marker: str, patience_s: float = PATIENCE_S) -> bool:
                 os.kill(pid, signal.SIGKILL)
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.02)  # the kernel tells of no other's children's end
+        time.sleep(0.02)  # the kernel does not report the end of processes that are not children of this one
     return True
 
 
@@ -63,8 +64,8 @@ def _is_zombie(pid: int) -> bool:
 def main(folder: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.stdin.buffer.read()  # ends when the last process that holds the other end does
-    # This script's own command line holds the folder too; its id is left out.
+    sys.stdin.buffer.read()  # returns when the last process that has the other end open has ended
+    # The command line of this script contains the folder too; `processes` leaves it out.
     kill(folder)
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,16 +1,17 @@
 "use strict";
-// Street View by the documented Maps JavaScript API, behind the contract that providers/browser.py drives: viewer.show,
-// viewer.dates and viewer.state. The API tells nobody that a panorama's tiles are loaded. So this page watches all
-// requests whose URL names the panorama, and calls a view ready once they rest; browser.py then wants equal pictures.
+// Street View by the documented Maps JavaScript API, with the interface that providers/browser/ uses: viewer.show,
+// viewer.dates and viewer.state. The API has no event for "all tiles of the panorama are loaded". So this page observes
+// all requests whose URL contains the panorama's id, and reports ready when none has begun or ended for RESTED_MS. The
+// browser module then waits until two pictures are equal.
 (() => {
-  const RESTED_MS = 250; // without a request that names the panorama: finer tiles follow coarse ones sooner
+  const RESTED_MS = 250; // time without such a request; the pause between coarse and finer tiles is shorter
   const ZOOM = 1;
   const BARE = {
     disableDefaultUI: true, addressControl: false, clickToGo: false, disableDoubleClickZoom: true,
     fullscreenControl: false, imageDateControl: false, linksControl: false, motionTracking: false,
     motionTrackingControl: false, panControl: false, scrollwheel: false, showRoadLabels: false, zoomControl: false,
   };
-  // still: for so many milliseconds pictures must be equal. lacks: what a view waits for. denied: why the key is refused.
+  // still: how long pictures must be equal, ms. lacks: what the picture waits for. denied: why the key is refused.
   const state = {
     pano: null, heading: 0, frame: 0, error: null, status: 0, retryAfter: null, still: 500, lacks: null, denied: null,
     get ready() {
@@ -18,8 +19,8 @@
       return !state.lacks && !state.error;
     },
   };
-  let wanted = 0; // number of the newest wish
-  let asked = null; // when the panorama was set to it
+  let newest = 0; // number of the newest call of show
+  let asked = null; // when the panorama was set to its view
   let panorama = null;
   let found = null; // the service's last answer
 
@@ -33,10 +34,10 @@
   };
   const names = (url, pano) => url.includes(pano) || url.includes(encodeURIComponent(pano));
 
-  // -- what the API asks for ---------------------------------------------------------------------------------------
+  // -- the API's requests ---------------------------------------------------------------------------------------
 
-  const requests = new Map(); // by URL: how many are open, whether a picture came of it, what went wrong last
-  let own = null; // those that name the panorama, until a request begins or ends
+  const requests = new Map(); // by URL: how many are open, whether one brought a picture, the last problem
+  let own = null; // those whose URL contains the panorama's id; null after a request began or ended
 
   function began(url) {
     const request = requests.get(url) || { open: 0, picture: false, problem: null, at: 0 };
@@ -59,10 +60,10 @@
     };
   }
 
-  // A picture counts only if it can be decoded: the API may show what there is of a damaged one.
+  // A picture counts only if it can be decoded: the API may show the first part of a damaged one.
   const decoded = (picture, ended) => picture.then(() => ended(null, true), () => ended(fail("broken picture")));
 
-  // Besides pictures there is data in various forms, but never a page of somebody's who stands between.
+  // Answers that are not pictures have various types; HTML is never one of them, but comes from proxies and portals.
   const strange = (kind) => (kind.startsWith("text/html") ? fail("not a picture: " + kind) : null);
 
   const source = Object.getOwnPropertyDescriptor(HTMLImageElement.prototype, "src");
@@ -70,7 +71,7 @@
   Object.defineProperty(HTMLImageElement.prototype, "src", {
     ...source,
     set(value) {
-      if (loading.has(this)) loading.get(this)(null); // given up for the next one
+      if (loading.has(this)) loading.get(this)(null); // replaced by the next one
       const ended = began(whole(value));
       loading.set(this, ended);
       this.addEventListener("load", () => decoded(this.decode(), ended), { once: true });
@@ -119,7 +120,7 @@
 
   // -- the API -----------------------------------------------------------------------------------------------------
 
-  let quota = null; // the refusal, once the key's is used up
+  let quota = null; // the refusal, once the key's quota is used up
   let refuse;
   const refused = new Promise((_, reject) => (refuse = reject));
   refused.catch(() => {});
@@ -148,7 +149,7 @@
     if (found && found.location.pano === pano) return found;
     const answer = new Promise((resolve) => {
       const promise = new StreetViewService().getPanorama({ pano }, (data, status) => resolve({ data, status }));
-      if (promise) promise.catch(() => {}); // it fails where the callback tells the status
+      if (promise) promise.catch(() => {}); // where it rejects, the callback has the status
     });
     const { data, status } = await Promise.race([refused, answer]);
     if (status !== "OK") throw fail(status, status === "ZERO_RESULTS" ? 404 : 0);
@@ -156,7 +157,7 @@
     return (found = data);
   }
 
-  // What the view still lacks, or null. A direction is set anew where the panorama brought its own.
+  // What the view still lacks, or null. The direction is set again where the panorama came with its own.
   function lacks() {
     const { pano, heading } = state;
     if (asked === null) return "the service";
@@ -174,7 +175,7 @@
     const bad = own.find((request) => request.problem);
     if (bad) {
       const { message, status, retryAfter } = bad.problem;
-      throw fail("a tile: " + message, status === 404 || status === 410 ? 0 : status, retryAfter); // not the panorama is gone
+      throw fail("a tile: " + message, status === 404 || status === 410 ? 0 : status, retryAfter); // a missing tile is no missing panorama
     }
     return own.some((request) => request.picture) ? null : "a first tile";
   }
@@ -185,11 +186,11 @@
       if (quota) throw quota;
       state.lacks = lacks();
     } catch (error) {
-      told(error);
+      failed(error);
     }
   }
 
-  function told(error) {
+  function failed(error) {
     state.error = String(error.message || error);
     state.status = error.status || 0;
     state.retryAfter = error.retryAfter || null;
@@ -201,24 +202,24 @@
   }
 
   async function show({ pano, heading }) {
-    const number = ++wanted;
+    const number = ++newest;
     asked = own = null;
     Object.assign(state, { pano, heading, error: null, status: 0, retryAfter: null });
     try {
       await find(pano);
       const { StreetViewPanorama } = await api;
-      if (number !== wanted) return;
+      if (number !== newest) return;
       panorama ||= new StreetViewPanorama(document.getElementById("view"), { ...BARE, zoom: ZOOM });
       panorama.setPano(pano);
       turn();
     } catch (error) {
-      if (number === wanted) told(error);
+      if (number === newest) failed(error);
     }
   }
 
-  // All dates of a place. The older ones stand in a field that is not documented: a list of {pano, KEY: Date}, whose
-  // KEY changes with each version. Each Date is the first of its month at midnight in some time zone; 14 hours later
-  // it lies within that month in all of them.
+  // All dates of a place. The older ones are in a field that is not documented: a list of {pano, KEY: Date}, whose KEY
+  // changes with each version. Each Date is the first of its month at midnight in some time zone; 14 hours later it is
+  // within that month in every time zone.
   async function dates(pano) {
     const data = await find(pano);
     const months = new Map([[pano, ""]]);

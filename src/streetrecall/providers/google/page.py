@@ -1,7 +1,7 @@
 """The viewer page over Google's Maps JavaScript API, served on loopback to the provider's own browsers.
 
-The page loads the API with the user's key, so the key stands in it. Its address holds a random word, and nobody else on
-this machine who does not know it gets the page.
+The page loads the API with the user's key, so it contains the key. Its address contains a random word: other users of
+this machine, who do not know the address, cannot get the page.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _HERE = Path(__file__).parent
 
 @contextmanager
 def serving(api: Secret) -> Iterator[str]:
-    """Serve the page for as long as the block; yields its URL.
+    """Serve the page until the end of the block; yields its URL.
 
     Args:
-        api: URL of the API's script, with the key; it is to call ``begin`` when it is loaded.
+        api: URL of the API's script, with the key; the script calls ``begin`` when it is loaded.
     """
     word = secrets.token_urlsafe(16)
-    page = (_HERE / "google_page.html").read_text(encoding="utf-8").replace("{api}", html.escape(api.reveal()))
-    script = (_HERE / "google_page.js").read_text(encoding="utf-8")
+    page = (_HERE / "page.html").read_text(encoding="utf-8").replace("{api}", html.escape(api.reveal()))
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
     app = FastAPI(openapi_url=None)
     fresh = {"cache-control": "no-store"}
 

@@ -1,10 +1,10 @@
 """Expectations that Great Expectations lacks: distances, leakage between groups, near-equal pictures, completeness.
 
-Each is an Expectation class over a metric for pandas, so that the library reports rows, honours ``mostly`` and
-``row_condition`` and renders it, exactly as for its own. A metric returns True for each row that is as it should be.
+Each one is an Expectation class over a metric for pandas, so that the library treats it as its own: it reports rows,
+respects ``mostly`` and ``row_condition``, and renders it. A metric returns True for each row that is right.
 """
 
-# ruff: noqa: N805  (a metric's function takes its class, as the library calls it)
+# ruff: noqa: N805  (the library passes the class to the function of a metric)
 from __future__ import annotations
 
 from itertools import pairwise
@@ -38,7 +38,7 @@ from scipy.spatial import cKDTree
 
 from streetrecall import geo
 
-_BLOCK = 1024  # perceptual hashes compared at a time with all others that share a piece: bounds the memory
+_BLOCK = 1024  # perceptual hashes compared at a time with all others of the same piece; this bounds the memory
 
 
 def nearest_other(xy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -75,7 +75,7 @@ def near_hashes(hashes: NDArray[np.uint64], group: NDArray[np.int64], max_bits: 
     [False, True, True]
     """
     near = np.zeros(len(hashes), bool)
-    # Cut into max_bits + 1 pieces, two such hashes share at least one piece whole: only those are compared.
+    # Of max_bits + 1 pieces, two such hashes have at least one piece in common; only those are compared.
     for low, high in pairwise(np.linspace(0, 64, max_bits + 2).astype(int)):
         piece = (hashes >> np.uint64(low)) & np.uint64(2 ** (high - low) - 1)
         order = np.argsort(piece, kind="stable")
@@ -93,7 +93,7 @@ def _compare(
     max_bits: int,
     near: NDArray[np.bool_],
 ) -> None:
-    """Mark in ``near`` those of ``rows`` that are near to one another, all pairs compared."""
+    """Mark in ``near`` those of ``rows`` that are near to each other; all pairs are compared."""
     for start in range(0, len(rows), _BLOCK):
         block, rest = rows[start : start + _BLOCK], rows[start:]
         close = np.bitwise_count(hashes[block, None] ^ hashes[None, rest]) <= max_bits
@@ -113,7 +113,7 @@ def _words(value: Any) -> str:
 
 
 class _Sentence:
-    """Renders an expectation as a sentence, ``$`` marking the names of its arguments."""
+    """Renders an expectation as a sentence, in which ``$NAME`` is the value of an argument."""
 
     sentence: ClassVar[str]
 
@@ -189,7 +189,7 @@ class _OneOf(_ColumnPair):
 
 
 class ExpectColumnPairValuesToBeOneOf(_Sentence, ColumnPairMapExpectation):
-    """The two values are one of ``pairs``. The library's own such expectation takes no ``row_condition``."""
+    """The two values are one of ``pairs``. The library's own expectation of this kind takes no ``row_condition``."""
 
     pairs: list[list[Any]]
     ignore_row_if: str = "neither"
@@ -301,10 +301,10 @@ class _KeepRadius(_MultiColumn):
 
 
 class ExpectPicksToKeepTheirRadius(_Sentence, MulticolumnMapExpectation):
-    """A pick lies outside the disc of its own level's radius around every pick of its level and of wider levels.
+    """A place lies outside the disc of its level's radius around every place of its level and of wider levels.
 
-    ``column_list``: x, y (projected, metres), radius of the level. ``disc_share``: inner radius of the polygon that is
-    drawn for a disc, as a share of the disc's radius (cos(pi / sides); 1 for a true circle).
+    ``column_list``: x, y (projected, metres), radius of the level. ``disc_share``: inner radius of the polygon that
+    stands for a disc, as a share of the radius of the disc (cos(pi / sides); 1 for a true circle).
     """
 
     disc_share: float
@@ -312,7 +312,7 @@ class ExpectPicksToKeepTheirRadius(_Sentence, MulticolumnMapExpectation):
     map_metric = "multicolumn_values.picks_keep_radius"
     success_keys = ("disc_share", "mostly")
     sentence: ClassVar[str] = (
-        "no pick ($column_list) may lie within $disc_share of its level's radius of another of its or a wider level"
+        "no place ($column_list) may lie within $disc_share of its radius from a place of its level or of a wider one"
     )
 
 
@@ -328,7 +328,7 @@ class _PositionsAgree(_MultiColumn):
 
 
 class ExpectPositionsToAgree(_Sentence, MulticolumnMapExpectation):
-    """Degrees, projected to ``crs``, give the metres. ``column_list``: latitude, longitude, x, y."""
+    """Degrees and metres are the same position in ``crs``. ``column_list``: latitude, longitude, x, y."""
 
     crs: str
     tolerance_m: float
@@ -353,7 +353,7 @@ class _DistanceAgrees(_MultiColumn):
 class ExpectDistanceToAgreeWithPositions(_Sentence, MulticolumnMapExpectation):
     """A stated distance equals the geodesic one. ``column_list``: two latitude, longitude pairs, then the distance.
 
-    ``tolerance_share`` allows for a distance that was measured in a projected CRS, whose scale is not quite 1.
+    ``tolerance_share`` allows for a distance measured in a projected CRS, whose scale is not exactly 1.
     """
 
     tolerance_m: float
@@ -362,7 +362,7 @@ class ExpectDistanceToAgreeWithPositions(_Sentence, MulticolumnMapExpectation):
     map_metric = "multicolumn_values.distance_agrees"
     success_keys = ("tolerance_m", "tolerance_share", "mostly")
     sentence: ClassVar[str] = (
-        "the distance ($column_list) must be that between the positions, to $tolerance_m m + $tolerance_share"
+        "the distance ($column_list) must be that between the positions, within $tolerance_m m + $tolerance_share of it"
     )
 
 
@@ -379,13 +379,13 @@ class _GroupsComplete(_MultiColumn):
 
 
 class ExpectGroupsToBeComplete(_Sentence, MulticolumnMapExpectation):
-    """Each group holds every one of ``members``. ``column_list``: the columns that make a group, then the member's."""
+    """Each group holds all of ``members``. ``column_list``: the columns that define a group, then the member's."""
 
     members: list[int]
 
     map_metric = "multicolumn_values.groups_complete"
     success_keys = ("members", "mostly")
-    sentence: ClassVar[str] = "every group ($column_list: the last one within the others) must hold all of $members"
+    sentence: ClassVar[str] = "every group ($column_list: the last column within the others) must hold all of $members"
 
 
 class _ShareOfOthers(ColumnAggregateMetricProvider):
@@ -408,14 +408,14 @@ class _CountsOfOthers(ColumnAggregateMetricProvider):
 
 
 class ExpectColumnShareOfOtherValuesToBeAtMost(_Sentence, ColumnAggregateExpectation):
-    """At most ``max_share`` of the rows hold a value that is not one of ``usual``; the others are counted by value."""
+    """At most ``max_share`` of the rows hold a value outside ``usual``; such rows are counted by value."""
 
     usual: list[str]
     max_share: float
 
     metric_dependencies = ("column.share_of_other_values", "column.counts_of_other_values")
     success_keys = ("usual", "max_share")
-    sentence: ClassVar[str] = "$column: at most $max_share of the rows may hold anything but '$usual'"
+    sentence: ClassVar[str] = "$column: at most $max_share of the rows may hold a value other than '$usual'"
 
     def _validate(
         self, metrics: dict[str, Any], runtime_configuration: Any = None, execution_engine: Any = None

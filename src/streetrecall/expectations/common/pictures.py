@@ -1,4 +1,4 @@
-"""What the shards really hold, beside what the table says of it: read for the suites of captures and crops."""
+"""Read what the shards hold, so that the suites of captures and crops can compare it with their tables."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _END = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
 def read(rows: pd.DataFrame, root: Path) -> pd.DataFrame:
-    """Hash, format and size of each row's picture as read from its shard; columns ``read_*``, index of ``rows``.
+    """Hash, format and size of each row's picture, read from its shard; columns ``read_*``, with the index of ``rows``.
 
-    ``read_error`` is null for a picture that is whole: bytes there, header readable, end marker in place. Pixels are
-    not decoded: the hash says that they are those that the stage wrote.
+    ``read_error`` is null for a whole picture: its bytes exist, its header can be read, its end marker is present.
+    Pixels are not decoded: the hash shows that they are the ones that the stage wrote.
     """
     answers: list[tuple[str | None, str, int, int, str | None]] = []
     with ShardReader(root) as shards:
@@ -46,4 +46,4 @@ def _header(data: bytes) -> tuple[str, int, int, str | None]:
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError):
         return "", 0, 0, "not a picture"
     end = _END.get(kind, b"")
-    return kind, width, height, None if data.rstrip(b"\0").endswith(end) else "cut short: its end is missing"
+    return kind, width, height, None if data.rstrip(b"\0").endswith(end) else "truncated: its end is missing"

@@ -1,6 +1,6 @@
-"""Stages train and index on a tiny collection: the same bytes twice, also after SIGKILL, and clear words when it fails.
+"""Stages train and index on a tiny collection: the same bytes twice, also after SIGKILL, and clear errors.
 
-The stages run as processes of their own, as the pipeline runs them: TensorFlow's threads and seeds belong to a process.
+Each stage runs as a process, as in the pipeline: TensorFlow's threads and seeds belong to a process.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def write_params(folder: Path, **train: Any) -> Path:
     raw["train"]["batch"] |= {"places": 4, "images": 2}
     raw["train"]["loss"] |= {
         "epsilon": 2.0
-    }  # of so few pictures no pair is hard: any is taken, so that all is learnt from
+    }  # among so few pictures no pair is hard; with this slack the miner keeps them all
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
     return path
@@ -85,11 +85,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def trained(tiny_crops: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An undisturbed run: its outputs in ``out``, its parameters and store beside them."""
+    """A run without interruption: its outputs in ``out``, its parameters and store beside them."""
     home = tmp_path_factory.mktemp("trained")
     done = run("train", write_params(home), tiny_crops, home / "out", home / "store")
     assert done.returncode == 0, done.stderr
-    (home / "said.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
+    (home / "log.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
     return home
 
 
@@ -97,22 +97,22 @@ def curve_of(out: Path) -> pd.DataFrame:
     return pd.read_csv(out / "train.csv")
 
 
-def test_it_tells_how_it_is_going_and_how_long_it_waited_for_data(trained: Path) -> None:
-    said = (trained / "said.txt").read_text(encoding="utf-8")
+def test_the_log_holds_progress_speed_and_time_spent_waiting(trained: Path) -> None:
+    log = (trained / "log.txt").read_text(encoding="utf-8")
     bar = r"phase 1: +100%.* [\d.]+image/s, loss=[\d.]+, active=[\d.]+%, lr=[\d.e-]+, recall=0\.\d+, best=0\.\d+\]"
-    assert re.search(bar, said)
-    assert re.search(r"\d+ images a second while training, \d+\.\d% of it spent waiting for data", said)
+    assert re.search(bar, log)
+    assert re.search(r"\d+ images a second while training, \d+\.\d% of it spent waiting for data", log)
 
 
-def test_the_speed_of_each_epoch_is_a_plot_of_its_own(trained: Path) -> None:
+def test_the_speed_of_each_epoch_is_written_for_a_plot(trained: Path) -> None:
     speed = pd.read_csv(trained / "out.speed.csv")
     assert speed[["phase", "epoch"]].to_numpy().tolist() == [[1, 1], [1, 2], [1, 3]]
     assert (speed["images_per_second"] > 0).all()
     assert speed["waiting"].between(0, 1).all()
     slowest, fastest = speed["images_per_second"].min(), speed["images_per_second"].max()
-    said = re.search(r"(\d+) images a second while training", (trained / "said.txt").read_text(encoding="utf-8"))
-    assert said
-    assert slowest - 1 <= int(said[1]) <= fastest + 1
+    mean = re.search(r"(\d+) images a second while training", (trained / "log.txt").read_text(encoding="utf-8"))
+    assert mean
+    assert slowest - 1 <= int(mean[1]) <= fastest + 1
     (plot,) = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]
     (drawn,) = plot.values()
     assert {drawn["x"], drawn["y"]} < set(speed.columns)
@@ -134,70 +134,30 @@ def test_facts_and_curves_are_written_and_the_checkpoint_is_gone(trained: Path) 
     assert list((trained / "store" / "maps").glob("*/*.npy"))
 
 
-def test_the_memory_holds_the_latest_pictures_and_forgets_the_oldest() -> None:
-    tf = pytest.importorskip("tensorflow")
-    from streetrecall.model.trainer import _Memory
-
-    memory = _Memory(5, 2)
-    for start in (0, 3, 6):
-        index = tf.range(start, start + 3, dtype=tf.int64)
-        descriptors = tf.repeat(tf.cast(index, tf.float32)[:, None], 2, axis=1)
-        others, rows = memory.after(descriptors, index)
-        assert others.shape == (8, 2)
-        assert rows.numpy()[:3].tolist() == index.numpy().tolist()
-        memory.push(descriptors, index)
-    assert memory.variables[1].numpy().tolist() == [4, 5, 6, 7, 8]
-    assert memory.variables[0].numpy()[:, 0].tolist() == [4, 5, 6, 7, 8]
-    memory.clear()
-    assert memory.variables[1].numpy().tolist() == [-1] * 5
-    none = _Memory(0, 2)
-    none.push(descriptors, index)
-    assert none.after(descriptors, index)[1].numpy().tolist() == [6, 7, 8]
-
-
-def test_an_average_starts_with_the_first_step_and_follows() -> None:
-    tf = pytest.importorskip("tensorflow")
-    from streetrecall.model.trainer import _Average
-
-    weight, statistic = tf.Variable([8.0, 0.0]), tf.Variable(1.0)
-    average = _Average([weight, statistic], 3.0)
-    average.push(0)  # a step that was not taken, for its gradients overflowed
-    assert [v.numpy().tolist() for v in average.variables] == [[8.0, 0.0], 1.0]
-    weight.assign([4.0, 0.0])
-    average.push(1)
-    weight.assign([0.0, 8.0])
-    statistic.assign(5.0)
-    average.push(2)
-    average.take()
-    assert (weight.numpy().tolist(), float(statistic)) == ([3.0, 2.0], 2.0)
-    none = _Average([weight], 0.0)
-    weight.assign([5.0, 6.0])
-    none.push(7)
-    none.take()
-    assert weight.numpy().tolist() == [5.0, 6.0]
-
-
 @pytest.mark.parametrize("norms", ["frozen", "trained"])
 def test_moving_statistics_are_averaged_where_they_move(tiny_crops: Path, tmp_path: Path, norms: str) -> None:
+    from streetrecall.model import optimiser
+
     trainer = trainer_of(tmp_path, tiny_crops, batch_norm=norms)
     phase = trainer.params.phases[0].model_copy(update={"trains_after": "block2b_add"})
     trainer._set_trainable(phase)
-    model = trainer.network.tail(phase.trains_after)
-    found = {v.path.rsplit("/", 1)[-1] for v in trainer._changing(model)}
+    changing = optimiser.changing(trainer.network.tail(phase.trains_after), trainer.network.backbone.network)
+    found = {v.path.rsplit("/", 1)[-1] for v in changing}
     assert ({"moving_mean", "moving_variance"} <= found) == (norms == "trained")
-    assert not any("block1" in v.path for v in trainer._changing(model))  # what comes before is not run
+    assert not any("block1" in v.path for v in changing)  # earlier layers do not run
 
 
 def run_killed(params: Path, crops: Path, out: Path, store: Path, delays: list[float]) -> None:
-    """Train; SIGKILL so many seconds after a checkpoint has appeared, once for each of ``delays``; then let it end."""
+    """Train; for each of ``delays`` send SIGKILL so many seconds after a new checkpoint, and start again; then let it
+    end."""
     out.mkdir()
     environment = os.environ | {"STREETRECALL_STORE": str(store)}
     seen: set[tuple[str, int]] = set()
     left, killed = list(delays), True
-    said = out.with_suffix(".said")
+    log = out.with_suffix(".log")
     while killed:
         killed = False
-        with said.open("ab") as file:
+        with log.open("ab") as file:
             process = subprocess.Popen(
                 command("train", params, crops, out),
                 env=environment | {"PYTHONUNBUFFERED": "1"},
@@ -212,12 +172,12 @@ def run_killed(params: Path, crops: Path, out: Path, store: Path, delays: list[f
                     process.wait(left.pop(0))
                 process.send_signal(signal.SIGKILL)
                 killed = process.wait() == -signal.SIGKILL
-            time.sleep(0.01)  # between looks at another process's file
+            time.sleep(0.01)
     assert (process.returncode, left) == (0, [])
-    taken_up = re.findall(r"going on after phase (\d+), epoch (\d+)", said.read_text(encoding="utf-8"))
-    assert len(taken_up) == len(delays)  # each time it went on where it was, and did not start anew
-    assert taken_up == sorted(taken_up)
-    assert len(set(taken_up)) > 1
+    resumed = re.findall(r"resuming after phase (\d+), epoch (\d+)", log.read_text(encoding="utf-8"))
+    assert len(resumed) == len(delays)  # each time it continued from the checkpoint, not from the start
+    assert resumed == sorted(resumed)
+    assert len(set(resumed)) > 1
 
 
 @pytest.mark.slow
@@ -230,7 +190,7 @@ def test_killed_at_any_step_it_ends_with_the_same_bytes(trained: Path, tiny_crop
 def test_fine_tuning_from_a_layer_and_from_pixels_killed_in_every_phase(
     trained: Path, tiny_crops: Path, tmp_path: Path
 ) -> None:
-    """From a layer, a new start of the head, and from pixels, the state of every kind of it taken up again."""
+    """Phases from a layer, with a new start of the head, and from pixels: each kind of state is resumed."""
     phase = {"epochs": 1, "steps": 2, "learning_rate": 0.0001, "patience": 1}
     phases = [
         phase | {"start": "pca", "trains_after": "block2b_add"},
@@ -244,14 +204,14 @@ def test_fine_tuning_from_a_layer_and_from_pixels_killed_in_every_phase(
     run_killed(params, tiny_crops, tmp_path / "b", tmp_path / "store", [0.3, 0.0, 0.3, 0.0])
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     epochs = [pd.read_csv(tmp_path / f"{run}.speed.csv")[["phase", "epoch"]].to_numpy().tolist() for run in "ab"]
-    assert epochs == [[[1, 1], [3, 1]]] * 2  # also of the epochs before it was killed
+    assert epochs == [[[1, 1], [3, 1]]] * 2  # with the epochs before a kill
 
 
 @pytest.mark.slow
 def test_what_is_saved_describes_as_it_was_validated_and_the_index_holds_it_in_order(
     trained: Path, tiny_crops: Path, tmp_path: Path
 ) -> None:
-    from streetrecall.model import embedder, features
+    from streetrecall.model import decoding, embedder
     from streetrecall.model.trainer import Trainer
 
     crops, out = tmp_path / "crops", tmp_path / "out"
@@ -268,17 +228,17 @@ def test_what_is_saved_describes_as_it_was_validated_and_the_index_holds_it_in_o
     assert rows["image_id"].tolist() == images["image_id"][images["quarantine"] == ""].tolist()
     assert np.allclose(np.linalg.norm(descriptors.astype(np.float32), axis=1), 1, atol=2e-3)
     model = embedder.load(out / "embedder")
-    pictures = features.Pictures(crops, images)
+    pictures = decoding.Pictures(crops, images)
     assert np.allclose(descriptors, model.describe([pictures[i] for i in rows["image_id"]]), atol=4e-3)
     facts = json.loads((out / "index.json").read_text())
     assert facts["recall@10_against_exact"] == 1.0
     assert (facts["described"], facts["quarantined"], facts["kind"]) == (76, 2, "exact")
 
     trainer = Trainer(load(trained / "params.yaml").train, tiny_crops, images.assign(quarantine=""), tmp_path)
-    looked = trainer.images["image_id"].iloc[trainer.looked]
-    recall = trainer.validation.recall(model.describe([pictures[i] for i in looked]))
-    said = json.loads((trained / "out" / "train.json").read_text())["validation"]["recall@1"]
-    assert {name: round(value, 4) for name, value in recall.items()} == said
+    described = trainer.collection.images["image_id"].iloc[trainer.collection.described]
+    recall = trainer.validation.recall(model.describe([pictures[i] for i in described]))
+    written = json.loads((trained / "out" / "train.json").read_text())["validation"]["recall@1"]
+    assert {name: round(value, 4) for name, value in recall.items()} == written
 
 
 @pytest.mark.parametrize(
@@ -308,6 +268,12 @@ def test_averaging_changes_what_is_validated_and_not_how_it_is_trained(
     assert averaged["spread"][1] != plain["spread"][1]
 
 
+def keep_every_epoch(trainer: Any) -> None:
+    """Let each epoch count as the best so far."""
+    validate = trainer._validate
+    trainer._validate = lambda *given: (setattr(trainer.progress, "score", -2.0), validate(*given))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("norms", ["frozen", "trained"])
 def test_what_is_frozen_stays_and_the_rest_is_trained(tiny_crops: Path, tmp_path: Path, norms: str) -> None:
@@ -320,9 +286,7 @@ def test_what_is_frozen_stays_and_the_rest_is_trained(tiny_crops: Path, tmp_path
     layers = [layer for layer in trainer.network.backbone.network.layers if layer.weights]
     frozen = {layer.name for layer in trainer.network.backbone.network.layers[:30]}
     before = {layer.name: layer.get_weights() for layer in layers}
-    trainer.progress.score = -2.0  # what comes of the epoch is kept, better or not
-    look = trainer._look
-    trainer._look = lambda *given: (setattr(trainer.progress, "score", -2.0), look(*given))  # type: ignore[method-assign]
+    keep_every_epoch(trainer)
     trainer.run()
     moved = {
         layer.name: any((a != b).any() for a, b in zip(before[layer.name], layer.get_weights(), strict=True))
@@ -370,19 +334,19 @@ def trainer_of(folder: Path, crops: Path, **train: Any) -> Any:
 def test_maps_of_one_phase_are_gone_when_the_next_makes_its_own(
     tiny_crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from streetrecall.model import features
+    from streetrecall.model import maps
 
     made: list[weakref.ref] = []
-    compute = features.compute
+    compute = maps.compute
 
     def watched(*args: Any) -> list[Any]:
         gc.collect()
-        assert all(maps() is None for maps in made)
-        maps = compute(*args)
-        made.extend(weakref.ref(each) for each in maps)
-        return maps
+        assert all(each() is None for each in made)
+        found = compute(*args)
+        made.extend(weakref.ref(each) for each in found)
+        return found
 
-    monkeypatch.setattr(features, "compute", watched)
+    monkeypatch.setattr(maps, "compute", watched)
     phase = {"start": "pca", "epochs": 1, "steps": 1, "learning_rate": 0.001, "patience": 1}
     phases = [phase | {"trains_after": "block2b_add"}, phase | {"trains_after": "head", "start": "keep"}]
     trainer_of(tmp_path, tiny_crops, phases=phases, min_spread=0.0).run()
@@ -393,15 +357,14 @@ def test_maps_of_before_a_phase_from_pixels_are_made_anew_after_it(tiny_crops: P
     phase = {"start": "keep", "epochs": 1, "steps": 1, "learning_rate": 0.01, "patience": 1}
     phases = [phase | {"trains_after": each} for each in ("block2b_add", "image", "block2b_add")]
     trainer = trainer_of(tmp_path, tiny_crops, phases=phases, min_spread=0.0, warmup_steps=0)
-    look = trainer._look
-    trainer._look = lambda *given: (setattr(trainer.progress, "score", -2.0), look(*given))  # each is the best so far
+    keep_every_epoch(trainer)
     rows = pd.DataFrame(trainer.run().progress.rows).set_index(["phase", "epoch"])
-    assert abs(rows["spread"][1, 1] - rows["spread"][2, 1]) > 0.01  # what comes before block2b_add has been trained
+    assert abs(rows["spread"][1, 1] - rows["spread"][2, 1]) > 0.01  # layers before block2b_add have been trained
     assert rows["spread"][3, 0] == pytest.approx(rows["spread"][2, 1], abs=1e-3)
     assert rows["validation_recall"][3, 0] == pytest.approx(rows["validation_recall"][2, 1], abs=0.1)
 
 
-def test_checkpoints_of_runs_that_were_given_up_are_not_kept_for_good(tiny_crops: Path, tmp_path: Path) -> None:
+def test_only_the_newest_checkpoints_of_abandoned_runs_are_kept(tiny_crops: Path, tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, tiny_crops, phases=[SMALL["phases"][0] | {"epochs": 0}])
     for number in range(5):
         left = tmp_path / "store" / "training" / f"left{number}" / "state.npz"
@@ -413,7 +376,7 @@ def test_checkpoints_of_runs_that_were_given_up_are_not_kept_for_good(tiny_crops
     assert found == {"left2", "left3", "left4", trainer.key()}
 
 
-def test_a_run_is_gone_on_with_however_many_were_stopped_since(
+def test_a_run_is_resumed_even_after_many_others_were_stopped(
     tiny_crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer = trainer_of(tmp_path, tiny_crops, phases=[SMALL["phases"][0] | {"epochs": 0}])
@@ -422,21 +385,8 @@ def test_a_run_is_gone_on_with_however_many_were_stopped_since(
     for number in range(4):
         (trainer.state_path.parents[1] / f"later{number}").mkdir()
     trainer.run()
-    assert "going on after phase 1, epoch 0" in capsys.readouterr().out
+    assert "resuming after phase 1, epoch 0" in capsys.readouterr().out
     assert trainer.state_path.exists()
-
-
-def test_the_recipe_of_the_first_users() -> None:
-    from streetrecall.model import recipes
-
-    plain = load(ROOT / "params.yaml").train
-    assert recipes.effective(plain) == plain
-    original = recipes.effective(plain.model_copy(update={"recipe": "original"}))
-    assert (original.backbone, original.frozen_layers, original.head.normalise) == ("resnet50", 40, "before")
-    ((branch,), (phase,)) = original.head.branches, original.phases
-    assert (branch.pool, branch.map, branch.p) == ("gem", "last", 3.0)
-    assert (phase.start, phase.trains_after, phase.epochs) == ("random", "image", plain.phases[0].epochs)
-    assert (original.loss, original.batch) == (plain.loss, plain.batch)
 
 
 def test_a_random_start_is_random_in_each_phase(tiny_crops: Path, tmp_path: Path) -> None:
@@ -449,10 +399,12 @@ def test_a_random_start_is_random_in_each_phase(tiny_crops: Path, tmp_path: Path
 
 
 def test_an_epoch_that_takes_no_step_leaves_the_weights_as_they_are(tiny_crops: Path, tmp_path: Path) -> None:
-    """In float16 all steps of an epoch may overflow, and there is no average of weights then."""
+    """In float16 all steps of an epoch may overflow; then there is no average of weights."""
     phase = SMALL["phases"][0] | {"epochs": 1, "start": "pca"}
     trainer = trainer_of(tmp_path, tiny_crops, phases=[phase], average_epochs=0.5)
-    trainer._step = lambda model, optimizer, average: lambda i, x: (average.push(optimizer.iterations), (0.5, 0.5))[1]
+    trainer.objective.step = lambda model, optimizer, average: (
+        lambda inputs, rows: (average.push(optimizer.iterations), (0.5, 0.5))[1]
+    )
     curve = trainer.run().progress.rows
     assert [row["epoch"] for row in curve] == [0, 1]
     assert curve[0]["spread"] == curve[1]["spread"]
@@ -467,20 +419,21 @@ def test_descriptors_that_are_not_finite_stop_it_with_advice(tiny_crops: Path, t
         trainer.run()
 
 
-def test_a_layer_that_training_cannot_begin_after_is_told_before_anything_is_trained(
+def test_a_layer_after_which_training_cannot_start_is_an_error_before_any_training(
     tiny_crops: Path, tmp_path: Path
 ) -> None:
     phases = [SMALL["phases"][0], SMALL["phases"][0] | {"trains_after": "block5c_add", "start": "keep"}]
-    with pytest.raises(UserError, match=r"'block5c_add' is no place to begin training"):
+    with pytest.raises(UserError, match=r"training cannot start after the layer 'block5c_add'"):
         trainer_of(tmp_path, tiny_crops, phases=phases)
 
 
-def test_another_start_of_the_backbone_or_another_order_of_dates_is_another_run(
+def test_other_weights_of_the_backbone_or_another_order_of_dates_are_another_run(
     tiny_crops: Path, tmp_path: Path
 ) -> None:
     trainer = trainer_of(tmp_path, tiny_crops)
     keys = {trainer.key()}
-    trainer.images["date_index"] = trainer.images["date_index"].to_numpy()[::-1]
+    images = trainer.collection.images
+    images["date_index"] = images["date_index"].to_numpy()[::-1]
     keys.add(trainer.key())
     norm = next(layer for layer in trainer.network.backbone.network.layers if layer.name.endswith("_bn"))
     norm.set_weights([value + 1 for value in norm.get_weights()])
@@ -515,7 +468,7 @@ def test_other_recipes_and_precisions_train_and_describe(
     change: dict[str, str], tiny_crops: Path, tmp_path: Path
 ) -> None:
     phase = {"start": "pca", "trains_after": "image", "epochs": 1, "steps": 2, "learning_rate": 0.0001, "patience": 1}
-    params = write_params(tmp_path, phases=[phase], min_spread=0.0, **change)  # random weights tell little apart
+    params = write_params(tmp_path, phases=[phase], min_spread=0.0, **change)  # random weights give similar descriptors
     done = run("train", params, tiny_crops, tmp_path, tmp_path / "store")
     assert done.returncode == 0, done.stderr
     config = json.loads((tmp_path / "embedder" / "config.json").read_text())
@@ -530,8 +483,8 @@ def test_a_collapsed_run_stops_with_advice(trained: Path, tiny_crops: Path, tmp_
     assert done.returncode == 2
     assert "collapsed" in done.stderr
     assert "train.batch_norm" in done.stderr
-    assert "learning rate" not in done.stderr  # none has been used yet
-    assert curve_of(tmp_path / "out")["epoch"].tolist() == [0]  # what led to it can be looked at
+    assert "learning rate" not in done.stderr  # there was no training yet
+    assert curve_of(tmp_path / "out")["epoch"].tolist() == [0]  # the curve up to the collapse is written
     assert not (tmp_path / "out" / "train.json").exists()
 
 
@@ -555,7 +508,7 @@ def test_a_collapsed_run_stops_with_advice(trained: Path, tiny_crops: Path, tmp_
         ),
     ],
 )
-def test_a_collapse_after_an_epoch_is_told_with_advice_that_can_be_followed(
+def test_a_collapse_after_an_epoch_comes_with_advice_that_fits_the_settings(
     tiny_crops: Path, tmp_path: Path, change: dict[str, Any], start: str, advice: str
 ) -> None:
     phase = SMALL["phases"][0] | {"start": start, "epochs": 1, "steps": 1}
@@ -576,6 +529,6 @@ def test_a_collapse_after_an_epoch_is_told_with_advice_that_can_be_followed(
 
 def test_a_loss_that_is_not_finite_stops_it_with_advice(tiny_crops: Path, tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, tiny_crops)
-    trainer._step = lambda model, optimizer, average: lambda inputs, index: (float("nan"), 0.5)
+    trainer.objective.step = lambda model, optimizer, average: lambda inputs, rows: (float("nan"), 0.5)
     with pytest.raises(UserError, match=r"phase 1, epoch 1: the loss is no longer finite; lower the learning rate"):
         trainer.run()

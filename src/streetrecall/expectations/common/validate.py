@@ -1,4 +1,4 @@
-"""Run suites over tables: what a gate is, its report, and the message for a person when it is shut."""
+"""Validate tables by their suites: the report of a check, and the message for a person when it fails."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import math
 import re
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from string import Template
 from typing import Any
 
 import great_expectations as gx
-import great_expectations.expectations as gxe
 import numpy as np
-import pandas as pd
 from great_expectations.core import ExpectationSuite, ExpectationValidationResult
 from great_expectations.data_context.types.base import (
     DataContextConfig,
@@ -24,60 +21,21 @@ from great_expectations.data_context.types.base import (
 from great_expectations.expectations.registry import get_renderer_impl
 from great_expectations.render import LegacyRendererType
 
-
-@dataclass(frozen=True)
-class Batch:
-    """A table to validate, made of one or several files.
-
-    ``ids`` are the columns that name a row to a person; ``suite`` holds the expectations, each made by `expect`.
-    """
-
-    name: str
-    frame: pd.DataFrame
-    ids: tuple[str, ...]
-    suite: list[Any]
-
-
-def expect(kind: type[Any], why: str, remedy: str, figure: str = "", **arguments: Any) -> Any:
-    """An expectation with its reason (shown in Data Docs), what to do where it fails, and a name for its number.
-
-    A ``figure`` makes the observed value a metric of that name in the report.
-    """
-    return kind(notes=why, meta={"remedy": remedy, "figure": figure}, **arguments)
-
-
-def credited() -> list[Any]:
-    """Every row says under which licence its picture stands and whose it is."""
-    return [
-        expect(
-            gxe.ExpectColumnValueLengthsToBeBetween,
-            "Whoever shares a picture must know its licence.",
-            "the provider's module must give a licence for each panorama",
-            column="licence",
-            min_value=1,
-        ),
-        expect(
-            gxe.ExpectColumnValueLengthsToBeBetween,
-            "Whoever shows a picture must name its author.",
-            "the provider's module must give an attribution for each panorama",
-            column="attribution",
-            min_value=1,
-        ),
-    ]
+from streetrecall.expectations.common.suite import Batch
 
 
 def validate(name: str, batches: Sequence[Batch], listed: int) -> dict[str, Any]:
     """Validate each batch by its suite; the report is the same for the same data.
 
     Args:
-        name: of the gate.
+        name: of the check.
         batches: tables with their suites.
         listed: how many ids a failed expectation lists.
 
     Returns:
         ``success``, ``expectations`` and ``failed`` (counts), ``rows`` by batch, ``figures`` by name, and ``results``:
-        one mapping an expectation, in the order of the suites. Only numbers, text and lists of them; no times, paths
-        or NaN, floats rounded to six significant digits.
+        one mapping per expectation, in the order of the suites. It holds numbers, text and lists of them, floats with
+        six significant digits; no times, no paths, no NaN.
     """
     context = gx.get_context(
         mode="ephemeral",
@@ -93,7 +51,7 @@ def validate(name: str, batches: Sequence[Batch], listed: int) -> dict[str, Any]
         asset = source.add_dataframe_asset(batch.name)
         definition = asset.add_batch_definition_whole_dataframe("whole")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the library's own, while it computes; a person gets the report
+            warnings.simplefilter("ignore")  # those of the library while it computes; a person gets the report
             outcome = definition.get_batch({"dataframe": batch.frame}).validate(
                 ExpectationSuite(name=f"{name}.{batch.name}", expectations=batch.suite),
                 result_format={
@@ -102,7 +60,7 @@ def validate(name: str, batches: Sequence[Batch], listed: int) -> dict[str, Any]
                     "partial_unexpected_count": listed,
                 },
             )
-        # The library answers grouped by column; a report keeps the suite's order.
+        # The library groups its results by column; a report has the order of the suite.
         answers = {_identity(answer.expectation_config): answer for answer in outcome.results}
         results += [_result(batch, answers[_identity(e.configuration)], listed) for e in batch.suite]
     return {
@@ -151,13 +109,13 @@ def _result(batch: Batch, answer: ExpectationValidationResult, listed: int) -> d
         result["unexpected_count"] = details["unexpected_count"]
         result["unexpected_share"] = (details.get("unexpected_percent") or 0.0) / 100
         ids = details.get("partial_unexpected_index_list") or []
-        # The ids first, then what the expectation looked at; nine digits give a position to 0.1 m.
+        # The ids come first, then the values that the expectation looked at; nine digits give a position to 0.1 m.
         result["first_ids"] = plain([{c: row[c] for c in batch.ids} | row for row in ids[:listed]], digits=9)
     return {key: value if key == "first_ids" else plain(value) for key, value in result.items()}
 
 
 def _distinct(details: dict[str, Any]) -> str:
-    """What the library observed of a set of distinct values, of which it tells the differences only."""
+    """What the library observed of a set of distinct values; it gives the differences from the expected set only."""
     parts = {
         "missing": details.get("partial_missing_list") or [],
         "not expected": details.get("partial_unexpected_list") or [],
@@ -172,13 +130,13 @@ def _columns(kwargs: dict[str, Any]) -> str:
 
 
 def _exception(info: Any) -> str:
-    """The messages within the library's record of exceptions, which comes in two shapes; empty if there is none."""
+    """The messages in the library's record of exceptions, which has two forms; empty if there is none."""
     records = [info] if "raised_exception" in info else list(info.values())
     return "; ".join(sorted({str(r["exception_message"]) for r in records if r.get("raised_exception")}))
 
 
 def plain(value: Any, digits: int = 6) -> Any:
-    """``value`` as JSON can hold it, the same each time: floats to ``digits`` significant digits, no NaN or infinity.
+    """``value`` in a form that JSON can hold: floats with ``digits`` significant digits, no NaN or infinity.
 
     >>> plain({"a": np.float32(1 / 3), "b": [float("nan"), np.bool_(True)], "c": np.int64(7)})
     {'a': 0.333333, 'b': [None, True], 'c': 7}
@@ -197,7 +155,7 @@ def plain(value: Any, digits: int = 6) -> Any:
 
 
 def sentence(answer: ExpectationValidationResult) -> str:
-    """The expectation in words, as Data Docs put it."""
+    """The expectation in words, as in Data Docs."""
     configuration = answer.expectation_config
     _, render = get_renderer_impl(configuration.type, LegacyRendererType.PRESCRIPTIVE)
     parts = []
@@ -210,7 +168,7 @@ def sentence(answer: ExpectationValidationResult) -> str:
 
 
 def with_empty_strings(rendered: str) -> str:
-    """A rendered sentence, plain or HTML, with '' where a row is compared with an empty string: the library shows none.
+    """A rendered sentence, plain or HTML, with '' for an empty string in a comparison: the library shows nothing there.
 
     >>> with_empty_strings("If (quarantine ==  AND split != x), then")
     "If (quarantine == '' AND split != x), then"
@@ -219,9 +177,16 @@ def with_empty_strings(rendered: str) -> str:
 
 
 def message(name: str, report: dict[str, Any]) -> str:
-    """What a person needs when a gate is shut: expectation, how many rows, the first ids, why, what to do."""
+    """The outcome of a check for a person; for each failed expectation, how many rows, the first ids, why, what to do.
+
+    >>> message("grid", {"success": True, "expectations": 8, "rows": {"grid": 287367}})
+    'check grid: passed, 8 expectations (287,367 rows)'
+    """
+    total = report["expectations"]
+    if report["success"]:
+        return f"check {name}: passed, {total} expectations ({_rows(report['rows'])})"
     failed = [r for r in report["results"] if not r["success"]]
-    lines = [f"the gate '{name}' is shut: {len(failed)} of {report['expectations']} expectations failed"]
+    lines = [f"check {name}: FAILED, {len(failed)} of {total} expectations"]
     for number, result in enumerate(failed, 1):
         lines.append(f"\n{number}. {result['table']}: {result['expectation']} ({result['column'] or 'whole table'})")
         lines.append(f"   expected: {result['sentence']}")
@@ -233,14 +198,24 @@ def message(name: str, report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _rows(counts: dict[str, int]) -> str:
+    """
+    >>> _rows({"grid": 1520}), _rows({"captures": 1984, "locations": 62})
+    ('1,520 rows', '1,984 rows of captures, 62 rows of locations')
+    """
+    if len(counts) == 1:
+        return f"{next(iter(counts.values())):,} rows"
+    return ", ".join(f"{count:,} rows of {table}" for table, count in counts.items())
+
+
 def _found(result: dict[str, Any]) -> str:
     rows = result["rows"]
     if "error" in result:
         return f"the expectation could not be evaluated: {result['error']}"
     if "unexpected_count" in result:
-        return f"{result['unexpected_count']} of {rows} rows are not so"
+        return f"{result['unexpected_count']:,} of {rows:,} rows do not meet it"
     counts = "".join(f", {name}: {count}" for name, count in result.get("counts", {}).items())
-    return f"{result.get('observed')}{counts}, in {rows} rows"
+    return f"{result.get('observed')}{counts}, in {rows:,} rows"
 
 
 def _ids(rows: Iterable[dict[str, Any]]) -> str:

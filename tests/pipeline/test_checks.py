@@ -1,4 +1,4 @@
-"""Gates in a DVC pipeline: a bad table stops `dvc repro` before the next stage; a threshold re-runs its check only."""
+"""Checks in a DVC pipeline: a bad table stops `dvc repro`; after a changed threshold, its check alone runs again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from streetrecall import geo, tables
+from streetrecall.expectations.common import NAMES, suite_of
 from streetrecall.params.schema import load
-from streetrecall.stages import check
 
 ROOT = Path(__file__).parents[2]
 MAKE = """
@@ -26,16 +26,16 @@ shutil.copy(sys.argv[1], sys.argv[2])
 
 
 class Project:
-    """A git and DVC repository with three stages: panoramas are made, checked, and used by a stage behind the gate."""
+    """A git and DVC repository with three stages: panoramas are made, checked, and used by the next stage."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         (root / "make.py").write_text(MAKE)
         (root / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
         (root / ".gitignore").write_text("data\n")
-        gate = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["check_panoramas"]
-        gate["deps"] = [d for d in gate["deps"] if d.startswith("data/")]
-        gate["cmd"] = gate["cmd"].replace("streetrecall ", f"{sys.executable} -m streetrecall.cli ", 1)
+        checking = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["check_panoramas"]
+        checking["deps"] = [d for d in checking["deps"] if d.startswith("data/")]
+        checking["cmd"] = checking["cmd"].replace("streetrecall ", f"{sys.executable} -m streetrecall.cli ", 1)
         made = ("panoramas", "no_coverage", "grid")
         stages = {
             "make": {
@@ -43,7 +43,7 @@ class Project:
                 "deps": ["make.py", *(f"source/{n}.parquet" for n in made)],
                 "outs": [f"data/{n}.parquet" for n in made],
             },
-            "check_panoramas": gate,
+            "check_panoramas": checking,
             "use": {
                 "cmd": f"{sys.executable} make.py data/panoramas.parquet data/used.parquet",
                 "deps": ["data/checks/panoramas.ok", "data/panoramas.parquet"],
@@ -118,7 +118,7 @@ def spoil(project: Project) -> None:
 
 
 @pytest.mark.slow
-def test_a_gate_stops_the_pipeline_and_a_threshold_runs_the_gate_alone(project: Project) -> None:
+def test_a_check_stops_the_pipeline_and_a_threshold_runs_the_check_alone(project: Project) -> None:
     ran, text = project.repro()
     assert ran == ["make", "check_panoramas", "use"], text
     marker = (project.root / "data/checks/panoramas.ok").read_bytes()
@@ -127,51 +127,50 @@ def test_a_gate_stops_the_pipeline_and_a_threshold_runs_the_gate_alone(project: 
     ran, text = project.repro()
     assert ran == []
 
-    # A tighter threshold that holds: the check runs, its marker comes out the same, nothing behind it runs.
+    # A tighter threshold that holds: the check runs, its marker stays the same, and no later stage runs.
     project.set("max_median_offset_m", 20.0)
     ran, text = project.repro()
     assert ran == ["check_panoramas"], text
     assert (project.root / "data/checks/panoramas.ok").read_bytes() == marker
 
-    # One that does not hold: the pipeline stops at the gate, and the report says why.
+    # A threshold that does not hold: the pipeline stops at the check, and the report gives the reason.
     project.set("max_median_offset_m", 1.0)
     ran, text = project.repro()
     assert ran == ["check_panoramas"] and project.code != 0
-    assert "the gate 'panoramas' is shut" in text and "expect_column_median_to_be_between (offset_m)" in text
-    assert project.report()["failed"] == 1, "the report of the failed check lies there for the person"
+    assert "check panoramas: FAILED, 1 of" in text and "expect_column_median_to_be_between (offset_m)" in text
+    assert project.report()["failed"] == 1, "the report of the failed check is written"
     assert not (project.root / "data/checks/panoramas.ok").exists()
 
-    # Back again: DVC knows that outcome; not even the check has to run, and nothing behind it does.
+    # The threshold before: DVC has that result in its cache, so not even the check runs.
     project.set("max_median_offset_m", 20.0)
     ran, text = project.repro()
     assert ran == [] and project.code == 0, text
     assert (project.root / "data/checks/panoramas.ok").read_bytes() == marker
     assert project.report()["failed"] == 0
 
-    # A corrupted table: its stage runs, the gate stops it, the next stage never sees it.
+    # A corrupted table: its stage runs, the check fails, and the next stage does not run.
     spoil(project)
     ran, text = project.repro()
     assert ran == ["make", "check_panoramas"] and project.code != 0
-    assert "2 of 40 rows are not so" in text and "pano_id=pano03" in text
+    assert "2 of 40 rows do not meet it" in text and "pano_id=pano03" in text
     assert project.report()["failed"] == 1
     assert (project.root / "data/used.parquet").read_bytes() == used
     assert (project.root / "data/panoramas.parquet").read_bytes() != used
 
 
 def test_dvc_yaml_and_the_suites_agree() -> None:
-    """Each gate reads what its suite reads by default, hangs on its own modules and keys, and bars the next stage."""
+    """Each check depends on what its suite reads by default and on its module and keys; the next stage waits for it."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     waited_for = {dep for stage in stages.values() for dep in stage["deps"]}
-    for name in check.NAMES:
+    for name in NAMES:
         stage = stages[f"check_{name}"]
-        words = stage["cmd"].replace("${archive.path}", "data/archive").split()
-        assert words[:3] == ["streetrecall", "check", name]
-        given = [words[i + 1] for i, word in enumerate(words) if word == "--table"]
-        assert check.inputs_of(name, given) == check.suite(name).INPUTS
+        assert stage["cmd"].split() == ["streetrecall", "check", name], "the paths are the defaults of the suite"
+        for path in suite_of(name).INPUTS.values():
+            assert any(Path(dep).is_relative_to(path) for dep in stage["deps"]), f"{path} is no dependency of {name}"
         assert f"src/streetrecall/expectations/{name}.py" in stage["deps"]
         for dep in stage["deps"]:
             assert dep.startswith(("data/", "models/", "${")) or (ROOT / dep).exists(), dep
         assert f"checks.{name}" in stage["params"]
         assert stage["outs"] == [f"data/checks/{name}.ok"]
         assert stage["metrics"] == [{f"metrics/validation/{name}.json": {"cache": False}}]
-        assert name == "predictions" or f"data/checks/{name}.ok" in waited_for, "the last gate alone bars nothing"
+        assert name == "predictions" or f"data/checks/{name}.ok" in waited_for, "no stage waits for the last check"

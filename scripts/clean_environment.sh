@@ -1,0 +1,6 @@
+# Sourced by the other scripts: settings of a user's shell that would change what is installed, or where from it is run.
+unset PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONPLATLIBDIR
+unset PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_REQUIRE_VIRTUALENV PIP_DRY_RUN PIP_NO_DEPS
+unset UV_SYSTEM_PYTHON UV_PYTHON UV_TARGET UV_PREFIX UV_CONSTRAINT UV_OVERRIDE UV_PROJECT_ENVIRONMENT
+unset PYTHONDONTWRITEBYTECODE # it doubles the time that imports take
+export PYTHONNOUSERSITE=1

@@ -1,0 +1,54 @@
+"""The parts of a suite: a batch (a table with its expectations), and expectations with a reason and a remedy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import great_expectations.expectations as gxe
+import pandas as pd
+
+# A remedy: how to try again the captures that failed.
+RETRY = "run `streetrecall scrape-status --retry-failed`, then `dvc repro --force scrape`"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A table to validate, made of one file or of several.
+
+    ``ids`` are the columns that identify a row for a person; ``suite`` holds the expectations, each made by `expect`.
+    """
+
+    name: str
+    frame: pd.DataFrame
+    ids: tuple[str, ...]
+    suite: list[Any]
+
+
+def expect(kind: type[Any], why: str, remedy: str, figure: str = "", **arguments: Any) -> Any:
+    """An expectation of the class ``kind`` with the reason for it and what to do if it fails.
+
+    In ``remedy``, commands and keys of params.yaml are in backticks; the test-suite checks that they exist. A
+    ``figure`` is a name under which the report gives the observed value, as a metric.
+    """
+    return kind(notes=why, meta={"remedy": remedy, "figure": figure}, **arguments)
+
+
+def credited() -> list[Any]:
+    """Expectations for a table of pictures: every row has a licence and names the author."""
+    return [
+        expect(
+            gxe.ExpectColumnValueLengthsToBeBetween,
+            "Whoever shares a picture must know its licence.",
+            "the provider's module must give a licence for each panorama",
+            column="licence",
+            min_value=1,
+        ),
+        expect(
+            gxe.ExpectColumnValueLengthsToBeBetween,
+            "Whoever shows a picture must name its author.",
+            "the provider's module must give an attribution for each panorama",
+            column="attribution",
+            min_value=1,
+        ),
+    ]

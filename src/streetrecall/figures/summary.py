@@ -1,0 +1,138 @@
+"""The rows of the summary: the metrics to read first, model beside baseline. A table and a page show them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from streetrecall.errors import UserError
+from streetrecall.scoring.recall import RIGHT_M
+
+Row = tuple[str, str, str, str]  # what, model, baseline, remark
+
+NEAR = f"{RIGHT_M}m"
+POSITION = "position"  # the section of predicted positions, beside those of the protocols
+TITLES = {
+    "newest_vs_older": "newest against older",
+    "newest_vs_oldest": "newest against oldest",
+    "newest_vs_before": "newest against before",
+    "city": "gallery of the whole city",
+    "leave_one_date_out": "leave one date out",
+}
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """What the stage evaluate measured.
+
+    Raises:
+        UserError: there is no such file, or it is not what the stage writes.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file; run the stage evaluate (dvc repro evaluate)") from error
+    except ValueError as error:
+        raise UserError(
+            f"{path}: not valid JSON ({error}); run the stage evaluate again (dvc repro evaluate)"
+        ) from error
+    if not isinstance(content, dict) or not {"model", "baseline"} <= content.keys():
+        raise UserError(f"{path}: another version wrote it; run the stage evaluate again (dvc repro evaluate)")
+    return content
+
+
+def summary_rows(metrics: dict[str, Any]) -> list[Row]:
+    """Recall at 1 of every scope and protocol, then errors and positions on test."""
+    return [*_recalls(metrics["model"], metrics["baseline"]), *_positions(metrics["model"], metrics["baseline"])]
+
+
+def _recalls(model: dict[str, Any], baseline: dict[str, Any]) -> Iterator[Row]:
+    for scope in [*sorted(s for s in model if s.startswith("test")), "validation"]:
+        names = protocols(model.get(scope, {})) if scope == "test" else ["newest_vs_older"]
+        for name in names:
+            m, b = (system.get(scope, {}).get(name, {}) for system in (model, baseline))
+            for k in (1, 5) if (scope, name) == ("test", "newest_vs_older") else (1,):
+                key = f"recall_at_{k}_{NEAR}"
+                remark = _counts(m) if k == 1 else ""
+                yield f"R@{k}, {scope}, {protocol_title(name)}", percent(m, key), percent(b, key), remark
+
+
+def _positions(model: dict[str, Any], baseline: dict[str, Any]) -> Iterator[Row]:
+    def of(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        return model.get("test", {}).get(name, {}), baseline.get("test", {}).get(name, {})
+
+    m, b = of("newest_vs_older")
+    yield "error of 90% of first answers below", number(m, "error_p90_m", " m"), number(b, "error_p90_m", " m"), ""
+    m, b = of(POSITION)
+    stated = f"{100 * m['coverage_stated']:g}% stated" if "coverage_stated" in m else "too few validation queries"
+    yield "predicted radius holds", percent(m, "coverage"), percent(b, "coverage"), stated
+    yield "mean predicted radius", number(m, "radius_mean_m", " m"), number(b, "radius_mean_m", " m"), ""
+    yield "share answered", percent(m, "answered"), percent(b, "answered"), "where the neighbours agree"
+    key = f"answered_right_{NEAR}"
+    yield f"... and right within {RIGHT_M} m", percent(m, key), percent(b, key), ""
+
+
+def protocols(scope: dict[str, Any]) -> list[str]:
+    """The protocols of a scope: those with a title in that order, then others by name.
+
+    >>> protocols({"photos": {}, "city": {}, "newest_vs_before_2015": {}, POSITION: {}})
+    ['newest_vs_before_2015', 'city', 'photos']
+    """
+    known = list(TITLES)
+
+    def place(name: str) -> tuple[int, str]:
+        stem = _stem(name)
+        return (known.index(stem) if stem in TITLES else len(known)), name
+
+    return sorted((name for name in scope if name != POSITION), key=place)
+
+
+def protocol_title(name: str) -> str:
+    """The name of a protocol in words.
+
+    >>> protocol_title("newest_vs_before_2015"), protocol_title("several_photos")
+    ('newest against before 2015', 'several photos')
+    """
+    stem = _stem(name)
+    return TITLES[stem] + name.removeprefix(stem).replace("_", " ") if stem in TITLES else name.replace("_", " ")
+
+
+def _stem(name: str) -> str:
+    """The name without the year at its end, if it has one."""
+    stem, _, year = name.rpartition("_")
+    return stem if year.isdigit() else name
+
+
+def _counts(section: dict[str, Any]) -> str:
+    known = all(key in section for key in ("queries", "places", "gallery"))
+    if not known:
+        return ""
+    return f"{section['queries']} queries of {section['places']} places, {section['gallery']} in the gallery"
+
+
+def percent(section: dict[str, Any], name: str) -> str:
+    """A share with its interval, in percent.
+
+    >>> percent({"recall": 0.9123, "recall_ci_low": 0.88, "recall_ci_high": 0.94}, "recall")
+    '91.2 (88.0-94.0)'
+    >>> percent({"recall": 0.9123}, "recall"), percent({}, "recall")
+    ('91.2', '-')
+    """
+    if name not in section:
+        return "-"
+    low, high = section.get(f"{name}_ci_low"), section.get(f"{name}_ci_high")
+    value = f"{100 * section[name]:.1f}"
+    return value if low is None or high is None else f"{value} ({100 * low:.1f}-{100 * high:.1f})"
+
+
+def number(section: dict[str, Any], name: str, unit: str = "") -> str:
+    """A number with its unit, or a dash where it is missing.
+
+    >>> number({"error_p90_m": 1420.4}, "error_p90_m", " m"), number({}, "aurc_margin")
+    ('1,420 m', '-')
+    """
+    if name not in section:
+        return "-"
+    value = section[name]
+    return (f"{value:,.0f}" if abs(value) >= 10 else f"{value:.4g}") + unit

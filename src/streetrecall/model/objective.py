@@ -1,0 +1,87 @@
+"""What training minimises: the loss of a batch against itself and against earlier batches, and one step on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from streetrecall.model import losses
+from streetrecall.model.collection import Collection
+from streetrecall.model.network import as_input
+from streetrecall.model.optimiser import Average
+from streetrecall.params.schema import Train
+
+Step = Callable[[Any, Any], tuple[Any, Any]]
+
+
+class Memory:
+    """Descriptors of the latest training pictures, as they were when they were trained on (Wang et al. 2020,
+    "Cross-batch memory for embedding learning"). A batch finds many more hard negatives there than in itself."""
+
+    def __init__(self, size: int, dimensions: int) -> None:
+        self.variables = (tf.Variable(tf.zeros((size, dimensions))), tf.Variable(tf.fill((size,), np.int64(-1))))
+
+    def clear(self) -> None:
+        descriptors, rows = self.variables
+        descriptors.assign(tf.zeros_like(descriptors))
+        rows.assign(tf.fill(rows.shape, np.int64(-1)))
+
+    def after(self, descriptors: Any, rows: Any) -> list[Any]:
+        """A batch followed by the memory: descriptors (batch + size, d) and rows (batch + size,), -1 for none yet."""
+        return [tf.concat(pair, 0) for pair in zip((descriptors, rows), self.variables, strict=True)]
+
+    def push(self, descriptors: Any, rows: Any) -> None:
+        """Add a batch, and drop as many of the oldest."""
+        for variable, new in zip(self.variables, (descriptors, rows), strict=True):
+            variable.assign(tf.concat([variable, new], 0)[tf.shape(new)[0] :])
+
+
+class Objective:
+    """The loss that ``train.loss`` and ``train.batch`` describe, over pictures of ``collection``."""
+
+    def __init__(self, params: Train, collection: Collection) -> None:
+        self.memory = Memory(min(params.batch.memory, len(collection.training)), params.head.dimensions)
+        self._loss, self._guard_m = losses.build(params.loss), params.batch.guard_m
+        self._facts = (collection.label, collection.place, collection.xy)
+
+    def step(self, model: keras.Model, optimizer: Any, average: Average) -> Step:
+        """A function that trains ``model`` on a batch of inputs and their rows; it returns loss and active share."""
+        scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+
+        @tf.function
+        def step(inputs: Any, rows: Any) -> Any:
+            with tf.GradientTape() as tape:
+                descriptors = model(as_input(inputs), training=True)
+                loss, active = self._judge(descriptors, rows, *self.memory.after(descriptors, rows))
+                objective = optimizer.scale_loss(loss) if scaled else loss
+            gradients = tape.gradient(objective, model.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+            average.push(optimizer.iterations)
+            self.memory.push(descriptors, rows)
+            return loss, active
+
+        return step
+
+    def mean(self, model: keras.Model, batches: Iterable[Any]) -> tuple[float, float]:
+        """Mean loss and active share over ``batches``, each compared with itself alone, without training."""
+
+        @tf.function
+        def run(inputs: Any, rows: Any) -> Any:
+            descriptors = model(as_input(inputs), training=False)
+            return self._judge(descriptors, rows, descriptors, rows)
+
+        values = [run(inputs, rows) for inputs, rows in batches]
+        return float(np.mean([float(v[0]) for v in values])), float(np.mean([float(v[1]) for v in values]))
+
+    def _judge(self, descriptors: Any, rows: Any, others: Any, others_rows: Any) -> Any:
+        similarity = tf.matmul(descriptors, others, transpose_b=True)
+        pairs = losses.masks(self._pictures(rows), self._pictures(others_rows), self._guard_m)
+        return self._loss(similarity, *pairs)
+
+    def _pictures(self, rows: Any) -> losses.Pictures:
+        known = tf.maximum(rows, 0)
+        return losses.Pictures(rows, *(tf.gather(values, known) for values in self._facts))

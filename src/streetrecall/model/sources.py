@@ -1,0 +1,173 @@
+"""Where a phase takes its batches from: maps that are computed once and held in memory, or augmented pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from streetrecall.model import decoding, maps
+from streetrecall.model.augment import augment, augment_map
+from streetrecall.model.collection import Collection, Ints
+from streetrecall.model.network import DESCRIPTOR, HEAD, IMAGE, Network, as_input
+from streetrecall.params.schema import Train
+
+MAPS_BATCH = 128  # pictures at once, where a model runs on maps
+Floats = NDArray[np.float32]
+Graph = Callable[..., list[Any]]
+
+
+class Source(Protocol):
+    """The input of a phase.
+
+    ``layer`` is the phase's ``trains_after``, ``model`` the part of the network after it, to the descriptor.
+    """
+
+    layer: str
+    model: keras.Model
+
+    def batches(self, rows: Ints, seed: tuple[int, int]) -> Iterable[Any]:
+        """Pairs of a batch of inputs, augmented, and its rows, for ``rows`` (steps, n) of the collection's pictures."""
+
+    def run(self, model: keras.Model, rows: Ints) -> list[Floats]:
+        """Outputs of ``model``, which takes inputs of this source, for ``rows`` as they are, without augmentation."""
+
+
+class Sources:
+    """Opens the source of each phase. It holds the maps of one layer at a time, since two sets may not fit in memory.
+
+    Args:
+        cache_folder: where maps are cached on disk.
+    """
+
+    def __init__(self, params: Train, collection: Collection, network: Network, cache_folder: Path) -> None:
+        self._params, self._collection, self._network, self._folder = params, collection, network, cache_folder
+        self.tail = cache(network.tail)  # each model is built once
+        self._graph: Callable[[keras.Model], Graph] = cache(_graph)
+        self._held: tuple[str, list[NDArray[np.float16]]] | None = None
+
+    @contextmanager
+    def open(self, layer: str) -> Iterator[Source]:
+        """The source of a phase that trains what comes after ``layer``."""
+        if layer == IMAGE:
+            self._held = None  # the phase trains all layers, so earlier maps are of no more use
+            yield PixelSource(self._params, self._collection, self._network.whole, self._graph)
+            return
+        source = MapSource(self._params, layer, self._maps(layer), self.tail(layer, DESCRIPTOR), self._graph)
+        try:
+            yield source
+        finally:
+            source.maps = []  # TensorFlow never releases the source, and this line frees the maps
+
+    def _maps(self, layer: str) -> list[NDArray[np.float16]]:
+        """Maps of all pictures after ``layer``: from memory, from the cache, or computed."""
+        if self._held is None or self._held[0] != layer:
+            self._held = None  # frees the memory before the next maps are made
+            found = maps.compute(
+                self._network.backbone,
+                self._network.layers(layer),
+                self._collection.crops,
+                self._collection.images,
+                self._params.image_size,
+                self._params.threads,
+                self._folder,
+            )
+            self._held = (layer, found)
+        return self._held[1]
+
+
+class MapSource:
+    """Batches of maps; those of a layer within the backbone are augmented."""
+
+    def __init__(
+        self,
+        params: Train,
+        layer: str,
+        arrays: list[NDArray[np.float16]],
+        model: keras.Model,
+        graph: Callable[[keras.Model], Graph],
+    ) -> None:
+        self.layer, self.maps, self.model = layer, arrays, model
+        self._params, self._graph = params, graph
+
+    def batches(self, rows: Ints, seed: tuple[int, int]) -> Iterable[Any]:
+        shapes = [m.shape[1:] for m in self.maps]
+
+        def gather(index: Any) -> Any:
+            # Declared stateless: under deterministic ops tf.data does not run a stateful op ahead.
+            kinds = [tf.float16] * len(shapes)
+            parts = tf.numpy_function(lambda i: [m[i] for m in self.maps], [index], kinds, stateful=False)
+            parts = [
+                tf.cast(tf.ensure_shape(part, shape), tf.float32) for part, shape in zip(parts, shapes, strict=True)
+            ]
+            return tuple(parts), index
+
+        def change(gathered: Any, seed: Any) -> Any:
+            parts, index = gathered
+            return tuple(augment_map(part, seed, self._params.augment) for part in parts), index
+
+        data = tf.data.Dataset.from_tensor_slices(rows.ravel())
+        data = data.map(gather, num_parallel_calls=1)
+        if self.layer != HEAD:
+            data = tf.data.Dataset.zip(data, _seeds(seed, rows.size))
+            data = data.map(change, num_parallel_calls=1)
+        return decoding.without_autotune(data.batch(rows.shape[1], drop_remainder=True).prefetch(2))
+
+    def run(self, model: keras.Model, rows: Ints) -> list[Floats]:
+        run = self._graph(model)
+        parts = []
+        for start in range(0, len(rows), MAPS_BATCH):
+            batch = rows[start : start + MAPS_BATCH]
+            full = np.resize(batch, MAPS_BATCH)  # one shape, one graph
+            values = run(*[tf.constant(m[full], tf.float32) for m in self.maps])
+            parts.append([value.numpy()[: len(batch)] for value in values])
+        return [np.concatenate(each) for each in zip(*parts, strict=True)]
+
+
+class PixelSource:
+    """Batches of augmented pictures, read from the shards, and the whole network."""
+
+    layer = IMAGE
+
+    def __init__(
+        self, params: Train, collection: Collection, model: keras.Model, graph: Callable[[keras.Model], Graph]
+    ) -> None:
+        self.model = model
+        self._params, self._collection, self._graph = params, collection, graph
+        self._pictures = decoding.Pictures(collection.crops, collection.images)
+
+    def batches(self, rows: Ints, seed: tuple[int, int]) -> Iterator[Any]:
+        params = self._params
+
+        def picture(row: Any, seed: Any) -> Any:
+            image = decoding.decode(decoding.fetch(self._pictures, row), params.image_size)
+            return augment(image, seed, params.augment), row
+
+        data = tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices(rows.ravel()), _seeds(seed, rows.size))
+        data = data.map(picture, num_parallel_calls=params.threads, deterministic=True)
+        with decoding.naming_broken(self._pictures):
+            yield from decoding.without_autotune(data.batch(rows.shape[1], drop_remainder=True).prefetch(2))
+
+    def run(self, model: keras.Model, rows: Ints) -> list[Floats]:
+        run = self._graph(model)
+        pictures = decoding.Pictures(self._collection.crops, self._collection.images.iloc[rows])
+        data = decoding.batches(pictures, self._params.image_size, maps.BATCH, self._params.threads)
+        parts = [[value.numpy()[:count].astype(np.float32) for value in run(pixels)] for pixels, count in data]
+        return [np.concatenate(each) for each in zip(*parts, strict=True)]
+
+
+def _seeds(seed: tuple[int, int], count: int) -> tf.data.Dataset:
+    """As many seeds of augmentation."""
+    return tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_split(seed, count))
+
+
+def _graph(model: keras.Model) -> Graph:
+    """``model`` as a compiled function that returns its outputs as a list."""
+    return tf.function(lambda *inputs: tf.nest.flatten(model(as_input(inputs), training=False)))

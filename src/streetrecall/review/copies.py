@@ -1,0 +1,56 @@
+"""What the copies lack in which experiments run: `dvc exp run --temp` and the queue copy only what git tracks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from streetrecall.errors import UserError
+from streetrecall.external import git
+
+READ_BY_DVC = ("dvc.yaml", "dvc.lock", "params.yaml")
+SHOWN = 5  # files that a message names
+
+
+def require_tracked(root: Path) -> None:
+    """Make sure that a copy of the folder ``root`` holds everything that the stages of dvc.yaml read.
+
+    Raises:
+        UserError: git does not track a file that a stage reads, or a stage reads a path that starts with "..".
+    """
+    untracked, outside = lacking(root)
+    if outside:
+        raise UserError(
+            f"the pipeline reads {outside[0]}, which is outside of this folder. Experiments run in copies of it; "
+            "there, a relative path leads elsewhere: give the absolute path in params.yaml"
+        )
+    if untracked:
+        names = ", ".join(untracked[:SHOWN]) + (", ..." if len(untracked) > SHOWN else "")
+        raise UserError(
+            f"git does not track {len(untracked)} of the files that the pipeline reads: {names}. Experiments run in "
+            "copies of the folder, which hold only what git tracks. Run `git add` for these files, or give a folder of "
+            "pictures by its absolute path (archive.path). With --untracked, the experiments run without them"
+        )
+
+
+def lacking(root: Path) -> tuple[list[str], list[str]]:
+    """Files that stages read and that neither git nor DVC tracks, and relative paths that lead out of ``root``."""
+    from dvc.repo import Repo
+
+    base = root.resolve()
+    with Repo(str(root)) as repo:
+        made = [Path(out.fs_path) for out in repo.index.outs]  # DVC puts outputs into the copies
+        read, outside = [name for name in READ_BY_DVC if (base / name).exists()], set()
+        for dep in (dep for stage in repo.index.stages for dep in stage.deps if dep.protocol == "local"):
+            path = Path(dep.fs_path)
+            if path.is_relative_to(base):
+                read.append(path.relative_to(base).as_posix())
+            elif not Path(dep.def_path).is_absolute():
+                outside.add(str(dep.def_path))
+        listed = filter(None, git(root, "ls-files", "--others", "-z", "--", *sorted(set(read))).split("\0"))
+        untracked = [
+            name
+            for name in listed
+            if not any((base / name).is_relative_to(out) for out in made)
+            and not repo.dvcignore.is_ignored_file(str(base / name))
+        ]
+    return sorted(untracked), sorted(outside)

@@ -1,0 +1,56 @@
+"""A system under evaluation: the descriptors of one method, and the pictures that they describe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from streetrecall import tables
+from streetrecall.errors import UserError
+from streetrecall.months import month_numbers
+
+
+@dataclass(frozen=True)
+class System:
+    """The descriptors (n, d), of unit norm, of the n pictures in ``rows`` (DESCRIPTORS columns)."""
+
+    name: str
+    rows: pd.DataFrame
+    descriptors: NDArray[np.float32]
+
+
+def read_system(name: str, folder: Path) -> System:
+    """Read the descriptors in ``folder`` and their rows, and check that they fit.
+
+    Raises:
+        UserError: a file is missing, or holds something else than finite descriptors of unit norm, one for each row.
+    """
+    rows = tables.read(tables.DESCRIPTORS, folder / "rows.parquet")
+    path = folder / "descriptors.npy"
+    try:
+        descriptors = np.load(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file; run the stage that describes pictures (dvc repro)") from error
+    if descriptors.ndim != 2 or len(descriptors) != len(rows):
+        raise UserError(f"{path}: shape {descriptors.shape}, but rows.parquet beside it has {len(rows)} rows")
+    if not np.issubdtype(descriptors.dtype, np.floating):
+        raise UserError(f"{path}: holds {descriptors.dtype}, not floating-point numbers")
+    bad = np.flatnonzero(~np.isfinite(descriptors).all(axis=1))
+    if len(bad):
+        raise UserError(f"{path}: the descriptor of image {rows['image_id'][bad[0]]} holds a value that is no number")
+    descriptors = descriptors.astype(np.float32)
+    norm = np.linalg.norm(descriptors, axis=1)
+    bad = np.flatnonzero(np.abs(norm - 1) > 0.01)
+    if len(bad):
+        raise UserError(
+            f"{path}: the descriptor of image {rows['image_id'][bad[0]]} has length {norm[bad[0]]:.3f}, not 1"
+        )
+    try:
+        month_numbers(rows["month"])
+    except ValueError as error:
+        raise UserError(f"{folder / 'rows.parquet'}: {error}") from error
+    return System(name, rows, descriptors)
