@@ -149,7 +149,7 @@ def test_the_start_of_another_city_is_refused(params: Params, tmp_path: Path) ->
 def test_no_panorama_or_one_without_a_position(params: Params, tmp_path: Path) -> None:
     found = panoramas(streets(20))
     tables.write(tables.PANORAMAS, found.iloc[:0], tmp_path / "p.parquet")
-    with pytest.raises(UserError, match="holds no panorama"):
+    with pytest.raises(UserError, match="has no panorama"):
         order.run(params, tmp_path / "p.parquet", tmp_path / "l.parquet", tmp_path / "o.json")
     found.loc[3, "lat"] = np.nan
     tables.write(tables.PANORAMAS, found, tmp_path / "p.parquet")
