@@ -60,7 +60,7 @@ def _file(module: str) -> Path | None:
 
 
 def _imported(node: ast.AST) -> Iterator[str]:
-    """Names that the source imports; ``from a import b`` gives a and a.b, since b may be a module."""
+    """Names that the source imports; ``from a import b`` counts as a and a.b, since b may be a module."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
             for other in child.orelse:
