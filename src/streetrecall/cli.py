@@ -18,28 +18,28 @@ from streetrecall import __version__
 from streetrecall.errors import UserError
 
 COMMANDS = {
-    "grid": ("streetrecall.stages.grid", "stage: lay a grid over the city's polygon"),
+    "grid": ("streetrecall.stages.grid", "stage: lay a grid of points over the city's polygon"),
     "metadata": ("streetrecall.stages.metadata", "stage: ask the provider where panoramas exist"),
-    "order": ("streetrecall.stages.order", "stage: pick places by levels of shrinking radius"),
-    "scrape": ("streetrecall.stages.scrape", "stage: capture every date in four directions"),
-    "crop": ("streetrecall.stages.crop", "stage: crop, rescale and quarantine pictures"),
+    "order": ("streetrecall.stages.order", "stage: pick places by levels of shrinking radius, and split them"),
+    "scrape": ("streetrecall.stages.scrape", "stage: capture every date of every place in all directions"),
+    "crop": ("streetrecall.stages.crop", "stage: crop and resize captures, put bad pictures into quarantine"),
     "baseline": ("streetrecall.stages.baseline", "stage: describe pictures by HOG, without training"),
     "train": ("streetrecall.stages.train", "stage: train the embedder"),
-    "index": ("streetrecall.stages.index", "stage: describe all pictures and index them"),
+    "index": ("streetrecall.stages.index", "stage: describe all pictures and index the gallery"),
     "evaluate": ("streetrecall.stages.evaluate", "stage: measure recall, error and calibration"),
-    "summary": ("streetrecall.review.summary", "print the last evaluation, model beside baseline"),
-    "compare": ("streetrecall.review.compare", "is one revision better than another? a paired bootstrap over places"),
-    "plots": ("streetrecall.figures.plots", "draw the plots of the last run, and one page that shows them"),
-    "serve-city": ("streetrecall.simulator.service.server", "run the simulated city's street-view service and viewer"),
-    "scrape-status": ("streetrecall.store.status", "what the store holds, what failed and why, how the run is doing"),
-    "bench": ("streetrecall.benchmarks.command", "measure this project on this machine"),
     "check": ("streetrecall.stages.check", "stage: validate a table by its Great Expectations suite"),
-    "docs": ("streetrecall.expectations.docs", "build the checks' Data Docs, HTML to look at offline"),
-    "set": ("streetrecall.params.edit", "change values of params.yaml, its comments kept"),
-    "report": ("streetrecall.review.report", "what a change did: staleness, metrics, params, data, plots"),
+    "summary": ("streetrecall.review.summary", "print the last evaluation, model beside baseline"),
+    "compare": ("streetrecall.review.compare", "is one revision better than another? A paired bootstrap over places"),
+    "plots": ("streetrecall.figures.plots", "draw the plots of the last run, and one page that shows them"),
+    "docs": ("streetrecall.expectations.docs", "build the Data Docs of the checks, HTML to read offline"),
+    "set": ("streetrecall.params.edit", "change values of params.yaml and keep its comments"),
+    "sweep": ("streetrecall.review.sweep", "run a grid of experiments and compare them"),
+    "report": ("streetrecall.review.report", "what a change did: staleness, metrics, parameters, data, checks, plots"),
     "stale": ("streetrecall.review.staleness", "does dvc.lock agree with the code, the parameters and the metrics?"),
-    "sweep": ("streetrecall.review.sweep", "queue a grid of experiments, run them, compare them"),
-    "uploads": ("streetrecall.review.uploads", "list or abort what interrupted pushes left in the S3 remote"),
+    "uploads": ("streetrecall.review.uploads", "list or abort uploads that interrupted pushes left in the S3 remote"),
+    "scrape-status": ("streetrecall.store.status", "what the store holds, what failed and why, progress of the run"),
+    "serve-city": ("streetrecall.simulator.service.server", "run the street-view service of the simulated city"),
+    "bench": ("streetrecall.benchmarks.command", "measure the speed of this project on this machine"),
 }
 
 
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"streetrecall {args.command}: {advice}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"streetrecall {args.command}: interrupted; run it again to go on", file=sys.stderr)
+        print(f"streetrecall {args.command}: interrupted; run it again to continue", file=sys.stderr)
         return 130
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,10 @@ def test_actions_are_pinned_and_permissions_are_least() -> None:
     assert "permissions" not in load("tests.yml")["jobs"]["tests"]
 
 
-def test_both_supported_versions_of_python_are_tested() -> None:
-    assert load("tests.yml")["jobs"]["tests"]["strategy"]["matrix"]["python"] == ["3.11", "3.12"]
+def test_every_supported_version_of_python_is_tested() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    supported = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    assert load("tests.yml")["jobs"]["tests"]["strategy"]["matrix"]["python"] == supported
 
 
 @pytest.fixture

@@ -51,7 +51,8 @@ def draw_grid(points: pd.DataFrame, polygon: MultiPolygon, crs: str, spacing_m: 
     with canvas(path, (11, 5.2), 110, "white") as figure:
         overview, close = figure.subplots(1, 2, width_ratios=[1.6, 1])
         if len(points) > 20_000:  # they would be closer than a pixel: draw their density instead
-            bins = (max(1, int(np.ptp(x) // 40)), max(1, int(np.ptp(y) // 40)))
+            # At most 2000 bins along each axis, because parts of a city may lie far apart.
+            bins = [min(2000, max(1, int(np.ptp(along) // 40))) for along in (x, y)]
             counts, easts, norths = np.histogram2d(x, y, bins=bins)
             density = np.ma.masked_equal(counts.T, 0)
             overview.pcolormesh(easts, norths, density, cmap="Blues", vmin=-counts.max(), vmax=counts.max() * 3)

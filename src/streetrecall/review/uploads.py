@@ -1,8 +1,8 @@
-"""`streetrecall uploads`: what interrupted pushes left in the S3 remote, and how to be rid of it.
+"""`streetrecall uploads`: list, and abort, the uploads that interrupted pushes left in the S3 remote.
 
-A push that is killed while it sends a file of 100 MiB or more leaves an open multipart upload. It does no harm (the
-next `dvc push` sends the file again, whole), but the parts are stored, and paid for, until somebody aborts it. A
-lifecycle rule of the bucket does the same: AbortIncompleteMultipartUpload.
+A push that is killed while it sends a file of 100 MiB or more leaves an open multipart upload. The next `dvc push`
+sends the whole file again, so nothing is lost. But the parts stay in the bucket and cost money until the upload is
+aborted, by this command or by a lifecycle rule of the bucket (AbortIncompleteMultipartUpload).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from streetrecall.errors import UserError
 
 @dataclass(frozen=True)
 class Upload:
-    """An upload that was begun and not ended."""
+    """An upload that was started and not finished."""
 
     bucket: str
     key: str
@@ -33,9 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=24.0,
         metavar="HOURS",
-        help="leave younger ones alone: a teammate may be pushing (%(default)s)",
+        help="ignore younger uploads, because a teammate may be pushing (%(default)s)",
     )
-    parser.add_argument("--abort", action="store_true", help="abort them; without it they are listed")
+    parser.add_argument("--abort", action="store_true", help="abort the uploads; without it, list them")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -71,7 +71,7 @@ def connect(root: Path, remote: str | None) -> tuple[Any, str, str]:
 
 
 def open_uploads(files: Any, bucket: str, prefix: str) -> list[Upload]:
-    """All uploads below ``prefix`` that were begun and not ended, oldest first."""
+    """All uploads below ``prefix`` that were started and not finished, oldest first."""
     found: list[Upload] = []
     marker: dict[str, str] = {}
     while True:
