@@ -1,23 +1,34 @@
-"""The city's plan: deterministic, metric, imperfect in the ways that real collections are."""
+"""The city's plan: deterministic, metric, and imperfect in the ways that real collections are."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 
-from streetrecall import geo
+from streetrecall import geo, simulator
 from streetrecall.errors import UserError
+from streetrecall.months import month_numbers
 from streetrecall.params.schema import Params
-from streetrecall.simulator import fingerprint
-from streetrecall.simulator.city import styles
-from streetrecall.simulator.city.plan import CRS, PARK, WATER, City, load_polygon, month_text, months, polygon_path
-from streetrecall.simulator.render import textures
+from streetrecall.polygons import read_polygon
+from streetrecall.simulator import fingerprint, source_hash
+from streetrecall.simulator.city import buildings, cameras
+from streetrecall.simulator.city.kinds import BRICK, PARK, WATER
+from streetrecall.simulator.city.panoramas import month_text
+from streetrecall.simulator.city.plan import City, open_city, polygon_path
+from streetrecall.simulator.city.weather import weather
 
 ROOT = Path(__file__).parents[2]
+
+
+def placed(params: Params, name: str, crs: str = "EPSG:3006") -> Params:
+    """The params with another city."""
+    return params.model_copy(update={"city": params.city.model_copy(update={"name": name, "crs": crs})})
 
 
 def survey(city: City, radius_m: float = 50.0) -> tuple[np.ndarray, np.ndarray, list[int]]:
@@ -32,9 +43,10 @@ def survey(city: City, radius_m: float = 50.0) -> tuple[np.ndarray, np.ndarray, 
 
 
 def test_the_same_seed_is_the_same_city_and_another_is_not(city: City, city_params: Params) -> None:
-    polygon = load_polygon(polygon_path(city_params, ROOT))
-    again = City(city_params.simulated, polygon)
-    other = City(city_params.simulated.model_copy(update={"seed": city.seed + 1}), polygon)
+    crs = city_params.city.crs
+    polygon = read_polygon(polygon_path(city_params, ROOT), crs)
+    again = City(city_params.simulated, polygon, crs)
+    other = City(city_params.simulated.model_copy(update={"seed": city.seed + 1}), polygon, crs)
     assert again.panos == city.panos
     assert np.array_equal(again.walls.x0, city.walls.x0)
     assert np.array_equal(again.buildings.floats, city.buildings.floats)
@@ -80,13 +92,14 @@ def test_no_camera_stands_in_a_house_or_in_water(city: City) -> None:
 
 
 def test_streets_between_two_parks_or_waters_are_not_driven(city: City) -> None:
-    n, m = city.kinds.shape
+    kinds = city.grid.kinds
+    n, m = kinds.shape
     seen = 0
-    for (axis, i, j), index in city.street_at.items():
+    for (axis, i, j), index in city.grid.street_at.items():
         a, b = ((i - 1, j), (i, j)) if axis == "u" else ((i, j - 1), (i, j))
         if not (0 <= a[0] < n and 0 <= a[1] < m and 0 <= b[0] < n and 0 <= b[1] < m):
             continue
-        if city.kinds[a] in (PARK, WATER) and city.kinds[b] in (PARK, WATER):
+        if kinds[a] in (PARK, WATER) and kinds[b] in (PARK, WATER):
             seen += 1
             assert not city.streets[index].driven
     assert seen
@@ -98,29 +111,29 @@ def test_the_nearest_panorama_is_the_newest_of_the_nearest_spot(city: City) -> N
         found = city.nearest(lat, lon, 50.0)
         assert found is not None
         assert found.month == max(p.month for p in city.dates(found))
-        x, y = geo.project(lat, lon, CRS)
+        x, y = geo.project(lat, lon, city.crs)
         assert np.hypot(x - city.origin[0] - wanted.x, y - city.origin[1] - wanted.y) < 0.05
     assert city.nearest(59.40, 18.0694, 50.0) is None
 
 
 def test_a_facade_that_is_repainted_changes_colour_that_month_and_no_window(city: City) -> None:
-    plaster = city.buildings.ints[0, :, styles.I_MATERIAL] != textures.BRICK  # brick keeps its colour
+    plaster = city.buildings.ints[0, :, buildings.I_MATERIAL] != BRICK  # brick keeps its colour
     b = int(
-        np.flatnonzero(
-            plaster & (city.buildings.repainted[:, 0] < 24300) & (city.buildings.rebuilt > months("2024-12"))
-        )[0]
+        np.flatnonzero(plaster & (city.buildings.repainted[:, 0] < 24300) & (city.buildings.rebuilt > 2024 * 12 + 11))[
+            0
+        ]
     )
     month = int(city.buildings.repainted[b, 0])
     before, after = city.buildings.at(month - 1), city.buildings.at(month)
-    wall = slice(styles.F_WALL, styles.F_WALL + 3)
+    wall = slice(buildings.F_WALL, buildings.F_WALL + 3)
     assert not np.allclose(before[0][b, wall], after[0][b, wall])
-    columns = [styles.I_FLOORS, styles.I_FIRST, styles.I_MAIN, styles.I_TOP, styles.I_ACCENTS]
+    columns = [buildings.I_FLOORS, buildings.I_FIRST, buildings.I_MAIN, buildings.I_TOP, buildings.I_ACCENTS]
     assert np.array_equal(before[1][b, columns], after[1][b, columns])
-    assert before[1][b, styles.I_SCAFFOLD] == 1
+    assert before[1][b, buildings.I_SCAFFOLD] == 1
 
 
 def test_later_cameras_see_more_and_stand_lower() -> None:
-    eras = [styles.camera(year * 12) for year in (2008, 2011, 2015, 2020)]
+    eras = [cameras.camera(year * 12) for year in (2008, 2011, 2015, 2020)]
     assert [e.scale for e in eras] == sorted(e.scale for e in eras)
     assert [e.height for e in eras] == sorted((e.height for e in eras), reverse=True)
 
@@ -128,13 +141,14 @@ def test_later_cameras_see_more_and_stand_lower() -> None:
 @pytest.mark.parametrize(("month", "low", "high"), [(0, 6, 15), (5, 15, 55)])
 def test_the_sun_stands_where_it_does_in_stockholm(month: int, low: float, high: float) -> None:
     for line in range(20):
-        sky = styles.weather(1, line, 2020 * 12 + month)
+        sky = weather(1, line, 2020 * 12 + month)
         assert low <= sky.sun_elevation <= high
         assert 30 < sky.sun_azimuth < 330
 
 
 def test_months_and_text() -> None:
-    assert [month_text(months(t)) for t in ("2007-01", "2024-12")] == ["2007-01", "2024-12"]
+    texts = ["2007-01", "2024-12"]
+    assert [month_text(number) for number in month_numbers(pd.Series(texts))] == texts
 
 
 def test_the_fingerprint_follows_the_params_and_the_polygon_and_nothing_else(
@@ -150,29 +164,71 @@ def test_the_fingerprint_follows_the_params_and_the_polygon_and_nothing_else(
     assert fingerprint(seeded, tmp_path) != mark
     other = city_params.model_copy(update={"crop": city_params.crop.model_copy(update={"size": 96})})
     assert fingerprint(other, tmp_path) == mark
+    assert fingerprint(placed(city_params, source.stem, "EPSG:32633"), tmp_path) != mark
     copy.write_text(copy.read_text().replace("59.32", "59.33"))
     assert fingerprint(city_params, tmp_path) != mark
 
 
 @pytest.mark.parametrize(
+    "edited", ["__init__.py", "city/weather.py", "render/kernels/facade.py", "service/viewer.js", "service/viewer.html"]
+)
+def test_the_fingerprint_follows_every_source_file(tmp_path: Path, edited: str) -> None:
+    package = shutil.copytree(Path(simulator.__file__).parent, tmp_path / "simulator")
+    before = source_hash(package)
+    with (package / edited).open("a") as file:
+        file.write("\n")
+    assert source_hash(package) != before
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "not JSON"),
-        ('{"type": "FeatureCollection", "features": [{"type": "Feature"}]}', "not GeoJSON"),
-        ('{"type": "Point", "coordinates": [18, 59]}', "no polygon with an area"),
+        ("{", "not readable as JSON"),
+        ('{"type": "FeatureCollection", "features": [{"type": "Feature"}]}', "without a geometry"),
+        ('{"type": "Point", "coordinates": [18, 59]}', "is Point; a city is a Polygon"),
     ],
 )
-def test_a_bad_polygon_is_named(tmp_path: Path, text: str, says: str) -> None:
-    path = tmp_path / "town.geojson"
+def test_a_bad_polygon_is_named(city_params: Params, tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "data/cities/town.geojson"
+    path.parent.mkdir(parents=True)
     path.write_text(text)
     with pytest.raises(UserError, match=says) as error:
-        load_polygon(path)
+        open_city(placed(city_params, "town"), tmp_path)
     assert str(path) in str(error.value)
+
+
+def test_a_city_lies_in_the_crs_of_the_params(city_params: Params, tmp_path: Path) -> None:
+    """A small polygon in Hamburg, UTM zone 32N."""
+    square = shapely.box(9.990, 53.550, 9.994, 53.552)
+    path = tmp_path / "data/cities/hamburg.geojson"
+    path.parent.mkdir(parents=True)
+    path.write_text(shapely.to_geojson(square))
+    crs = "EPSG:32632"
+    city = open_city(placed(city_params, "hamburg", crs), tmp_path)
+    assert city.origin == pytest.approx([float(v) for v in geo.project(53.551, 9.992, crs)], abs=1)
+    east, north = geo.project(*city.latlon, crs)
+    assert east - city.origin[0] == pytest.approx([p.x for p in city.panos], abs=0.05)
+    assert north - city.origin[1] == pytest.approx([p.y for p in city.panos], abs=0.05)
+    found = city.nearest(53.551, 9.992, 50.0)
+    assert found is not None and geo.distance_m(53.551, 9.992, *city.position(found)) < 50.1
+    with pytest.raises(UserError, match=r"city\.crs EPSG:3006"):
+        open_city(placed(city_params, "hamburg"), tmp_path)
+
+
+def test_a_city_of_few_years_has_few_dates(city: City, city_params: Params) -> None:
+    def of_years(first: int, last: int) -> City:
+        years = city_params.simulated.model_copy(update={"years": [first, last]})
+        return City(years, read_polygon(polygon_path(city_params, ROOT), city.crs), city.crs)
+
+    assert {p.date[:4] for p in of_years(2018, 2020).panos} == {"2018", "2019", "2020"}
+    assert {p.date[:4] for p in of_years(2020, 2020).panos} == {"2020"}
+    with pytest.raises(UserError, match=r"simulated\.years"):
+        of_years(2020, 2018)
 
 
 def test_a_polygon_too_large_is_refused(city_params: Params) -> None:
     with pytest.raises(UserError, match="at most 2500 m"):
-        City(city_params.simulated, shapely.box(18.0, 59.3, 18.1, 59.35))
+        City(city_params.simulated, shapely.box(18.0, 59.3, 18.1, 59.35), "EPSG:3006")
 
 
 def test_the_city_lies_where_its_polygon_does(city: City, city_params: Params) -> None:

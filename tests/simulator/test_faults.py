@@ -1,4 +1,4 @@
-"""Faults to order: each kind does what it says, a plan is seeded, and an item comes good when its plan says so."""
+"""Faults on request: each kind does what it says, a plan is seeded, and an item works again when its plan says so."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def faulty(city_params: Params) -> Iterator[str]:
         yield url
 
 
-def test_an_item_comes_good_after_so_many_tries_or_never(faulty: str, city: City) -> None:
+def test_an_item_works_after_so_many_tries_or_never(faulty: str, city: City) -> None:
     outcomes = []
     with requests.Session() as session:
         for pano in city.panos[:300:3]:
@@ -99,8 +99,8 @@ def test_which_item_fails_depends_on_the_seed_alone() -> None:
         app = faults.Faults(
             None,
             faults.plan({"seed": seed, "probabilities": {"500": 0.2, "black": 0.2}}),
-            None,
             None,  # type: ignore[arg-type]
+            b"",
         )
         return [app._kind(scope) for scope in scopes]  # type: ignore[arg-type]
 
@@ -111,7 +111,7 @@ def test_which_item_fails_depends_on_the_seed_alone() -> None:
 
 def test_the_order_of_the_query_and_the_key_do_not_make_another_item() -> None:
     plan = faults.plan({"probabilities": {"500": 1.0}, "times": 1})
-    app = faults.Faults(None, plan, None, None)  # type: ignore[arg-type]
+    app = faults.Faults(None, plan, None, b"")  # type: ignore[arg-type]
     first = {"path": "/tiles/view", "query_string": b"pano=a&heading=0&key=AIza1", "headers": []}
     again = {"path": "/tiles/view", "query_string": b"heading=0&pano=a&key=AIza2", "headers": []}
     assert app._kind(first) == "500"

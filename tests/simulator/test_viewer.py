@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from streetrecall.simulator.city.plan import City
-from streetrecall.simulator.render import view as render
+from streetrecall.simulator.render.renderer import view
 
 pytestmark = pytest.mark.browser
 Browser = Any
@@ -87,17 +87,17 @@ def test_when_ready_the_screen_shows_exactly_that_view(browser: Browser, base: s
     for number, (shown, heading) in enumerate(views[1:], 2):
         now = show(browser, shown, heading)
         assert now["ready"] and now["frame"] == number and now["pano"] == shown
-        assert np.abs(shot(browser) - render.view(city, shown, heading)).mean() < 4
+        assert np.abs(shot(browser) - view(city, shown, heading)).mean() < 4
     assert browser.execute_script("return performance.getEntriesByType('navigation').length") == 1
 
 
-def test_a_wish_that_was_overtaken_never_becomes_ready(browser: Browser, base: str, city: City, pano: str) -> None:
+def test_an_overtaken_request_never_becomes_ready(browser: Browser, base: str, city: City, pano: str) -> None:
     browser.get(bare(base, pano))
     until(browser, lambda s: s["ready"])
     browser.execute_script("viewer.show({pano: arguments[0], heading: 90}); viewer.show({heading: 180})", pano)
     last = until(browser, lambda s: s["ready"])
     assert last["heading"] == 180
-    assert np.abs(shot(browser) - render.view(city, pano, 180.0)).mean() < 4
+    assert np.abs(shot(browser) - view(city, pano, 180.0)).mean() < 4
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_wish_that_was_overtaken_never_becomes_ready(browser: Browser, base: s
     [("429", "http 429"), ("500", "http 500"), ("reset", "connection failed"), ("truncated", "picture cut short"),
      ("malformed", "broken picture"), ("content-type", "not a picture")],
 )  # fmt: skip
-def test_a_failure_is_told_and_is_never_ready(browser: Browser, base: str, pano: str, fault: str, says: str) -> None:
+def test_a_failure_is_reported_and_never_ready(browser: Browser, base: str, pano: str, fault: str, says: str) -> None:
     browser.get(bare(base, pano, more=f"&fault={fault}"))
     now = until(browser, lambda s: s["error"])
     assert says in now["error"] and not now["ready"] and now["frame"] == 0
@@ -190,6 +190,6 @@ def test_the_page_asks_no_other_host(browser: Browser, base: str, pano: str) -> 
     assert all(url.startswith((base, "data:", "blob:")) for url in urls)
 
 
-def test_an_unknown_panorama_is_told(browser: Browser, base: str) -> None:
+def test_an_unknown_panorama_is_reported(browser: Browser, base: str) -> None:
     browser.get(f"{base}/viewer?pano=nowhere")
     assert "no panorama nowhere" in until(browser, lambda s: s["error"])["error"]

@@ -27,7 +27,7 @@ from streetrecall.providers.google.page import serving as serving_page
 from streetrecall.providers.google.provider import GoogleProvider
 from streetrecall.providers.http import Secret
 from streetrecall.simulator.city.plan import City, open_city
-from streetrecall.simulator.render import view as render
+from streetrecall.simulator.render import renderer
 from streetrecall.simulator.service.server import running
 from streetrecall.stages import scrape
 from streetrecall.store.ledger import Ledger
@@ -94,7 +94,7 @@ def differs(city: City, request: CaptureRequest, data: bytes) -> float:
     """Mean absolute difference of a capture to what the city's renderer draws, the bottom lines excepted."""
     got = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=int)
     assert got.shape == (810, 1512, 3)
-    return float(np.abs(got - render.view(city, request.panorama.pano_id, request.heading_deg))[:-FOOT].mean())
+    return float(np.abs(got - renderer.view(city, request.panorama.pano_id, request.heading_deg))[:-FOOT].mean())
 
 
 def test_it_lists_dates_and_takes_the_pictures_that_the_city_draws(

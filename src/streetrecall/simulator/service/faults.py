@@ -1,15 +1,14 @@
-"""Faults to order: what a real service does on a bad day, by request or by a seeded plan, as ASGI middleware.
+"""Faults on request, as ASGI middleware: what a real service does on a bad day.
 
-By request: header ``X-Fault`` or query ``fault=KIND`` (every time), on any path. By plan (`Plan`): each item (a path
-with its query, less key and fault) draws its fault from the seed and shows it ``times`` times before it comes good; a
-``permanent`` share never does.
+The header ``X-Fault`` or the query ``fault=KIND`` lets one request fail, on any path that serves data. By a seeded plan
+(`Plan`) each item, a path with its query but without key and fault, draws its fault from the seed and fails ``times``
+times; after that it works. A share ``permanent`` of the faulty items never works.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import random
 import socket
 import struct
@@ -26,6 +25,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Disconnect = Callable[[tuple[str, int], bool], None]
 
 Kind = Literal[
     "429", "500", "timeout", "reset", "truncated", "malformed", "content-type", "stalled-tile", "black", "quota"
@@ -38,21 +38,21 @@ _PICTURE_PATHS = ("/tiles/", "/api/pictures/")
 
 
 class Plan(BaseModel):
-    """A server-wide plan of faults."""
+    """A plan of faults for the whole service."""
 
     model_config = ConfigDict(extra="forbid")
 
-    probabilities: dict[Kind, Annotated[float, Field(ge=0, le=1)]] = {}  # share of items that show each kind
+    probabilities: dict[Kind, Annotated[float, Field(ge=0, le=1)]] = {}  # share of items with each kind of fault
     seed: int = 0
-    times: int = Field(default=1, ge=1)  # how often an item shows its fault before it comes good
-    permanent: float = Field(default=0.0, ge=0, le=1)  # share of the faulty items that never come good
-    retry_after_s: float = Field(default=1.0, ge=0)  # what a 429 asks for
+    times: int = Field(default=1, ge=1)  # how often an item fails before it works
+    permanent: float = Field(default=0.0, ge=0, le=1)  # share of the faulty items that never work
+    retry_after_s: float = Field(default=1.0, ge=0)  # Retry-After of a 429
     hang_s: float = Field(default=30.0, gt=0)  # how long a time-out and a stalled tile hang
-    paths: list[str] = []  # only paths that begin so; empty: all of the service's data
+    paths: list[str] = []  # only paths that begin with one of these; empty: all paths that serve data
 
 
 def plan(values: dict[str, Any] | None) -> Plan:
-    """Check a plan.
+    """A plan from its JSON; none: no faults.
 
     Raises:
         UserError: an unknown key or kind of fault, or a value out of range.
@@ -66,12 +66,17 @@ def plan(values: dict[str, Any] | None) -> Plan:
 
 
 class Faults:
-    """ASGI middleware. ``cut`` gets a client's address and cuts its connection, with a reset or in order."""
+    """ASGI middleware.
 
-    def __init__(self, app: App, plan: Plan, cut: Callable[[tuple[str, int], bool], None], black: Callable[[], bytes]):
+    Args:
+        disconnect: closes the connection of a client's address; True: at once, with a TCP reset.
+        black: a black frame as JPEG.
+    """
+
+    def __init__(self, app: App, plan: Plan, disconnect: Disconnect, black: bytes) -> None:
         self.app = app
         self.plan = plan
-        self.cut = cut
+        self.disconnect = disconnect
         self.black = black
         self._shown: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -81,9 +86,10 @@ class Faults:
         if kind is None:
             await self.app(scope, receive, send)
         else:
-            await self._misbehave(kind, scope, receive, send)
+            await self._fail(kind, scope, receive, send)
 
     def _kind(self, scope: Scope) -> str | None:
+        """The fault of a request, or None."""
         path = scope["path"]
         if not path.startswith(_FAULTY_PATHS):
             return None
@@ -96,9 +102,11 @@ class Faults:
         if self.plan.paths and not path.startswith(tuple(self.plan.paths)):
             return None
         kept = sorted((k, v) for k, v in query if k not in ("key", "signature", "fault", "_"))
-        item = f"{path}?{urlencode(kept)}"
-        digest = hashlib.blake2b(f"{self.plan.seed}/{item}".encode(), digest_size=16).digest()
-        dice = random.Random(digest)
+        return self._planned(path, f"{path}?{urlencode(kept)}")
+
+    def _planned(self, path: str, item: str) -> str | None:
+        """The fault that the plan has for an item, this time."""
+        dice = random.Random(hashlib.blake2b(f"{self.plan.seed}/{item}".encode(), digest_size=16).digest())
         draw, forever = dice.random(), dice.random() < self.plan.permanent
         for kind, share in sorted(self.plan.probabilities.items()):
             if not _applies(kind, path):
@@ -110,7 +118,8 @@ class Faults:
             draw -= share
         return None
 
-    async def _misbehave(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _fail(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with a fault."""
         if kind == "429":
             after = str(max(0, round(self.plan.retry_after_s))).encode()
             await _answer(
@@ -122,17 +131,19 @@ class Faults:
             await _answer(send, 200, b'{"error_message":"You have exceeded your quota.","status":"OVER_QUERY_LIMIT"}')
         elif kind == "timeout":
             await self._hang(receive)
-            self.cut(scope["client"], True)
+            self.disconnect(scope["client"], True)
         elif kind == "reset":
-            self.cut(scope["client"], True)
+            self.disconnect(scope["client"], True)
         elif kind == "content-type":
             await _answer(send, 200, b"<!doctype html><title>Sign in</title><p>Sign in to the network.", b"text/html")
         elif kind == "black":
-            await _answer(send, 200, self.black(), b"image/jpeg")
+            await _answer(send, 200, self.black, b"image/jpeg")
         else:
             await self._damage(kind, scope, receive, send)
 
     async def _hang(self, receive: Receive) -> None:
+        """Wait until the client disconnects, or as long as the plan says."""
+
         async def gone() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
@@ -143,7 +154,7 @@ class Faults:
             return
 
     async def _damage(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the real answer be made, then spoil it."""
+        """Make the real answer, then damage it."""
         start: MutableMapping[str, Any] = {}
         body = bytearray()
 
@@ -155,18 +166,17 @@ class Faults:
 
         await self.app(scope, receive, keep)
         if kind == "malformed":
-            half = bytes(body[: len(body) // 2])
-            spoilt = half + b"\x00{]" if start["headers"] else half
-            await _answer(send, 200, spoilt, _content_type(start))
+            await _answer(send, 200, bytes(body[: len(body) // 2]) + b"\x00{]", _content_type(start))
             return
-        await send({**start, "type": "http.response.start"})  # the length that was promised, and half of it
+        await send({**start, "type": "http.response.start"})  # the whole length in the header, half of the body
         await send({"type": "http.response.body", "body": bytes(body[: len(body) // 2]), "more_body": True})
         if kind == "stalled-tile":
             await self._hang(receive)
-        self.cut(scope["client"], False)
+        self.disconnect(scope["client"], False)
 
 
 def _applies(kind: str, path: str) -> bool:
+    """Whether a path can show a kind of fault."""
     if kind in PICTURES_ONLY:
         return path.startswith(_PICTURE_PATHS) or path == "/maps/api/streetview"
     return path.endswith("/metadata") if kind in METADATA_ONLY else True
@@ -194,8 +204,3 @@ def reset(transport: asyncio.Transport) -> None:
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
-
-
-def describe(plan: Plan) -> str:
-    """The plan in one line of JSON, for the service's command line."""
-    return json.dumps(plan.model_dump(), sort_keys=True)

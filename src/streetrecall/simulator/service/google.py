@@ -1,5 +1,5 @@
-"""Google's Street View contract over the simulated city: metadata, static images and as much of the Maps JavaScript API
-as shows panoramas; keys, signatures and statuses."""
+"""Google's Street View contract over the simulated city: metadata, static images, and the part of the Maps JavaScript
+API that shows panoramas; with keys, signatures and statuses."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from streetrecall.simulator.city.plan import City, Pano
-from streetrecall.simulator.render import view as render
+from streetrecall.simulator.city.panoramas import Pano
+from streetrecall.simulator.city.plan import City
+from streetrecall.simulator.render.develop import grey, jpeg
+from streetrecall.simulator.render.renderer import renderer
 
 COPYRIGHT = "© streetrecall simulated city"
-# The published example secret: the only one this service knows.
+# The example secret of Google's documentation, the only one that this service knows.
 SECRET = "vNIXE0xscrmjlyV-12Nj_BvUPaw="
 MAX_SIDE = 640
 _KEY = re.compile(r"AIza[A-Za-z0-9_-]*\Z")
 
 
 def signature(path_and_query: str, secret: str = SECRET) -> str:
-    """The URL's signature: HMAC-SHA1 with the URL-safe base64 secret.
+    """The signature of a URL: HMAC-SHA1 with a secret in URL-safe base64.
 
     >>> signature("/maps/api/geocode/json?address=New+York&client=clientID")
     'chaRF2hTJKOScPr-RQCEhZbSzIE='
@@ -41,7 +43,7 @@ class _Json(JSONResponse):
 
 
 def _refusal(request: Request) -> str | None:
-    """Why a request is denied, or None: no key, a key that cannot be one, a signature that does not fit."""
+    """Why a request is denied, or None: no key, a malformed key, or a wrong signature."""
     key = request.query_params.get("key")
     client = request.query_params.get("client")
     if not key and not client:
@@ -67,6 +69,7 @@ def _refusal(request: Request) -> str | None:
 
 
 def _number(text: str | None, default: float, low: float, high: float) -> float | None:
+    """A number from a query, ``default`` where it is not given; None where it is no number or out of range."""
     if text is None or text == "":
         return default
     try:
@@ -77,6 +80,7 @@ def _number(text: str | None, default: float, low: float, high: float) -> float 
 
 
 def _location(text: str) -> tuple[float, float] | None:
+    """Latitude and longitude, degrees; None for any other text (an address, for example)."""
     match = re.fullmatch(r"\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*", text)
     if not match:
         return None
@@ -85,7 +89,7 @@ def _location(text: str) -> tuple[float, float] | None:
 
 
 def find(city: City, request: Request) -> tuple[str, str, Pano | None]:
-    """Status, error message and panorama that a request's ``pano`` or ``location`` and ``radius`` name."""
+    """Status, error message and panorama for a request's ``pano``, or its ``location`` and ``radius``."""
     q = request.query_params
     if q.get("pano"):
         pano = city.pano(q["pano"])
@@ -105,6 +109,7 @@ def find(city: City, request: Request) -> tuple[str, str, Pano | None]:
 
 
 def router(city: City) -> APIRouter:
+    """The contract's paths below ``/maps/api``."""
     routes = APIRouter()
 
     @routes.get("/maps/api/streetview/metadata")
@@ -139,15 +144,15 @@ def router(city: City) -> APIRouter:
         if pano is None:
             strict = q.get("return_error_code", "false").lower() == "true"
             code = (400 if status == "INVALID_REQUEST" else 404) if strict else 200
-            return Response(render.jpeg(render.grey(width, height)), code, media_type="image/jpeg")
-        if heading != heading:  # not given: towards the place that was asked for
+            return Response(jpeg(grey(width, height)), code, media_type="image/jpeg")
+        if math.isnan(heading):  # not given
             heading = pano.heading
-        picture = render.renderer(city).view(pano, heading, width, height, min(fov, 120.0), pitch, 0.5)
-        return Response(render.jpeg(picture), media_type="image/jpeg")
+        picture = renderer(city).view(pano, heading, width, height, min(fov, 120.0), pitch, 0.5)
+        return Response(jpeg(picture), media_type="image/jpeg")
 
     @routes.get("/maps/api/js")
     def script(request: Request) -> Response:
-        """The API's script. As with Google's, a key that is not taken is told in the page, not by the status."""
+        """The API's script. As with Google's, the page learns of a refused key; the status does not show it."""
         denial = None
         if _refusal(request):
             denial = "InvalidKeyMapError" if request.query_params.get("key") else "MissingKeyMapError"
@@ -156,7 +161,7 @@ def router(city: City) -> APIRouter:
 
     @routes.get("/maps/api/js/GeoPhotoService.GetMetadata")
     def panorama(request: Request) -> Response:
-        """What the script asks for when a page calls ``StreetViewService.getPanorama``."""
+        """What the script requests when a page calls ``StreetViewService.getPanorama``."""
         refusal = _refusal(request)
         status, _, pano = ("REQUEST_DENIED", "", None) if refusal else find(city, request)
         headers = {"access-control-allow-origin": "*"}

@@ -1,8 +1,8 @@
-"""The simulator service: builds the city, answers Google's and Panoramax's contracts over it, serves the viewer page.
+"""The simulator's service: builds the city, answers Google's and Panoramax's contracts over it, serves the viewer page.
 
 `running` starts it as a child process on a free loopback port and stops it again; ``streetrecall serve-city`` runs it
-by itself. The child lives no longer than its parent: it holds one end of a pipe and stops when the other one is gone,
-however the parent ended.
+by itself. The child ends with its parent, however the parent ends: it reads a pipe from the parent and stops when that
+pipe is closed.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params, load, parse
-from streetrecall.simulator.service import faults as faulty
+from streetrecall.simulator.service import faults as fault_plans
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -37,12 +37,13 @@ STOP_SECONDS = 10.0
 
 
 def app(city: City) -> FastAPI:
-    """The service over a city, without faults."""
+    """The service of a city, without faults."""
     from fastapi import FastAPI, Request, Response
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
 
     from streetrecall.simulator.service import google, panoramax, viewer
+    from streetrecall.simulator.service.search import BadRequestError
 
     api = FastAPI(title="streetrecall simulator", docs_url=None, redoc_url=None)
     for module in (google, panoramax, viewer):
@@ -55,6 +56,7 @@ def app(city: City) -> FastAPI:
         return JSONResponse({"message": message, "status_code": 400}, 400)
 
     api.add_exception_handler(RequestValidationError, invalid)
+    api.add_exception_handler(BadRequestError, panoramax.refuse)
     return api
 
 
@@ -74,54 +76,72 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def serve(params: Params, sock: socket.socket, faults: dict[str, Any] | None, root: Path | None, told: Any) -> None:
-    """Serve until stopped. ``told`` is called once with the base URL when the service is ready to answer.
+def serve(
+    params: Params,
+    sock: socket.socket,
+    faults: dict[str, Any] | None,
+    root: Path | None,
+    on_ready: Callable[[str], None],
+) -> None:
+    """Serve until stopped.
 
-    Ready means: the city stands, the renderer is compiled and has drawn a view, and the socket listens.
+    Args:
+        sock: bound, see `listen`.
+        faults: a plan of faults, see `streetrecall.simulator.service.faults.Plan`.
+        root: folder that holds ``data/cities``; None: the working folder.
+        on_ready: called once with the base URL, when the city is built, the renderer is compiled and has drawn a view,
+            and the socket listens.
     """
     import uvicorn
-    from uvicorn.protocols.http.h11_impl import H11Protocol
 
     from streetrecall.simulator.city.plan import open_city
-    from streetrecall.simulator.render import view as render
+    from streetrecall.simulator.render.develop import dark, jpeg
+    from streetrecall.simulator.render.renderer import HEIGHT, WIDTH, renderer
 
-    plan = faulty.plan(faults)
+    plan = fault_plans.plan(faults)
     city = open_city(params, root)
     if city.panos:
-        render.jpeg(render.renderer(city).view(city.panos[0], 0.0))
-    open_connections: dict[tuple[str, int], asyncio.Transport] = {}
+        renderer(city).view(city.panos[0], 0.0)
+    host, port = sock.getsockname()[:2]
+    protocol, disconnect = _tracking_protocol()
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            on_ready(f"http://{host}:{port}")
+
+    config = uvicorn.Config(
+        fault_plans.Faults(app(city), plan, disconnect, jpeg(dark(WIDTH, HEIGHT))), http=protocol, ws="none",
+        lifespan="off", log_level="critical", access_log=False, timeout_keep_alive=120, timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    Server(config).run(sockets=[sock])
+
+
+def _tracking_protocol() -> tuple[type[asyncio.Protocol], fault_plans.Disconnect]:
+    """uvicorn's HTTP protocol that remembers its connections, and a function that closes one of them."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    transports: dict[tuple[str, int], asyncio.Transport] = {}
 
     class Protocol(H11Protocol):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             if self.client:
-                open_connections[self.client] = transport
+                transports[self.client] = transport
 
         def connection_lost(self, exc: Exception | None) -> None:
             if self.client:
-                open_connections.pop(self.client, None)
+                transports.pop(self.client, None)
             super().connection_lost(exc)
 
-    def cut(client: tuple[str, int], at_once: bool) -> None:
-        transport = open_connections.get(tuple(client))  # type: ignore[arg-type]
+    def disconnect(client: tuple[str, int], at_once: bool) -> None:
+        transport = transports.get((client[0], client[1]))
         if transport is not None and at_once:
-            faulty.reset(transport)
+            fault_plans.reset(transport)
         elif transport is not None:
             transport.close()
 
-    black = render.jpeg(render.Renderer._dark(render.WIDTH, render.HEIGHT))
-    host, port = sock.getsockname()[:2]
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            told(f"http://{host}:{port}")
-
-    config = uvicorn.Config(
-        faulty.Faults(app(city), plan, cut, lambda: black), http=Protocol, ws="none", lifespan="off",
-        log_level="critical", access_log=False, timeout_keep_alive=120, timeout_graceful_shutdown=1,
-    )  # fmt: skip
-    Server(config).run(sockets=[sock])
+    return Protocol, disconnect
 
 
 @contextmanager
@@ -133,12 +153,12 @@ def running(
     Args:
         port: 0 takes a free one.
         faults: a plan of faults, see `streetrecall.simulator.service.faults.Plan`.
-        root: folder that holds ``data/cities``; by default the working folder.
+        root: folder that holds ``data/cities``; None: the working folder.
 
     Raises:
-        UserError: the service did not start; with what it said.
+        UserError: the service did not start; with the last line of its output.
     """
-    faulty.plan(faults)
+    fault_plans.plan(faults)
     order = {
         "params": params.model_dump(mode="json"),
         "port": port,
@@ -152,34 +172,44 @@ def running(
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
         )  # fmt: skip
         try:
-            assert child.stdin is not None and child.stdout is not None
-            with suppress(BrokenPipeError):
-                child.stdin.write(json.dumps(order).encode() + b"\n")
-                child.stdin.flush()
-            ready, _, _ = select.select([child.stdout], [], [], START_SECONDS)
-            line = child.stdout.readline() if ready else b""
-            if not line.startswith(b"http://"):
+            line = _start(child, order)
+            if not line.startswith("http://"):
                 child.kill()
                 child.wait()
                 errors.seek(0)
-                said = errors.read().decode(errors="replace").strip().splitlines()[-1:]
-                raise UserError(f"the simulated city's service did not start: {said[0] if said else 'it said nothing'}")
-            yield line.decode().strip()
+                output = errors.read().decode(errors="replace").strip().splitlines()
+                reason = output[-1] if output else "it wrote no error"
+                raise UserError(f"the simulated city's service did not start: {reason}")
+            yield line
         finally:
-            with suppress(BrokenPipeError):
-                if child.stdin is not None:
-                    child.stdin.close()
-            try:
-                child.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-            if child.stdout is not None:
-                child.stdout.close()
+            _stop(child)
 
 
-def _outlive_nobody(parent: int) -> None:
-    """End this process when standard input ends or the parent is no longer ours."""
+def _start(child: subprocess.Popen[bytes], order: dict[str, Any]) -> str:
+    """Send a child its order; returns the line with which it answers, empty where it ends or takes too long."""
+    assert child.stdin is not None and child.stdout is not None
+    with suppress(BrokenPipeError):
+        child.stdin.write(json.dumps(order).encode() + b"\n")
+        child.stdin.flush()
+    ready, _, _ = select.select([child.stdout], [], [], START_SECONDS)
+    return child.stdout.readline().decode().strip() if ready else ""
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """Close a child's input, upon which it ends; kill it where it does not."""
+    assert child.stdin is not None and child.stdout is not None
+    with suppress(BrokenPipeError):
+        child.stdin.close()
+    try:
+        child.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    child.stdout.close()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its standard input is closed or its parent is another process."""
 
     def watch() -> None:
         while True:
@@ -191,7 +221,7 @@ def _outlive_nobody(parent: int) -> None:
 
 
 def _first_line(descriptor: int) -> bytes:
-    """A line read byte by byte: nothing behind it is buffered away from the watch that follows."""
+    """A line, read byte by byte, so that no buffer takes what comes after it."""
     line = bytearray()
     while not line.endswith(b"\n"):
         byte = os.read(descriptor, 1)
@@ -202,8 +232,9 @@ def _first_line(descriptor: int) -> bytes:
 
 
 def _child() -> int:
+    """The child of `running`: reads its order from standard input and writes the base URL when it is ready."""
     order = json.loads(_first_line(sys.stdin.fileno()))
-    _outlive_nobody(order["parent"])
+    _end_with(order["parent"])
     try:
         sock = listen(HOST, order["port"])
         root = Path(order["root"]) if order["root"] else None
@@ -232,10 +263,10 @@ def main(args: argparse.Namespace) -> int:
         raise UserError("--faults: not a JSON object")
     params = load(args.params)
 
-    def told(url: str) -> None:
+    def on_ready(url: str) -> None:
         print(f"The simulated city is served at {url}/viewer (Ctrl-C stops it)", flush=True)
 
-    serve(params, listen(args.host, args.port), faults, None, told)
+    serve(params, listen(args.host, args.port), faults, None, on_ready)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The viewer page and what it asks for: views, dates of a place, ways on."""
+"""The viewer page and what it requests: views, dates of a place, and where one can go from there."""
 
 from __future__ import annotations
 
@@ -7,16 +7,25 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
-from streetrecall.simulator.city.plan import City, Pano
-from streetrecall.simulator.render import view as render
+from streetrecall.simulator.city.chance import Stream, generator
+from streetrecall.simulator.city.panoramas import Pano
+from streetrecall.simulator.city.plan import City
+from streetrecall.simulator.render.develop import jpeg
+from streetrecall.simulator.render.renderer import FOV, HEIGHT, MAX_FOV, MAX_PITCH, WIDTH, renderer
 from streetrecall.simulator.service.google import COPYRIGHT
 
-MAX_SIDE = 4096
+MAX_SIDE = 4096  # of a view, pixels
+KEPT_VIEWS = 192
+
 _HERE = Path(__file__).parent
+_NAMES = (
+    "Lind", "Ek", "Björk", "Sten", "Sjö", "Berg", "Klock", "Kvarn", "Skepps", "Tull", "Alm", "Ask", "Rosen", "Humle",
+    "Hjort", "Svan", "Falk", "Korn",
+)  # fmt: skip
+_ENDINGS = {"gatan": 0.6, "gränd": 0.1, "vägen": 0.14, "backen": 0.06, "stigen": 0.05, "torget": 0.05}
 
 
 @lru_cache(maxsize=8)
@@ -30,35 +39,13 @@ def street_name(seed: int, line: int) -> str:
     >>> street_name(1, 2) == street_name(1, 2)
     True
     """
-    first = [
-        "Lind",
-        "Ek",
-        "Björk",
-        "Sten",
-        "Sjö",
-        "Berg",
-        "Klock",
-        "Kvarn",
-        "Skepps",
-        "Tull",
-        "Alm",
-        "Ask",
-        "Rosen",
-        "Humle",
-        "Hjort",
-        "Svan",
-        "Falk",
-        "Korn",
-    ]
-    last = ["gatan", "gränd", "vägen", "backen", "stigen", "torget"]
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 41, line]))
-    return (
-        first[int(rng.integers(0, len(first)))] + last[int(rng.choice(len(last), p=[0.6, 0.1, 0.14, 0.06, 0.05, 0.05]))]
-    )
+    rng = generator(seed, Stream.STREET_NAME, line)
+    name = _NAMES[int(rng.integers(0, len(_NAMES)))]
+    return name + list(_ENDINGS)[int(rng.choice(len(_ENDINGS), p=list(_ENDINGS.values())))]
 
 
 def describe(city: City, pano: Pano) -> dict[str, Any]:
-    """What the page shows of a panorama: position, all dates of its place (newest first), ways on."""
+    """What the page shows of a panorama: its position, the dates of its place (newest first), its neighbours."""
     lat, lon = city.position(pano)
     street = city.streets[pano.street]
     links = []
@@ -87,8 +74,12 @@ def _bounded(text: str | None, default: float, low: float, high: float) -> float
 
 
 def router(city: City) -> APIRouter:
+    """The page, its script and style, and the paths that it requests."""
     routes = APIRouter()
-    views = render.Cache(192)
+
+    @lru_cache(maxsize=KEPT_VIEWS)
+    def draw(pano: Pano, heading: float, width: int, height: int, fov: float, pitch: float) -> bytes:
+        return jpeg(renderer(city).view(pano, heading, width, height, fov, pitch))
 
     @routes.get("/")
     def root() -> Response:
@@ -112,7 +103,7 @@ def router(city: City) -> APIRouter:
 
     @routes.get("/viewer/panos")
     def panos(pano: str = "") -> Response:
-        if not pano:  # somewhere to begin: the spot nearest to the middle that has the most dates
+        if not pano:  # begin at the spot with the most dates, of several the one nearest to the middle
             ids = min(city.spot_panos, key=lambda s: (-len(s), math.hypot(city.panos[s[0]].x, city.panos[s[0]].y)))
             return JSONResponse(describe(city, city.panos[ids[0]]))
         found = city.pano(pano)
@@ -128,18 +119,14 @@ def router(city: City) -> APIRouter:
             return JSONResponse({"status": "ZERO_RESULTS", "message": "there is no such panorama"}, 404)
         try:
             heading = _bounded(q.get("heading"), pano.heading, -1e6, 1e6) % 360.0
-            width = int(_bounded(q.get("w"), render.WIDTH, 16, MAX_SIDE))
-            height = int(_bounded(q.get("h"), render.HEIGHT, 16, MAX_SIDE))
-            fov = _bounded(q.get("fov"), render.FOV, 5, 150)
-            pitch = _bounded(q.get("pitch"), 0.0, -60, 60)
+            width = int(_bounded(q.get("w"), WIDTH, 16, MAX_SIDE))
+            height = int(_bounded(q.get("h"), HEIGHT, 16, MAX_SIDE))
+            fov = _bounded(q.get("fov"), FOV, 5, MAX_FOV)
+            pitch = _bounded(q.get("pitch"), 0.0, -MAX_PITCH, MAX_PITCH)
         except ValueError as error:
             return JSONResponse({"status": "INVALID_REQUEST", "message": str(error)}, 400)
-
-        def make() -> bytes:
-            return render.jpeg(render.renderer(city).view(pano, heading, width, height, fov, pitch))
-
-        data = views.get((pano.pano_id, heading, width, height, fov, pitch), make)
         headers = {"cache-control": "no-store", "access-control-allow-origin": "*"}
+        data = draw(pano, heading, width, height, fov, pitch)
         return Response(data, media_type="image/jpeg", headers=headers)
 
     return routes
