@@ -13,7 +13,8 @@ import shapely
 from PIL import Image
 
 from streetrecall import geo
-from streetrecall.expectations.common.custom import near_hashes, nearest_of_others, nearest_other
+from streetrecall.expectations.common.custom import nearest_of_others, nearest_other
+from streetrecall.expectations.common.look_alikes import near_hashes
 
 from .conftest import NEEDS, City, picture
 

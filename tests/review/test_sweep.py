@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from smallproject import Project
 
+from streetrecall import geo
 from streetrecall.cli import main
 from streetrecall.errors import UserError
 from streetrecall.external import watch
@@ -202,3 +203,9 @@ def test_a_file_that_git_ignores_and_one_that_is_outside_are_named(with_city: Pr
     absolute = text.replace("data/cities]", f"data/cities, {root.parent}/pictures]")
     (root / "dvc.yaml").write_text(absolute, encoding="utf-8")
     assert copies.lacking(root) == ([], [])
+
+
+def test_a_copy_without_the_polygon_names_git(tmp_path: Path) -> None:
+    """What `dvc exp run --temp` says, which no command of ours can stop before it starts."""
+    with pytest.raises(UserError, match=r"run `git add` for it: experiments in copies of this folder"):
+        geo.city_polygon(tmp_path, "new")

@@ -85,9 +85,9 @@ def assert_measured(project: Project) -> None:
     measured = metrics["model"]["test"]["newest_vs_older"]
     assert 0 <= measured["recall_at_1_25m"] <= measured["recall_at_20_25m"] <= 1
     assert measured["queries"] > 0
-    gates = sorted((project.root / "metrics/validation").glob("*.json"))
-    assert len(gates) >= 6
-    assert all(json.loads(path.read_text(encoding="utf-8"))["success"] for path in gates)
+    checks = sorted((project.root / "metrics/validation").glob("*.json"))
+    assert len(checks) >= 6
+    assert all(json.loads(path.read_text(encoding="utf-8"))["success"] for path in checks)
     assert "25 m" in project.run("streetrecall", "summary").stdout
 
 
