@@ -379,4 +379,4 @@ def test_what_is_wrong_in_the_archive_is_found(
     assert set(images.loc[images["size"] < 1_500, "quarantine"]) == {"blank"}
     assert figures["quarantined"]["blank"] == (images["quarantine"] == "blank").sum()
     assert figures["quarantined"]["duplicate_across_splits"] > 0
-    assert "quarantined pictures by reason" in capsys.readouterr().err
+    assert "pictures in quarantine by reason" in capsys.readouterr().err

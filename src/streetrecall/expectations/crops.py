@@ -202,7 +202,7 @@ def _quarantine(limits: CheckCrops) -> list[Any]:
         expect(
             ExpectColumnShareOfOtherValuesToBeAtMost,
             "Some pictures of any collection are blank or duplicates (the original: 2%); many mean bad captures.",
-            "look at these pictures by reason; capture their places again, or raise the threshold on purpose",
+            "look at the pictures in quarantine by reason; capture their places again, or raise the limit on purpose",
             figure="quarantined",
             column="quarantine",
             usual=[""],
