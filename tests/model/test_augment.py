@@ -1,4 +1,4 @@
-"""Augmentation of pictures and of maps: decided by the seed, nothing mirrored, nothing at all when it is off."""
+"""Augmentation of pictures and of maps: the seed decides, nothing is mirrored, and off means no change."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def test_the_seed_decides_in_a_parallel_map_too(change) -> None:  # type: ignore
     assert all((first[i] != values[i].numpy()).any() for i in range(24))
 
 
-def test_light_and_colour_are_changed_as_far_as_they_are_told() -> None:
+def test_light_and_colour_change_within_their_limits() -> None:
     values = np.random.default_rng(1).uniform(80, 160, (14, 14, 3)).astype(np.float32)
     grey = values.mean(axis=2, keepdims=True)
 
-    def many(**told: float) -> np.ndarray:
-        return np.stack([augment(tf.constant(values), (seed, 0), knobs(**told)).numpy() for seed in range(60)])
+    def many(**change: float) -> np.ndarray:
+        return np.stack([augment(tf.constant(values), (seed, 0), knobs(**change)).numpy() for seed in range(60)])
 
     light = many(brightness=0.1) - values
     assert np.allclose(light, light[:, :1, :1, :1], atol=1e-3)  # the same everywhere
@@ -74,7 +74,7 @@ def test_nothing_is_mirrored(change) -> None:  # type: ignore[no-untyped-def]
         assert (np.diff(changed[2:-2, 2:-2].mean(axis=(0, 2))) > 0).all()
 
 
-def test_something_is_erased_of_a_small_map_too() -> None:
+def test_a_small_map_is_erased_too() -> None:
     values = np.random.default_rng(2).normal(size=(7, 7, 5)).astype(np.float32)
     assert all((augment_map(tf.constant(values), (i, 4), knobs(erase=1.0)).numpy() != values).any() for i in range(50))
 

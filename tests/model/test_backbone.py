@@ -1,4 +1,4 @@
-"""The backbone carries the published weights unchanged: against PyTorch where it is installed, and always by a sum."""
+"""The backbone has the published weights: compared with PyTorch if it is installed, and by what it recognises."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_pooled_features_equal_those_of_pytorch(lite: backbone.Backbone) -> None
 
 
 def test_the_network_recognises_a_cat(lite: backbone.Backbone) -> None:
-    """With the classifier of the same file on top, scikit-image's photo of a cat is an ImageNet cat."""
+    """With the classifier of the same file, scikit-image's photo of a cat is an ImageNet cat."""
     data = pytest.importorskip("skimage.data")
     from skimage.transform import resize
 
@@ -80,7 +80,9 @@ def test_folding_normalisation_and_padding_changes_nothing(lite: backbone.Backbo
 
 
 @pytest.mark.parametrize(("side", "padding", "stays"), [(8, (0, 1), False), (8, (1, 0), True), (9, (0, 1), True)])
-def test_only_padding_that_a_convolution_does_alike_is_folded(side: int, padding: tuple[int, int], stays: bool) -> None:
+def test_padding_is_folded_only_if_the_convolution_can_pad_alike(
+    side: int, padding: tuple[int, int], stays: bool
+) -> None:
     layers = backbone.keras.layers
     start = backbone.keras.Input((side, side, 2))
     padded = layers.ZeroPadding2D((padding, padding))(start)
@@ -91,8 +93,8 @@ def test_only_padding_that_a_convolution_does_alike_is_folded(side: int, padding
     assert np.allclose(model(values)[0], folded(values)[0], atol=1e-6)
 
 
-def test_folding_leaves_what_is_asked_for(lite: backbone.Backbone) -> None:
-    """A convolution before its normalisation, and padding, are maps too."""
+def test_folding_keeps_layers_that_are_outputs(lite: backbone.Backbone) -> None:
+    """A convolution before its normalisation, and padding, can be outputs too."""
     pixels = lite.pixels(np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3)).astype(np.float32))
     layers = ["block2a_expand_conv", "block2a_dwconv_pad", "block2b_add"]
     plain = backbone.keras.Model(lite.network.input, [lite.tensor(name) for name in layers])
@@ -127,7 +129,9 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", backbone.APPLICATIONS)
-def test_a_backbone_of_keras_gives_the_same_maps_whole_cut_and_for_inference(name: str, params: Params) -> None:
+def test_a_backbone_of_keras_gives_the_same_descriptors_whole_in_parts_and_for_inference(
+    name: str, params: Params
+) -> None:
     gem = GemBranch(pool="gem", map=backbone.LAST, p=3.0, weight=1.0)
     built = network.build(name, "none", 64, params.train.head.model_copy(update={"branches": [gem], "dimensions": 8}))
     assert built.backbone.tensor(backbone.LAST).shape[1:3] == (2, 2)
@@ -139,7 +143,8 @@ def test_a_backbone_of_keras_gives_the_same_maps_whole_cut_and_for_inference(nam
     whole = built.whole(pixels)
     assert np.allclose(whole, built.inference()(pixels), atol=1e-5)
     assert np.allclose(whole, built.tail(network.IMAGE)(pixels), atol=1e-5)
-    assert np.allclose(whole, built.tail(network.HEAD)(network.shaped(built.frozen(network.HEAD)(pixels))), atol=1e-5)
+    maps = built.backbone.frozen(built.maps)(pixels)
+    assert np.allclose(whole, built.tail(network.HEAD)(network.as_input(maps)), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a batch promises: groups of other places, other dates, hard neighbours, and the same batches for a seed."""
+"""Batches: groups of different places, different dates, hard neighbours, and the same batches for one seed."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_epochs_differ_and_seeds_differ() -> None:
     assert not np.array_equal(sampler.epoch(1, 4), Sampler(table, settings_of(), 2).epoch(1, 4))
 
 
-def test_confusions_are_alike_and_never_within_the_guard() -> None:
+def test_confusions_are_similar_and_never_within_the_guard() -> None:
     table = collection([[3]] * 6, spacing=60.0)
     sampler = Sampler(table, settings_of(guard_m=100.0), 1)
     along = np.linspace(0, 1, 6).repeat(3)
@@ -125,7 +125,7 @@ def test_longer_gaps_are_drawn_more_often() -> None:
     assert gaps[10.0] > gaps[0.0] + 0.5
 
 
-def test_a_picture_of_unknown_month_is_drawn_as_one_of_no_distance() -> None:
+def test_a_picture_of_unknown_month_is_drawn_as_if_no_time_had_passed() -> None:
     table = collection([[6]] * 4)
     table.loc[table.groupby("place").tail(1).index, "month"] = ""  # was the newest
     shares = {}
@@ -138,7 +138,7 @@ def test_a_picture_of_unknown_month_is_drawn_as_one_of_no_distance() -> None:
     assert (table["month"][sampler.first_and_last()] != "").all()
 
     table = collection([[2]] * 4)
-    table.loc[table["month"] == MONTHS[1], "month"] = ""  # one known month each: nothing is known to have changed
+    table.loc[table["month"] == MONTHS[1], "month"] = ""  # one known month each shows no change
     with pytest.raises(UserError, match="two dates"):
         Sampler(table, settings_of(), 1)
 
@@ -150,7 +150,7 @@ def test_pictures_of_unknown_month_fill_a_group_before_any_is_repeated() -> None
         assert len(set(row)) == 10
 
 
-def test_confusions_are_found_in_parts_and_in_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_confusions_are_found_in_blocks_of_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     table = collection([[2]] * 2000, spacing=10.0)
     sampler = Sampler(table, settings_of(), 1)
     descriptors = np.random.default_rng(0).standard_normal((len(table), 8)).astype(np.float32)
@@ -165,8 +165,8 @@ def test_confusions_are_found_in_parts_and_in_little_memory(monkeypatch: pytest.
     assert np.array_equal(in_parts, sampler.confusions)
 
 
-def test_places_that_all_lie_within_the_guard_are_refused() -> None:
+def test_places_all_within_the_guard_are_refused() -> None:
     crowded = collection([[3], [3], [3]], spacing=30.0)
     with pytest.raises(UserError, match=r"no two training places are farther apart than train\.batch\.guard_m, 100 m"):
         Sampler(crowded, settings_of(), 1)
-    assert Sampler(crowded, settings_of(guard_m=59.0), 1).batch_size == 9  # the outer two tell apart
+    assert Sampler(crowded, settings_of(guard_m=59.0), 1).batch_size == 9  # the outer two are negatives of each other

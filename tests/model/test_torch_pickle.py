@@ -1,4 +1,4 @@
-"""Weights come out as they went in; a file that asks for anything else is refused before it runs."""
+"""Weights are read as they were written; a file that refers to anything else is refused and not run."""
 
 from __future__ import annotations
 

@@ -104,6 +104,15 @@ def test_the_log_holds_progress_speed_and_time_spent_waiting(trained: Path) -> N
     assert re.search(r"\d+ images a second while training, \d+\.\d% of it spent waiting for data", log)
 
 
+def test_a_log_has_a_line_of_progress_every_ten_seconds_at_most(trained: Path) -> None:
+    log = (trained / "log.txt").read_text(encoding="utf-8")
+    seconds = re.search(r"; (\d+) s; \d+ images a second", log)
+    assert seconds
+    for name in ("maps", "phase 1"):
+        lines = log.count(f"{name}: ")
+        assert 2 <= lines <= 2 + int(seconds[1]) / 10, name  # the first and the last are always there
+
+
 def test_the_speed_of_each_epoch_is_written_for_a_plot(trained: Path) -> None:
     speed = pd.read_csv(trained / "out.speed.csv")
     assert speed[["phase", "epoch"]].to_numpy().tolist() == [[1, 1], [1, 2], [1, 3]]

@@ -1,4 +1,4 @@
-"""Exact search against a sort of everything."""
+"""Exact search against a full sort."""
 
 from __future__ import annotations
 
@@ -48,3 +48,12 @@ def test_vectors_that_are_not_finite_are_refused(bad: float) -> None:
         search.exact(one, good, 1)
     with pytest.raises(ValueError, match="hold values that are not finite"):
         search.exact(good, np.concatenate([good, one]), 1)
+
+
+def test_double_precision_finds_what_single_precision_cannot_tell_apart() -> None:
+    gallery = 1 + np.arange(50)[:, None] * np.array([[1e-10, 0.0]])
+    queries = np.ones((2, 2))
+    assert search.exact(queries, gallery, 3)[0].tolist() == [[0, 1, 2]] * 2
+    indices, similarities = search.exact(queries, gallery, 3, dtype=np.float64)
+    assert indices.tolist() == [[49, 48, 47]] * 2
+    assert similarities.dtype == np.float64

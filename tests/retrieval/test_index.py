@@ -1,4 +1,4 @@
-"""The index gives back what exact search would, before and after a trip to disk, with ScaNN or without."""
+"""The index finds what exact search finds, before and after saving, with ScaNN or without."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def data() -> tuple[np.ndarray, pd.DataFrame]:
     ("lacks", "said"),
     [("avx2", "needs a processor with AVX2"), ("module", r"cannot be imported \(.*scann.*\)"), ("", None)],
 )
-def test_scann_is_taken_where_it_runs(
+def test_scann_is_used_if_it_can_run(
     lacks: str, said: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
@@ -50,7 +50,7 @@ def test_scann_is_taken_where_it_runs(
     with caplog.at_level(logging.INFO):
         module = indexes.scann_module()
     assert (module is None) == (said is not None)
-    assert re.search(f"ScaNN {said}: exact search takes its place" if said else "^$", caplog.text)
+    assert re.search(f"ScaNN {said}: using exact search" if said else "^$", caplog.text)
 
 
 def settings(params: Params, kind: str) -> Index:
@@ -90,8 +90,8 @@ def test_it_finds_the_nearest_and_reloads_elsewhere_with_the_same_answers(
 
 
 @pytest.mark.parametrize("kind", ["exact", "ah", "tree"])
-def test_it_is_there_again_in_less_than_a_second(kind: str, params: Params, tmp_path: Path) -> None:
-    indexes.scann_module()  # its import is not the index's
+def test_it_loads_in_less_than_a_second(kind: str, params: Params, tmp_path: Path) -> None:
+    indexes.scann_module()  # its import does not count
     rng = np.random.default_rng(4)
     values = rng.standard_normal((20_000, 64)).astype(np.float32)
     values = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float16)
@@ -107,7 +107,7 @@ def test_it_is_there_again_in_less_than_a_second(kind: str, params: Params, tmp_
     assert min(took) < 1
 
 
-def test_what_is_auto_becomes_the_least_effort_that_reaches_the_recall(
+def test_auto_becomes_the_smallest_effort_that_reaches_the_recall(
     params: Params, data: tuple[np.ndarray, pd.DataFrame], caplog: pytest.LogCaptureFixture
 ) -> None:
     values, rows = data
@@ -130,10 +130,10 @@ def test_what_is_auto_becomes_the_least_effort_that_reaches_the_recall(
 
 
 @pytest.mark.parametrize("asked", [0.9, 0.999])
-def test_leaves_that_gain_nothing_are_not_searched(
+def test_leaves_that_do_not_raise_recall_are_not_searched(
     asked: float, params: Params, data: tuple[np.ndarray, pd.DataFrame]
 ) -> None:
-    """A number for ``reorder`` may keep the recall from what is asked, however many leaves are searched."""
+    """With a number for ``reorder`` the recall may stay below what is asked, however many leaves are searched."""
     values, rows = data
     gallery = np.flatnonzero(rows["role"] == "gallery")
     chosen = settings(params, "tree").model_copy(update={"recall": asked, "reorder": 24, "leaves": 60})
@@ -151,7 +151,7 @@ def test_leaves_that_gain_nothing_are_not_searched(
 
 
 @pytest.mark.parametrize("kind", ["exact", "ah", "tree"])
-def test_no_queries_have_no_answers(kind: str, params: Params, data: tuple[np.ndarray, pd.DataFrame]) -> None:
+def test_without_queries_there_are_no_answers(kind: str, params: Params, data: tuple[np.ndarray, pd.DataFrame]) -> None:
     values, rows = data
     gallery = np.flatnonzero(rows["role"] == "gallery")
     found, similar = indexes.build(values[gallery], gallery, settings(params, kind), 1).search(values[:0], 5)
@@ -194,7 +194,7 @@ def test_the_kind_follows_the_gallery(params: Params) -> None:
     assert indexes.choose(auto.model_copy(update={"kind": "tree"}), 256) == "tree"
 
 
-def test_without_scann_exact_search_takes_its_place(
+def test_without_scann_the_search_is_exact(
     params: Params,
     data: tuple[np.ndarray, pd.DataFrame],
     tmp_path: Path,
@@ -206,14 +206,14 @@ def test_without_scann_exact_search_takes_its_place(
     monkeypatch.setattr(sys, "platform", "darwin")
     with caplog.at_level(logging.INFO):
         without = indexes.load(tmp_path / "index")
-    assert "exact search takes its place" in caplog.text
+    assert "using exact search" in caplog.text
     queries = values[rows["role"] == "query"]
     assert (without.search(queries, 1)[0] == with_scann.search(queries, 1)[0]).mean() > 0.98
     caplog.clear()
     with caplog.at_level(logging.INFO):
         built = store(tmp_path / "built", values, rows, settings(params, "tree"))
     assert built.kind == indexes.load(tmp_path / "built").kind == "exact"
-    assert "exact search takes its place" in caplog.text
+    assert "using exact search" in caplog.text
     assert np.array_equal(built.search(queries, 5)[0], without.search(queries, 5)[0])
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tinyarchive import of_archive
 
 from streetrecall import tables
 from streetrecall.errors import UserError
+from streetrecall.figures.grid import draw_grid
 from streetrecall.geo import GEOD, distance_m
 from streetrecall.params.schema import Params
 from streetrecall.stages import grid
@@ -99,9 +101,67 @@ def test_every_candidate_inside_and_no_other(corners: list[tuple[float, float]],
         assert GEOD.inv(columns[0], north, columns[1], north)[2] >= spacing * (1 - 1e-3)
 
 
+corner = st.tuples(st.integers(-30, 30), st.integers(-30, 30))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(corner, min_size=3, max_size=7), min_size=1, max_size=3), st.sampled_from([1, 7, 1024]))
+def test_blocks_find_what_a_test_of_every_candidate_finds(rings: list[list[tuple[int, int]]], block: int) -> None:
+    """Also for rings that cross, as rounding makes them: all that counts is which side of the outline a point lies."""
+    polygon = shapely.MultiPolygon([shapely.Polygon([(18 + x * 1e-4, 59 + y * 1e-4) for x, y in r]) for r in rings])
+    columns, rows = grid.axes(polygon, 10.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grid, "_BLOCK", block)
+        points = grid.points_inside(polygon, columns, rows)
+    lon, lat = np.repeat(columns, len(rows)), np.tile(rows, len(columns))
+    inside = shapely.contains_xy(polygon, lon, lat)
+    assert points["lon"].tolist() == lon[inside].tolist()
+    assert points["lat"].tolist() == lat[inside].tolist()
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [(18, 59, 18.5, 60), (18, -35, 18.5, -34), (36, -0.3, 36.4, 0.2), (-30, 50, 40, 50.01), (170, -50, 240, -49.99)],
+)
+def test_columns_are_nowhere_nearer_than_the_spacing(bounds: tuple[float, float, float, float]) -> None:
+    columns, _ = grid.axes(shapely.MultiPolygon([shapely.box(*bounds)]), 10.0)
+    apart = [float(distance_m(lat, columns[0], lat, columns[1])) for lat in (bounds[1], bounds[3])]
+    assert min(apart) == pytest.approx(10.0, rel=2e-3) and min(apart) > 9.999
+
+
+def test_distances_that_are_not_even_are_named(
+    params: Params, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    square = {"type": "Polygon", "coordinates": [[[18.06, 59.32], [18.07, 59.32], [18.07, 59.33], [18.06, 59.33]]]}
+    tall = {"type": "Polygon", "coordinates": [[[18.06, 56], [18.08, 56], [18.08, 62], [18.06, 62]]]}
+    path = tmp_path / "city.geojson"
+    for content, crs, says in [
+        (square, "EPSG:3006", ""),
+        (square, "EPSG:3035", "EPSG:3035 changes distances in this city by up to 0.3 %"),
+        (tall, "EPSG:3006", "latitude"),
+    ]:
+        caplog.clear()
+        path.write_text(json.dumps(content))
+        changed = city(params, "auto", spacing_m=100.0)
+        grid.lay(changed.model_copy(update={"city": params.city.model_copy(update={"crs": crs})}), path)
+        assert len(caplog.records) == bool(says)
+        assert says in caplog.text
+
+
+def test_a_picture_of_parts_that_lie_far_apart(tmp_path: Path) -> None:
+    polygon = shapely.MultiPolygon([shapely.box(12, 1, 12.3, 1.01), shapely.box(16, 70, 16.3, 70.01)])
+    points = grid.points_inside(polygon, *grid.axes(polygon, 10.0))
+    tracemalloc.start()
+    draw_grid(points, polygon, "EPSG:32633", 10.0, tmp_path / "grid.png")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(points) > 20_000  # so many are drawn as a density
+    assert peak < 1e9
+
+
 def test_chunks_change_nothing(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = lay(city(params, "auto"), tmp_path)
-    monkeypatch.setattr(grid, "_CHUNK", 100)
+    monkeypatch.setattr(grid, "_BLOCK", 7)
     pd.testing.assert_frame_equal(lay(city(params, "auto"), tmp_path), whole)
 
 

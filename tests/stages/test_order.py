@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streetrecall import tables
 from streetrecall.errors import UserError
-from streetrecall.geo import in_disc, unproject
+from streetrecall.geo import check_start, in_disc, unproject
 from streetrecall.params.schema import Params
 from streetrecall.stages import order
 
@@ -58,6 +58,7 @@ def test_the_six_original_files_exactly(params: Params, archive: Path) -> None:
         "new_order_idx"
     )
     found = original.rename(columns={"PanoID": "pano_id", "Latitude": "lat", "Longitude": "lon", "Date": "month"})
+    check_start(params.order.start, found["lat"], found["lon"])
     places = order.order(found.sample(frac=1, random_state=5), params)
     assert places["place"].tolist() == original["new_order_idx"].tolist() == list(range(6562))
     assert places["pano_id"].tolist() == original["PanoID"].tolist()
@@ -137,10 +138,18 @@ def test_equal_distances_go_by_id(params: Params) -> None:
         assert order.order(frame, params)["pano_id"].tolist() == ["p0000000"]
 
 
+def test_the_start_of_another_city_is_refused(params: Params, tmp_path: Path) -> None:
+    found = panoramas(streets(20))
+    tables.write(tables.PANORAMAS, found.assign(lat=40.7 + found.index * 1e-4, lon=-74.0), tmp_path / "p.parquet")
+    with pytest.raises(UserError, match=r"order\.start: \[59\.3249, 18\.0694\] is 6,3\d\d km from the city"):
+        order.run(params, tmp_path / "p.parquet", tmp_path / "l.parquet", tmp_path / "o.json")
+    assert not (tmp_path / "l.parquet").exists()
+
+
 def test_no_panorama_or_one_without_a_position(params: Params, tmp_path: Path) -> None:
     found = panoramas(streets(20))
     tables.write(tables.PANORAMAS, found.iloc[:0], tmp_path / "p.parquet")
-    with pytest.raises(UserError, match="holds no panorama"):
+    with pytest.raises(UserError, match="has no panorama"):
         order.run(params, tmp_path / "p.parquet", tmp_path / "l.parquet", tmp_path / "o.json")
     found.loc[3, "lat"] = np.nan
     tables.write(tables.PANORAMAS, found, tmp_path / "p.parquet")

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from streetrecall import geo, tables
+from streetrecall import geo, polygons, tables
 from streetrecall.errors import UserError
 from streetrecall.expectations.common.custom import ExpectNearestNeighbourToBeBetween
 from streetrecall.expectations.common.suite import Batch, expect
@@ -39,9 +39,10 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     grid["geometry_lon"], grid["geometry_lat"] = shapely.get_x(geometry), shapely.get_y(geometry)
     grid["crs"] = pd.Series([_crs(stored.schema.metadata or {})] * len(grid), dtype="str")
     path = polygon_path(params, inputs["cities"])
-    polygon = geo.round_polygon(geo.read_polygon(path, params.city.crs, params.grid.features), params.grid.decimals)
+    polygon = polygons.read_polygon(path, params.city.crs, params.grid.features)
+    polygon = polygons.round_polygon(polygon, params.grid.decimals)
     shapely.prepare(polygon)
-    grid["inside"] = shapely.contains_xy(polygon, grid["lon"], grid["lat"])
+    grid["inside"] = polygons.contains(polygon, grid["lon"], grid["lat"])
     # A grid with n steps along its shorter side stretches each step by up to 1/n, so that it ends at the edge.
     spacing = params.grid.spacing_m
     steps = max(1.0, min(np.ptp(grid["x"]), np.ptp(grid["y"])) / spacing) if len(grid) else 1.0

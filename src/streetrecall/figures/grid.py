@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from streetrecall.files import whole
+from streetrecall.figures.canvas import canvas
 from streetrecall.geo import project
 
 if TYPE_CHECKING:
@@ -27,14 +27,9 @@ def draw_grid(points: pd.DataFrame, polygon: MultiPolygon, crs: str, spacing_m: 
     """
     import shapely
     from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.collections import LineCollection
-    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    figure = Figure(figsize=(11, 5.2), dpi=110, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    overview, close = figure.subplots(1, 2, width_ratios=[1.6, 1])
     x, y = project(points["lat"], points["lon"], crs)
     rings = [
         np.column_stack(project(ring[:, 1], ring[:, 0], crs))
@@ -53,21 +48,22 @@ def draw_grid(points: pd.DataFrame, polygon: MultiPolygon, crs: str, spacing_m: 
         axis.ticklabel_format(style="plain", useOffset=False)
         axis.set_xlabel(f"east, m ({crs})", fontsize=8)
 
-    if len(points) > 20_000:  # they would be closer than a pixel: draw their density instead
-        bins = (max(1, int(np.ptp(x) // 40)), max(1, int(np.ptp(y) // 40)))
-        counts, easts, norths = np.histogram2d(x, y, bins=bins)
-        density = np.ma.masked_equal(counts.T, 0)
-        overview.pcolormesh(easts, norths, density, cmap="Blues", vmin=-counts.max(), vmax=counts.max() * 3)
-    else:
-        overview.plot(x, y, ".", color="#4b8fd0", markersize=2)
-    overview.add_patch(Rectangle(box, 2 * half, 2 * half, fill=False, edgecolor="#c8321e", linewidth=1.5))
-    overview.set_ylabel(f"north, m ({crs})", fontsize=8)
-    overview.margins(0.03)
-    finish(overview, f"{len(points):,} grid points, {spacing_m:g} m apart")
-    close.plot(x[near], y[near], ".", color="#4b8fd0", markersize=4)
-    finish(close, "the red square")
-    close.set(xlim=(box[0], box[0] + 2 * half), ylim=(box[1], box[1] + 2 * half))
-    for side in close.spines.values():
-        side.set_edgecolor("#c8321e")
-    with whole(path) as partial:
-        figure.savefig(partial, format="png", metadata={"Software": None})
+    with canvas(path, (11, 5.2), 110, "white") as figure:
+        overview, close = figure.subplots(1, 2, width_ratios=[1.6, 1])
+        if len(points) > 20_000:  # they would be closer than a pixel: draw their density instead
+            # At most 2000 bins along each axis, because parts of a city may lie far apart.
+            bins = [min(2000, max(1, int(np.ptp(along) // 40))) for along in (x, y)]
+            counts, easts, norths = np.histogram2d(x, y, bins=bins)
+            density = np.ma.masked_equal(counts.T, 0)
+            overview.pcolormesh(easts, norths, density, cmap="Blues", vmin=-counts.max(), vmax=counts.max() * 3)
+        else:
+            overview.plot(x, y, ".", color="#4b8fd0", markersize=2)
+        overview.add_patch(Rectangle(box, 2 * half, 2 * half, fill=False, edgecolor="#c8321e", linewidth=1.5))
+        overview.set_ylabel(f"north, m ({crs})", fontsize=8)
+        overview.margins(0.03)
+        finish(overview, f"{len(points):,} grid points, {spacing_m:g} m apart")
+        close.plot(x[near], y[near], ".", color="#4b8fd0", markersize=4)
+        finish(close, "the red square")
+        close.set(xlim=(box[0], box[0] + 2 * half), ylim=(box[1], box[1] + 2 * half))
+        for side in close.spines.values():
+            side.set_edgecolor("#c8321e")

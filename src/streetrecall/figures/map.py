@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from streetrecall.files import whole
+from streetrecall.figures.canvas import canvas
 from streetrecall.scoring.recall import RIGHT_M
 
 RIGHT, WRONG, PLAIN = "#1a7fc4", "#d1495b", "#c9c5bc"
@@ -21,11 +20,7 @@ def draw_map(rows: pd.DataFrame, predictions: pd.DataFrame, path: Path) -> None:
     The background is light, so that the picture can be read on a dark page too. The same input gives the same bytes
     with the same version of Matplotlib.
     """
-    import matplotlib as mpl
-
-    mpl.use("agg")
     from matplotlib.collections import LineCollection
-    from matplotlib.figure import Figure
 
     spots = rows.groupby("place")[["x", "y"]].first()
     asked = predictions[(predictions["right_images"] > 0) & (predictions["answer_place"] >= 0)]
@@ -34,8 +29,7 @@ def draw_map(rows: pd.DataFrame, predictions: pd.DataFrame, path: Path) -> None:
 
     width, height = (np.ptp(spots.to_numpy(), axis=0) + 1) if len(spots) else (1.0, 1.0)
     aspect = float(np.clip(height / width, 0.5, 1.6))
-    with mpl.rc_context({"font.family": "DejaVu Sans", "font.size": 11, "path.simplify": False}):
-        figure = Figure(figsize=(10, 10 * aspect + 1.1), dpi=96, facecolor="#fbfaf7", layout="constrained")
+    with canvas(path, (10, 10 * aspect + 1.1), 96, "#fbfaf7", font__size=11, path__simplify=False) as figure:
         axes = figure.add_subplot(facecolor="#fbfaf7")
         axes.scatter(spots["x"], spots["y"], s=9, color=PLAIN, linewidths=0, label="other places", zorder=1)
         start = spots.reindex(lost["place"]).to_numpy()
@@ -66,10 +60,6 @@ def draw_map(rows: pd.DataFrame, predictions: pd.DataFrame, path: Path) -> None:
             color="#222222",
         )
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.005), ncols=3, frameon=False, labelcolor="#333333")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    with whole(path) as partial:
-        partial.write_bytes(buffer.getvalue())
 
 
 def _scale_bar(axes, width_m: float) -> None:  # type: ignore[no-untyped-def]

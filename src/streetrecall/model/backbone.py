@@ -109,7 +109,7 @@ class Backbone:
                 f"the backbone {self.name} has no layer '{layer}'; among those with maps: {', '.join(blocks or maps)}"
             ) from error
         if len(tensor.shape) != 4:
-            raise UserError(f"the layer '{layer}' of {self.name} gives {tensor.shape}, not maps")
+            raise UserError(f"the output of layer '{layer}' of {self.name} is {tensor.shape}, which is no map")
         return tensor
 
     def inference(self, layers: list[str]) -> keras.Model:
@@ -133,11 +133,11 @@ def fold(model: keras.Model) -> keras.Model:
     Each batch normalisation must follow a convolution without bias. A normalisation stays if the convolution before it
     is an output of the model. Padding stays if it is an output itself, or if the convolution after it cannot pad alike.
     """
-    asked = {tensor.name for tensor in model.outputs}
-    takers: dict[str, list[keras.Layer]] = {}  # the layers that read each tensor
+    outputs = {tensor.name for tensor in model.outputs}
+    readers: dict[str, list[keras.Layer]] = {}  # the layers that read each tensor
     for layer in model.layers[1:]:
         for tensor in _inputs(layer):
-            takers.setdefault(tensor.name, []).append(layer)
+            readers.setdefault(tensor.name, []).append(layer)
     start = keras.Input(model.input.shape[1:])
     made = {model.input.name: start}
     padded: set[str] = set()  # tensors that the next convolution must pad itself
@@ -148,15 +148,15 @@ def fold(model: keras.Model) -> keras.Model:
         if layer.name in folded:
             made[name] = inputs[0]
             continue
-        if isinstance(layer, keras.layers.ZeroPadding2D) and name not in asked and _as_same(layer, takers[name]):
+        if isinstance(layer, keras.layers.ZeroPadding2D) and name not in outputs and _as_same(layer, readers[name]):
             made[name] = inputs[0]
             padded.add(name)
             continue
         config = layer.get_config()
         if _inputs(layer)[0].name in padded:
             config["padding"] = "same"
-        after = takers.get(name, [])
-        foldable = name not in asked and len(after) == 1 and isinstance(after[0], keras.layers.BatchNormalization)
+        after = readers.get(name, [])
+        foldable = name not in outputs and len(after) == 1 and isinstance(after[0], keras.layers.BatchNormalization)
         normalisation = after[0] if foldable else None
         if normalisation is not None:
             config["use_bias"] = True
@@ -178,9 +178,9 @@ def _inputs(layer: keras.Layer) -> list[Any]:
     return layer.input if isinstance(layer.input, list) else [layer.input]
 
 
-def _as_same(padding: keras.layers.ZeroPadding2D, takers: list[keras.Layer]) -> bool:
+def _as_same(padding: keras.layers.ZeroPadding2D, readers: list[keras.Layer]) -> bool:
     """Whether all layers that read this padding are convolutions whose padding "same" is equal to it."""
-    for layer in takers:
+    for layer in readers:
         if not isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D) or layer.padding != "valid":
             return False
         for side, kernel, stride, added in zip(

@@ -1,4 +1,4 @@
-"""Pooling: what the head makes of a feature map, one branch for each entry of ``train.head.branches``.
+"""Pooling: from a feature map to a vector, one branch for each entry of ``train.head.branches``.
 
 A pooling is a section of parameters (params/schema.py), and here a function that builds the branch, one that starts it
 from data if its start depends on data, its Keras layer if Keras has none, and a line in `POOLINGS`. Importing this
@@ -29,7 +29,7 @@ _unit = partial(keras.layers.UnitNormalization, axis=-1, dtype="float32")
 class Pooling:
     """How a branch is built and started.
 
-    ``build`` makes a map (batch, h, w, c) into vectors (batch, n) by layers named ``branchNUMBER_...``. ``start`` sets
+    ``build`` turns a map (batch, h, w, c) into vectors (batch, n) by layers named ``branchNUMBER_...``. ``start`` sets
     their weights from maps of training pictures (n, h, w, c); None if they do not depend on data.
     """
 

@@ -103,7 +103,7 @@ def naming_broken(jpegs: Sequence[bytes]) -> Iterator[None]:
 
 
 def without_autotune(data: tf.data.Dataset) -> tf.data.Dataset:
-    """``data`` with tf.data's autotuning off; nothing here uses it.
+    """``data`` with tf.data's autotuning off; nothing here needs it.
 
     With it (TensorFlow 2.20) a loop over a dataset sometimes ended up to a minute after its data, when the tuning
     thread woke up: that thread's pauses double up to 60 s.

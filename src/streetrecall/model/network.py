@@ -13,15 +13,15 @@ from streetrecall.model import branches as poolings
 from streetrecall.params.schema import Head
 
 IMAGE, HEAD = "image", "head"  # values of a phase's trains_after that are no layer of the backbone
-MAPS, POOLED, DESCRIPTOR = "maps", "pooled", "descriptor"  # what a tail gives
+MAPS, POOLED, DESCRIPTOR = "maps", "pooled", "descriptor"  # outputs of a tail
 
 
 @dataclass(frozen=True)
 class Network:
     """The parts of an embedder, and the whole.
 
-    ``maps`` names the layers of the backbone that the branches read. ``branches`` makes their outputs into one pooled
-    vector, ``projection`` makes that vector into the descriptor.
+    ``maps`` names the layers of the backbone that the branches read. ``branches`` turns their outputs into one pooled
+    vector, ``projection`` turns that vector into the descriptor.
     """
 
     backbone: backbones.Backbone

@@ -156,7 +156,7 @@ class Trainer:
             layer.trainable = not (frozen or fixed)
 
     def _start_head(self, source: Source, start: str) -> None:
-        """Set the head from what the backbone gives now. The projection is random if ``start`` says so."""
+        """Set the head from the current maps. The projection is random if ``start`` says so."""
         head, seed, training = self.params.head, self.params.seed, self.collection.training
         to_maps, to_pooled = (self.sources.tail(source.layer, to) for to in (network.MAPS, network.POOLED))
         initialise.start_branches(self.network, head, lambda rows: source.run(to_maps, rows), training, seed)

@@ -41,8 +41,9 @@ class Validation:
     Three protocols ask with the newest picture of each view: ``own``, against the older validation pictures; ``city``,
     against these and the training pictures; ``old``, against the validation pictures that are at least six years older.
     Under ``apart`` every validation picture asks, and all pictures of validation and train may answer, those of its own
-    place only if they are at least six years away. That protocol has many times the queries of the others, so it tells
-    models apart where the others do not. Of more than 20,000 queries, 20,000 evenly spaced ones stand for all.
+    place only if they are at least six years away. That protocol has many times the queries of the others, so it shows
+    differences between models where the others do not. If there are more than 20,000 queries, 20,000 evenly spaced ones
+    are asked.
 
     Args:
         rows: DESCRIPTORS rows of validation, and those of train that may answer.

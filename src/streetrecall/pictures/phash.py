@@ -61,5 +61,5 @@ def _bands(distance: int) -> list[np.uint64]:
     count = distance + 1
     if 2.0 ** (BITS // count) <= count:  # comparing every pair once is cheaper
         return [np.uint64(0)]
-    # Every count-th bit, because bits that stand side by side are correlated.
+    # Every count-th bit, because adjacent bits are correlated.
     return [np.uint64(sum(1 << bit for bit in range(start, BITS, count))) for start in range(count)]

@@ -28,7 +28,7 @@ def quarantine(table: pd.DataFrame, policy: Quarantine) -> pd.Series:
     - ``undecodable``, ``wrong_shape``: found when the picture was made; applied whatever the policy says.
     - ``blank``: the scrape found it blank, or mean or standard deviation of its luminance is at or below a threshold.
     - ``duplicate_across_splits``, ``duplicate_across_places``: several places have the same file, or the same frame
-      encoded again. Nobody can know which place it shows, so all copies are kept out. The same frame encoded again is
+      encoded again. It is unknown which place it shows, so all copies are kept out. The same frame encoded again is
       of the same month and its perceptual hash differs in at most ``policy.phash_distance`` bits.
     - ``duplicate_within_place``: several months or directions of one place have the same file, because the viewer was
       captured before it had turned. The newest picture is used.

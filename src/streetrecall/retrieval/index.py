@@ -1,7 +1,7 @@
-"""The index over gallery descriptors: ScaNN where it has a wheel, exact search elsewhere, one interface.
+"""The index over gallery descriptors: ScaNN if it can run here, else exact search, with one interface.
 
 On disk: ``index.json`` (kind, number of gallery pictures, settings), ``descriptors.npy``, ``rows.parquet``
-and, for ScaNN's kinds, ``scann/`` with relative paths. Exact search needs nothing but the descriptors.
+and, for ScaNN's kinds, ``scann/`` with relative paths. Exact search needs only the descriptors.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ log = logging.getLogger(__name__)
 
 DESCRIPTORS, ROWS, FACTS, SCANN = "descriptors.npy", "rows.parquet", "index.json", "scann"
 VERSION = 2
-TUNED_ON = 1000  # gallery pictures that ask while the effort of a search is chosen
-SAMPLE_PER_LEAF = 125  # gallery pictures that a tree learns from; with many fewer its k-means goes wrong
-QUERIES_AT_ONCE = 64  # that one thread takes
+TUNED_ON = 1000  # gallery pictures used as queries while the effort of a search is chosen
+SAMPLE_PER_LEAF = 125  # gallery pictures that train each leaf of a tree; with far fewer its k-means gives poor leaves
+QUERIES_AT_ONCE = 64  # queries that a thread searches together
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
 class Index(Protocol):
     """Searches gallery descriptors.
 
-    ``rows`` are the gallery's rows of descriptors.npy and rows.parquet, ``settings`` what the index was built with; in
-    those of ScaNN's kinds numbers are in place of ``auto``.
+    ``rows`` are the gallery's rows in descriptors.npy and rows.parquet. ``settings`` are those that the index was built
+    with; for ScaNN's kinds every ``auto`` is replaced by the number that was chosen.
     """
 
     kind: str
@@ -44,8 +44,11 @@ class Index(Protocol):
     settings: Settings
 
     def search(self, queries: NDArray, k: int) -> Found:
-        """Positions in ``rows`` (q, k) int64 and similarities (q, k) float32, best first; -1 and minus infinity where
-        fewer are found. ``queries`` (q, d), of unit norm; ``k`` counts as the gallery's size if it is greater."""
+        """The ``k`` best gallery pictures for ``queries`` (q, d) of unit norm, or all of a smaller gallery.
+
+        Returns positions in ``rows`` (q, k) int64 and similarities (q, k) float32, best first; -1 and minus infinity
+        where fewer are found.
+        """
 
 
 class ExactIndex:
@@ -62,8 +65,10 @@ class ExactIndex:
 
 
 class ScannIndex:
-    """ScaNN's searcher (Guo et al. 2020, "Accelerating large-scale inference with anisotropic vector quantization"),
-    on as many ``threads`` as it may have. Its answers do not depend on them."""
+    """ScaNN's searcher (Guo et al. 2020, "Accelerating large-scale inference with anisotropic vector quantization").
+
+    It uses up to ``threads`` threads. Its answers do not depend on their number.
+    """
 
     def __init__(self, searcher: Any, kind: str, rows: NDArray[np.int64], settings: Settings, threads: int) -> None:
         self.kind, self.rows, self.settings, self._searcher = kind, rows, settings, searcher
@@ -71,7 +76,7 @@ class ScannIndex:
 
     def search(self, queries: NDArray, k: int) -> Found:
         wanted = min(k, len(self.rows))
-        if not len(queries):  # of which ScaNN makes an error
+        if not len(queries):  # an error in ScaNN
             return np.empty((0, wanted), np.int64), np.empty((0, wanted), np.float32)
         found, similar = self._searcher.search_batched_parallel(
             np.ascontiguousarray(queries, np.float32),
@@ -87,26 +92,27 @@ class ScannIndex:
 
 
 def scann_module() -> Any | None:
-    """ScaNN, or None with a log line where it has no wheel (macOS, Windows) or the processor lacks what it needs."""
+    """ScaNN, or None and a line in the log if it has no wheel (macOS, Windows) or the processor has no AVX2."""
     if sys.platform != "linux":
-        log.info("ScaNN has no wheel for %s: exact search takes its place", platform.system())
+        log.info("ScaNN has no wheel for %s: using exact search", platform.system())
         return None
     if platform.machine() == "x86_64" and not _has_avx2():
-        log.info("ScaNN needs a processor with AVX2: exact search takes its place")
+        log.info("ScaNN needs a processor with AVX2: using exact search")
         return None
     try:
         import scann
     except ImportError as error:
-        log.info("ScaNN cannot be imported (%s): exact search takes its place", error)
+        log.info("ScaNN cannot be imported (%s): using exact search", error)
         return None
     return scann
 
 
 def choose(settings: Settings, gallery: int) -> str:
-    """The kind of index for so many gallery pictures.
+    """The kind of index for so many gallery pictures: exact, ah or tree.
 
-    A quantiser needs at least 16 pictures a block to learn from, and a tree more pictures than leaves: smaller
-    galleries are searched exactly whatever the settings say.
+    A quantiser needs at least 16 pictures a block for its training, and a tree needs more pictures than leaves. So a
+    gallery of fewer than 256 pictures is searched exactly, and one of fewer than four a leaf has no tree, whatever the
+    settings say.
     """
     kind = settings.kind
     if kind == "auto":
@@ -117,10 +123,10 @@ def choose(settings: Settings, gallery: int) -> str:
 
 
 def build(gallery: NDArray, rows: NDArray[np.int64], settings: Settings, threads: int) -> Index:
-    """An index over ``gallery`` (g, d), of unit norm, whose rows in descriptors.npy are ``rows``.
+    """An index over ``gallery`` (g, d), of unit norm; ``rows`` (g,) are its rows in descriptors.npy.
 
-    Settings that are ``auto`` become the least effort by which gallery pictures find ``settings.recall`` of their
-    ``settings.neighbours`` nearest others; a line in the log says so where no effort does.
+    Settings that are ``auto`` become the smallest effort with which gallery pictures find ``settings.recall`` of their
+    ``settings.neighbours`` nearest others. If no effort reaches it, a line in the log says so.
     """
     kind = choose(settings, len(gallery))
     scann = scann_module() if kind != "exact" else None
@@ -136,14 +142,14 @@ def build(gallery: NDArray, rows: NDArray[np.int64], settings: Settings, threads
     )
     builder = scann.scann_ops_pybind.builder(
         np.ascontiguousarray(gallery, np.float32), min(settings.neighbours, len(gallery)), "dot_product"
-    ).set_n_training_threads(1)  # with more of them, two builds are not the same bytes
+    ).set_n_training_threads(1)  # with more, two builds differ in their bytes
     if kind == "tree":
         builder = builder.tree(
             num_leaves=leaves,
             num_leaves_to_search=most.leaves_to_search,
             training_sample_size=min(len(gallery), SAMPLE_PER_LEAF * leaves),
             min_partition_size=10,
-            spherical=True,  # a leaf's centre is compared by inner product: a shorter one would be asked too late
+            spherical=True,  # centres are compared by inner product: shorter ones would be searched too late
             random_init=False,  # k-means++, which has a fixed seed; random starts have none
         )
     builder = builder.score_ah(settings.dimensions_per_block, anisotropic_quantization_threshold=0.2)
@@ -153,12 +159,13 @@ def build(gallery: NDArray, rows: NDArray[np.int64], settings: Settings, threads
 
 
 def recall(index: Index, queries: NDArray, gallery: NDArray, nearest: NDArray[np.float32]) -> float:
-    """Share of the exact nearest neighbours that ``index`` gives back.
+    """Share of the exact nearest neighbours that ``index`` finds.
 
     Args:
         queries: (q, d).
-        gallery: (g, d), what the index was built over.
-        nearest: (q, k), similarities of the exact nearest ones, best first; pictures as near as the last count as it.
+        gallery: (g, d), the gallery of the index.
+        nearest: (q, k), similarities of the exact nearest neighbours, best first. Every picture that is as similar as
+            the last of them counts as a neighbour.
     """
     found, _ = index.search(queries, nearest.shape[1])
     hits = 0
@@ -175,7 +182,8 @@ def _leaves(settings: Settings, gallery: int) -> int:
 
 
 def _tune(index: ScannIndex, gallery: NDArray, settings: Settings) -> None:
-    """Put numbers in place of what ``settings`` leave ``auto``: first leaves, with room for what re-ordering loses."""
+    """Replace ``auto`` in the index's settings by numbers: first the leaves, which must find a little more than
+    ``recall``, since re-ordering loses some."""
     leaves = index.kind == "tree" and settings.leaves_to_search == "auto"
     reorder = settings.reorder == "auto"
     if not (leaves or reorder):
@@ -185,7 +193,10 @@ def _tune(index: ScannIndex, gallery: NDArray, settings: Settings) -> None:
     nearest = search.exact(asking, gallery, others + 1)[1]
 
     def least(name: str, first: int, aim: float) -> float:
-        """Set the least effort that reaches ``aim``, or as far as any; recall of the others: a picture finds itself."""
+        """Set the smallest effort that reaches ``aim``, or the one with the best recall; returns that recall.
+
+        Every query finds itself, which does not count.
+        """
         best, chosen = -1.0, index.settings
         for effort in _rising(first, int(getattr(index.settings, name))):
             index.settings = index.settings.model_copy(update={name: effort})
@@ -203,8 +214,8 @@ def _tune(index: ScannIndex, gallery: NDArray, settings: Settings) -> None:
         found = least("reorder", others, settings.recall)
     if found < settings.recall:
         log.warning(
-            "the index finds %.2f%% of the nearest neighbours at its greatest effort; index.recall asks for %.2f%%. "
-            "Lower index.dimensions_per_block, or give index.reorder or index.leaves_to_search a greater number",
+            "the index finds %.2f%% of the nearest neighbours at its largest effort; index.recall asks for %.2f%%. "
+            "Lower index.dimensions_per_block, or set index.reorder or index.leaves_to_search to a larger number",
             100 * found,
             100 * settings.recall,
         )
@@ -223,7 +234,7 @@ def _rising(first: int, last: int) -> list[int]:
 
 
 def save(index: Index, folder: str | Path) -> None:
-    """Write ``index.json`` and, unless it is exact, ``scann/`` below ``folder``, beside the descriptors."""
+    """Write ``index.json`` to ``folder``, beside the descriptors, and ``scann/`` unless the index is exact."""
     folder = Path(folder)
     if isinstance(index, ScannIndex):
         home = folder / SCANN
@@ -239,7 +250,7 @@ def save(index: Index, folder: str | Path) -> None:
 
 
 def load(folder: str | Path) -> Index:
-    """The index that `save` wrote, ready to search, on all of the machine's threads.
+    """The index that `save` wrote, ready to search on all threads of the machine.
 
     Raises:
         UserError: a file is missing or damaged, or of another version.
@@ -250,7 +261,9 @@ def load(folder: str | Path) -> Index:
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if facts["version"] != VERSION:
-            raise UserError(f"{folder / FACTS}: version {facts['version']}, this program reads {VERSION}; index again")
+            raise UserError(
+                f"{folder / FACTS}: version {facts['version']}, this program reads {VERSION}; run the stage index again"
+            )
         settings = Settings.model_validate(facts["settings"])
     except FileNotFoundError as error:
         raise UserError(f"{folder / FACTS}: there is no such file; the stage index writes it (dvc repro)") from error
@@ -264,7 +277,7 @@ def load(folder: str | Path) -> Index:
     if scann is not None:
         try:
             searcher = scann.scann_ops_pybind.load_searcher(os.fspath(folder / SCANN))
-        except Exception as error:  # ScaNN raises whatever its C++ side raised
+        except Exception as error:  # ScaNN raises many kinds
             raise UserError(f"{folder / SCANN}: ScaNN cannot read it ({error}); run the stage index again") from error
         return ScannIndex(searcher, facts["kind"], rows, settings, os.cpu_count() or 1)
     try:

@@ -1,4 +1,4 @@
-"""Which pictures take part in retrieval, and as what: the one rule of baseline, index and their readers."""
+"""Which pictures are queries and which are gallery. Training, index, baseline and checks all use this rule."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ GALLERY = "gallery"
 
 
 def descriptor_rows(images: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the DESCRIPTORS table for ``images`` (IMAGES columns): those not quarantined, in image_id order.
+    """Rows of the DESCRIPTORS table for ``images`` (IMAGES columns): those without quarantine, in image_id order.
 
-    Of each (place, direction) the newest month that is not quarantined is the query, all older ones are gallery. Where
-    two pictures share that month (two panoramas of one month), the one with the smaller date index is the query, then
-    the smaller image_id; the other one is gallery, and the evaluation leaves it out for that query. A picture whose
-    month is unknown is never a query unless its (place, direction) has no other.
+    Of each (place, direction) the picture of the newest month is the query, and all others are gallery. If two pictures
+    have that month (two panoramas of one month), the one with the smaller date index is the query, then the one with
+    the smaller image_id; the evaluation does not let the other one answer that query. A picture of unknown month is a
+    query only if its (place, direction) has no other month.
 
     >>> images = pd.DataFrame({"image_id": [0, 1, 2], "place": 7, "direction": 0, "date_index": [0, 1, 2],
     ...     "month": ["2023-03", "2017-07", "2010-08"], "split": "test", "subset": "test_v1",

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from streetrecall.printing import Value, is_number, number
 from streetrecall.review.metrics import HIGH, LOW, Better, better
-from streetrecall.review.printing import Value, is_number, number
 from streetrecall.review.revisions import Results, interval
 
 

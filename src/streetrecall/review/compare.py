@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.params.schema import load
-from streetrecall.review.printing import markdown_table, plain_table
+from streetrecall.printing import markdown_table, plain_table
 from streetrecall.review.revisions import require_clone
 from streetrecall.scoring.bootstrap import Difference, paired_difference
 from streetrecall.scoring.recall import KS, RADII_M, RIGHT_M, found_at

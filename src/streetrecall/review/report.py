@@ -19,9 +19,9 @@ import yaml
 from streetrecall.errors import UserError
 from streetrecall.external import dvc
 from streetrecall.figures import plots
+from streetrecall.printing import bounds, code, markdown_table, number, signed, text
 from streetrecall.review import staleness
 from streetrecall.review.changes import Change, changes, guard_failures
-from streetrecall.review.printing import bounds, code, markdown_table, number, signed, text
 from streetrecall.review.revisions import Results, at_revision, common_ancestor, in_workspace
 
 DATA = ("grid", "metadata", "order", "scrape", "crop")  # stages whose metrics count rows, places and pictures

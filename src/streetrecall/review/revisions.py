@@ -10,8 +10,8 @@ from typing import Any
 from streetrecall.errors import UserError
 from streetrecall.external import GitError, git
 from streetrecall.params import document
+from streetrecall.printing import Value, is_number
 from streetrecall.review.metrics import HIGH, LOW
-from streetrecall.review.printing import Value, is_number
 
 
 @dataclass(frozen=True)

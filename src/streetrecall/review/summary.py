@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from streetrecall.figures.summary import NEAR, read_metrics, summary_rows
-from streetrecall.review.printing import plain_table
+from streetrecall.printing import plain_table
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -21,10 +21,10 @@ from streetrecall.errors import UserError
 from streetrecall.external import DVC, GitError, dvc, git, watch
 from streetrecall.params import document, schema
 from streetrecall.params.edit import plain_key, with_changes
+from streetrecall.printing import bounds, is_number, markdown_table, number, signed, text
 from streetrecall.review.changes import Change
 from streetrecall.review.copies import require_tracked
 from streetrecall.review.metrics import Better, better
-from streetrecall.review.printing import bounds, is_number, markdown_table, number, signed, text
 from streetrecall.review.revisions import Results, at_revision, interval, require_clone
 
 

@@ -52,7 +52,7 @@ def error_distribution(outcome: Outcome) -> pd.DataFrame:
 
 
 def recall_by_heading(outcome: Outcome, pictures: pd.DataFrame, settings: Evaluate) -> pd.DataFrame:
-    """Recall at 1 by the quarter of the compass that the query looks to, or its direction if the heading is unknown.
+    """Recall at 1 by the quarter of the compass in which the query looks, or its direction if the heading is unknown.
 
     ``pictures`` has IMAGES columns and the index image_id.
     """
@@ -71,21 +71,21 @@ def recall_by_dates(outcome: Outcome, pictures: pd.DataFrame, settings: Evaluate
 
 def recall_by_gap(outcome: Outcome, compared: RightAgainstWrong, settings: Evaluate) -> pd.DataFrame:
     """Recall at 1 if the place were known only from pictures that are so many years apart from the query."""
-    asked, answered = _months_of_pairs(outcome, compared)
-    known = (asked != UNKNOWN) & (answered != UNKNOWN)
-    years = np.where(known, np.abs(asked - answered) // 12, -1)
+    query_month, answer_month = _months_of_pairs(outcome, compared)
+    known = (query_month != UNKNOWN) & (answer_month != UNKNOWN)
+    years = np.where(known, np.abs(query_month - answer_month) // 12, -1)
     return _recall_by_pair_label(outcome, compared, years, "years", settings)
 
 
 def recall_by_season(outcome: Outcome, compared: RightAgainstWrong, settings: Evaluate) -> pd.DataFrame:
     """Recall at 1 by the query's season, if the place were known only from pictures of one season."""
-    asked, answered = _months_of_pairs(outcome, compared)
-    known = (asked != UNKNOWN) & (answered != UNKNOWN)
+    query_month, answer_month = _months_of_pairs(outcome, compared)
+    known = (query_month != UNKNOWN) & (answer_month != UNKNOWN)
     query_season, gallery_season = (
         season(months % 12, (rows["lat"] < 0).to_numpy()[pairs])
         for months, rows, pairs in (
-            (asked, outcome.queries, compared.pair_query),
-            (answered, outcome.gallery, compared.pair_gallery),
+            (query_month, outcome.queries, compared.pair_query),
+            (answer_month, outcome.gallery, compared.pair_gallery),
         )
     )
     pair = np.where(known, query_season * len(SEASONS) + gallery_season, -1)

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import write_json
-from streetrecall.geo import distance_m, in_disc, project
+from streetrecall.geo import check_start, distance_m, in_disc, project
 from streetrecall.params import schema as parameters
 from streetrecall.params.schema import Params
 
@@ -36,7 +36,7 @@ def run(params: Params, panoramas: Path, locations: Path, metrics: Path) -> None
     """Write the LOCATIONS table and its counts.
 
     Raises:
-        UserError: there is no panorama, or one without a position.
+        UserError: there is no panorama, or one without a position, or `order.start` lies in another city.
     """
     found = tables.read(tables.PANORAMAS, panoramas)
     if found.empty:
@@ -44,6 +44,7 @@ def run(params: Params, panoramas: Path, locations: Path, metrics: Path) -> None
     lost = np.flatnonzero(~np.isfinite(found[["lat", "lon"]].to_numpy()).all(axis=1))
     if len(lost):
         raise UserError(f"{panoramas}: panorama '{found['pano_id'].iloc[lost[0]]}' (row {lost[0]}) has no position")
+    check_start(params.order.start, found["lat"], found["lon"])
     picked = order(found, params)
     tables.write(tables.LOCATIONS, picked, locations)
 

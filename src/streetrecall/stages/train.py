@@ -103,7 +103,7 @@ def _speed(epochs: list[Speed]) -> str:
 
 
 def _write_progress(progress: Progress, curves: Path, speed: Path) -> None:
-    """Write the curve and the speeds so far, so that a running or failed training can be looked at."""
+    """Write the curve and the speeds so far, so that they can be seen while a training runs or after it failed."""
     _write_csv(curves, list(progress.rows[0]), progress.rows)
     speeds = [
         {
