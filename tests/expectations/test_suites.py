@@ -582,7 +582,7 @@ def _one_place_to_train_on(city: City) -> None:
 
 
 def _per_system(expectation: str, column: str, table: str = "{}") -> Callable[[Callable[[City, str], None]], None]:
-    """The baseline and the index are held to the same; ``table`` is the batch's name."""
+    """Register a case for the baseline and for the index; ``table`` is the name of the batch."""
 
     def register(function: Callable[[City, str], None]) -> None:
         for name in ("baseline", "index"):

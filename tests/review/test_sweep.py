@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 STAYS = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(40)'])"
 
 
-def test_what_a_command_says_and_its_code_are_passed_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_and_exit_code_are_passed_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     says = "import os, sys; print(os.getcwd()); print('x' * 200_000, file=sys.stderr); sys.exit(3)"
     assert watch([sys.executable, "-c", says], tmp_path) == 3
     said = capsys.readouterr().err
@@ -31,7 +31,7 @@ def test_what_a_command_says_and_its_code_are_passed_on(tmp_path: Path, capsys: 
     assert said.count("x") >= 200_000
 
 
-def test_a_worker_that_stays_behind_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_worker_that_outlives_the_command_delays_nobody(tmp_path: Path) -> None:
     ours = f"""
 from pathlib import Path
 import sys
@@ -44,7 +44,7 @@ sys.exit(watch([sys.executable, "-c", {STAYS + "; print('done')"!r}], Path.cwd()
     assert time.monotonic() - began < 30
 
 
-def test_it_is_passed_on_at_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_is_passed_on_at_once_and_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     heard: list[tuple[float, str]] = []
     monkeypatch.setattr(sys.stderr, "write", lambda text: heard.append((time.monotonic(), text)))
@@ -206,6 +206,6 @@ def test_a_file_that_git_ignores_and_one_that_is_outside_are_named(with_city: Pr
 
 
 def test_a_copy_without_the_polygon_names_git(tmp_path: Path) -> None:
-    """What `dvc exp run --temp` says, which no command of ours can stop before it starts."""
+    """The message within `dvc exp run --temp`, which no command of this project can check before."""
     with pytest.raises(UserError, match=r"run `git add` for it: experiments in copies of this folder"):
         geo.city_polygon(tmp_path, "new")

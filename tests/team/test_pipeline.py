@@ -67,7 +67,7 @@ def copy(tmp_path: Path, team_env: dict[str, str]) -> Project:
 
 
 def repro(project: Project, *command: str) -> tuple[str, float]:
-    """Run the pipeline; its words, and seconds."""
+    """Run the pipeline; returns its output and the time it took, seconds."""
     begun = time.monotonic()
     done = subprocess.run(
         command or ("dvc", "repro"), cwd=project.root, env=project.env, capture_output=True, text=True, check=False
@@ -140,7 +140,7 @@ def share(copy: Project, server: Server, bucket: str, tmp_path: Path) -> None:
 
 
 def experiment(copy: Project) -> None:
-    """An override runs what it touches and nothing else; two workers compare a grid of them."""
+    """An override runs only the stages that it affects; two workers compare a grid of them."""
     measuring = {"evaluate", "check_predictions"}
     said = copy.dvc("exp", "run", "-n", "drawn", "-S", "evaluate.seed=9").stdout
     assert set(running(said)) <= measuring and "evaluate" in running(said)
