@@ -94,6 +94,7 @@ def city_polygon(cities: Path, name: str) -> Path:
         known = ", ".join(sorted(p.stem for p in cities.glob("*.geojson"))) or "none"
         raise UserError(
             f"params.yaml: city.name: '{name}' has no polygon at {path}; there are: {known}. "
-            "Save the city's outline there as GeoJSON (EPSG:4326)"
+            "Save the city's outline there as GeoJSON (EPSG:4326), and run `git add` for it: experiments in copies of "
+            "this folder (dvc exp run --temp, queue) see only what git tracks"
         )
     return path

@@ -1,4 +1,4 @@
-"""A small city in tables, whole and right; tests break one thing in it and see which expectation notices."""
+"""A small city in tables without a fault. Tests break one thing in it and look which expectation fails."""
 
 from __future__ import annotations
 
@@ -128,13 +128,13 @@ class City:
 
 
 def _offsets(pictures: list[bytes]) -> list[int]:
-    """Of each picture's first byte in a tar: a header and the pictures before, each in whole blocks."""
+    """Offset of the first byte of each picture in a tar: a header and the pictures before it, in whole blocks."""
     sizes = [tarfile.BLOCKSIZE * (1 + -(-len(data) // tarfile.BLOCKSIZE)) for data in pictures]
     return [sum(sizes[:i]) + tarfile.BLOCKSIZE for i in range(len(pictures))]
 
 
 def picture(rng: np.random.Generator, size: int = 224) -> bytes:
-    """A JPEG of coloured blotches that no other draw gives."""
+    """A JPEG of random coloured areas, different at each call."""
     small = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
     out = io.BytesIO()
     Image.fromarray(small).resize((size, size), Image.Resampling.BILINEAR).save(out, "JPEG", quality=60)

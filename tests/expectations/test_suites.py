@@ -13,7 +13,8 @@ import shapely
 from PIL import Image
 
 from streetrecall import geo
-from streetrecall.expectations.common.custom import near_hashes, nearest_of_others, nearest_other
+from streetrecall.expectations.common.custom import nearest_of_others, nearest_other
+from streetrecall.expectations.common.look_alikes import near_hashes
 
 from .conftest import NEEDS, City, picture
 
@@ -581,7 +582,7 @@ def _one_place_to_train_on(city: City) -> None:
 
 
 def _per_system(expectation: str, column: str, table: str = "{}") -> Callable[[Callable[[City, str], None]], None]:
-    """The baseline and the index are held to the same; ``table`` is the batch's name."""
+    """Register a case for the baseline and for the index; ``table`` is the name of the batch."""
 
     def register(function: Callable[[City, str], None]) -> None:
         for name in ("baseline", "index"):

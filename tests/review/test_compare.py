@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def predictions(found: np.ndarray, protocol: str = "newest_vs_older") -> pd.DataFrame:
-    """One query a place and direction, found or not."""
+    """One query per place and direction, found or not."""
     n = len(found)
     rank = np.where(found, 1, 0)
     return pd.DataFrame(
@@ -48,7 +48,7 @@ def test_more_found_at_many_places_is_better_and_the_reverse_is_worse():
     assert ahead.difference.places == 40
 
 
-def test_queries_are_told_by_place_and_date_and_not_by_image_id():
+def test_queries_are_identified_by_place_and_date_and_not_by_image_id():
     table = predictions(np.arange(80) % 3 == 0)
     renumbered = table.assign(image_id=table["image_id"] + 500).sample(frac=1, random_state=1)
     (same,) = run(table, renumbered)
@@ -56,7 +56,7 @@ def test_queries_are_told_by_place_and_date_and_not_by_image_id():
     assert same.difference.changed_places == 0
 
 
-def test_a_place_number_that_names_another_spot_is_left_out():
+def test_a_place_number_that_names_another_position_is_left_out():
     table = predictions(np.ones(80, bool))
     moved = table.assign(lat=np.where(table["place"] == 3, 59.9, table["lat"]))
     (found,) = run(table, moved)
@@ -71,7 +71,7 @@ def test_queries_that_either_cannot_answer_are_left_out():
     assert (found.only_first, found.only_second) == (20, 0)
 
 
-def test_nothing_in_common_is_said():
+def test_tables_without_a_common_query_are_refused():
     table = predictions(np.ones(8, bool))
     with pytest.raises(UserError, match="no query in common"):
         run(table, table.assign(month="2019-01"))
@@ -79,7 +79,7 @@ def test_nothing_in_common_is_said():
         run(predictions(np.ones(8, bool), "city"), table, protocol="city")
 
 
-def test_the_report_reads_in_a_terminal_and_in_markdown():
+def test_the_report_is_a_table_in_a_terminal_and_in_markdown():
     found = run(predictions(np.zeros(80, bool)), predictions(np.ones(80, bool)))
     text = report(found, "HEAD", "workspace", "recall at 1", 0.95, markdown=False)
     assert text.splitlines()[2].split() == [
@@ -124,7 +124,7 @@ def test_the_workspace_is_compared_with_the_last_commit(repository, capsys):
 
 
 @pytest.mark.slow
-def test_what_cannot_be_had_is_named(repository, capsys):
+def test_missing_revisions_and_results_are_named(repository, capsys):
     assert cli.main(["compare", "no-such-branch"]) == 2
     assert "no-such-branch: no such revision in this clone" in capsys.readouterr().err
     for cached in (repository / ".dvc/cache").rglob("*"):

@@ -208,7 +208,7 @@ COMMANDS = [["report", "main"], ["sweep", "train.seed=1,2"], ["compare", "main"]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=[c[0] for c in COMMANDS])
-def test_a_checkout_of_another_user_is_told_from_a_missing_revision(
+def test_a_checkout_of_another_user_is_not_mistaken_for_a_missing_revision(
     command: list[str], project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(project.root)
@@ -221,7 +221,7 @@ def test_a_checkout_of_another_user_is_told_from_a_missing_revision(
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, ["stale"]], ids=[*(c[0] for c in COMMANDS), "stale"])
-def test_a_zip_download_is_told_from_a_missing_revision(
+def test_a_zip_download_is_not_mistaken_for_a_missing_revision(
     command: list[str], project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(project.root / ".git")
@@ -317,12 +317,12 @@ def side(value: object, half: float | None = None, key: str = "evaluate.recall",
     return Results(metrics, {f"guard.{k.replace('__', '.')}": v for k, v in params.items()}, {})  # type: ignore[arg-type]
 
 
-def test_guard_without_an_interval_takes_every_drop_for_clear() -> None:
+def test_guard_without_an_interval_treats_every_drop_as_clear() -> None:
     assert guard_failures(side(0.8), side(0.7, evaluate__recall=0.05))
     assert not guard_failures(side(0.8), side(0.76, evaluate__recall=0.05))
 
 
-def test_guard_of_an_error_looks_the_other_way() -> None:
+def test_guard_of_an_error_fails_if_it_grows() -> None:
     limit = {"evaluate__error_median_m": 5.0}
     key = "evaluate.error_median_m"
     assert guard_failures(side(100.0, key=key), side(110.0, key=key, **limit))
@@ -363,7 +363,7 @@ def test_guard_on_a_metric_that_is_neither_says_so(key: str) -> None:
     assert [c.verdict for c in changes(side(0.9, 0.01, key), side(0.5, 0.01, key))] == [""]
 
 
-def test_guard_on_a_metric_that_is_gone_or_misspelt() -> None:
+def test_guard_on_a_metric_that_is_gone_or_mistyped() -> None:
     assert "is gone" in guard_failures(side(0.8), side(None, evaluate__recall=0.1))[0]
     assert "the nearest is 'evaluate.recall'" in guard_failures(side(0.8), side(0.8, evaluate__recal=0.1))[0]
     assert guard_failures(Results({}, {}, {}), Results({}, {"guard.evaluate.recall": 0.1}, {})) == []

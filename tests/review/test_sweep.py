@@ -1,56 +1,21 @@
-"""Sweeps: keys and values, order of the results, missing files, and the output of the workers."""
+"""Sweeps: keys and values, order of the results, and files that the copies would lack."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from smallproject import Project
 
+from streetrecall import geo
 from streetrecall.cli import main
 from streetrecall.errors import UserError
-from streetrecall.external import watch
 from streetrecall.params.schema import load
 from streetrecall.review import copies
 from streetrecall.review.revisions import Results
 from streetrecall.review.sweep import check_combinations, compare, expand
 
 ROOT = Path(__file__).parents[2]
-STAYS = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(40)'])"
-
-
-def test_what_a_command_says_and_its_code_are_passed_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    says = "import os, sys; print(os.getcwd()); print('x' * 200_000, file=sys.stderr); sys.exit(3)"
-    assert watch([sys.executable, "-c", says], tmp_path) == 3
-    said = capsys.readouterr().err
-    assert str(tmp_path) in said
-    assert said.count("x") >= 200_000
-
-
-def test_a_worker_that_stays_behind_keeps_nobody_waiting(tmp_path: Path) -> None:
-    ours = f"""
-from pathlib import Path
-import sys
-from streetrecall.external import watch
-sys.exit(watch([sys.executable, "-c", {STAYS + "; print('done')"!r}], Path.cwd()))
-"""
-    began = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", ours], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "done\n")
-    assert time.monotonic() - began < 30
-
-
-def test_it_is_passed_on_at_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
-    heard: list[tuple[float, str]] = []
-    monkeypatch.setattr(sys.stderr, "write", lambda text: heard.append((time.monotonic(), text)))
-    says = "import os, time; print('early'); time.sleep(2); [os.write(1, bytes([b])) for b in 'é█'.encode()]"
-    assert watch([sys.executable, "-c", says], tmp_path) == 0
-    assert "".join(text for _, text in heard) == "early\né█"
-    assert heard[-1][0] - heard[0][0] > 1
 
 
 @pytest.mark.parametrize(
@@ -202,3 +167,9 @@ def test_a_file_that_git_ignores_and_one_that_is_outside_are_named(with_city: Pr
     absolute = text.replace("data/cities]", f"data/cities, {root.parent}/pictures]")
     (root / "dvc.yaml").write_text(absolute, encoding="utf-8")
     assert copies.lacking(root) == ([], [])
+
+
+def test_a_copy_without_the_polygon_names_git(tmp_path: Path) -> None:
+    """The message within `dvc exp run --temp`, which no command of this project can check before."""
+    with pytest.raises(UserError, match=r"run `git add` for it: experiments in copies of this folder"):
+        geo.city_polygon(tmp_path, "new")

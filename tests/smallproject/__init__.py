@@ -44,7 +44,7 @@ class Project:
         self.git("commit", "-qm", message)
 
     def set(self, **changes: object) -> None:
-        """Change params.yaml; a double underscore stands for the dot."""
+        """Change params.yaml; a double underscore means a dot."""
         override(self.root / "params.yaml", {key.replace("__", "."): value for key, value in changes.items()})
 
     def ran(self) -> list[str]:

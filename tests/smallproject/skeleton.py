@@ -1,4 +1,4 @@
-"""The stage commands of the small project of the tests: the shape of the pipeline, without its weight."""
+"""The stage commands of the small project of the tests: stages as in the pipeline, but fast ones."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def crop(provider: str, quality: str) -> None:
 
 
 def train(seed: str, seconds: str) -> None:
-    time.sleep(float(seconds))  # stands for the work
+    time.sleep(float(seconds))  # in place of real work
     shards = sorted(Path("data/crops").glob("*/train/*.tar"))
     write("models/weights.h5", seed + hashlib.sha256(b"".join(p.read_bytes() for p in shards)).hexdigest())
 

@@ -146,6 +146,15 @@ def test_tables_by_name_and_by_default() -> None:
         check.inputs_of("panoramas", ["gird=g.parquet"])
 
 
+def test_the_command_line_does_not_import_great_expectations() -> None:
+    """It takes seconds, and only a check and the Data Docs need it."""
+    seen = (
+        "from streetrecall.cli import build_parser; build_parser('check'); build_parser('report'); import sys; "
+        "assert 'great_expectations' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", seen], check=True)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_markers_hash_files_that_the_check_reads(name: str) -> None:
     module = suite_of(name)
@@ -232,8 +241,8 @@ def test_data_docs_of_a_foreign_report(folder: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.browser
-def test_data_docs_in_a_browser_ask_nobody(folder: Path) -> None:
-    """Chromium, told to send everything through a proxy, shows both pages and sends it nothing."""
+def test_data_docs_in_a_browser_send_no_request(folder: Path) -> None:
+    """Chromium, set to use a proxy for everything, shows both pages and sends no request."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if not chromium:
         pytest.skip("no Chromium")
@@ -320,7 +329,7 @@ def test_the_archives_tables_pass(archive: Path, tmp_path: Path, monkeypatch: py
 def test_what_is_wrong_in_the_archive_is_found(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of the collection's places those with a black frame or a file that another one has too, and no others.
+    """Only the places of the collection that have a black frame, or a file that another place has too.
 
     If all of them are used, the check finds both faults; if they are kept out, it finds that they are too many.
     """
@@ -379,4 +388,4 @@ def test_what_is_wrong_in_the_archive_is_found(
     assert set(images.loc[images["size"] < 1_500, "quarantine"]) == {"blank"}
     assert figures["quarantined"]["blank"] == (images["quarantine"] == "blank").sum()
     assert figures["quarantined"]["duplicate_across_splits"] > 0
-    assert "quarantined pictures by reason" in capsys.readouterr().err
+    assert "pictures in quarantine by reason" in capsys.readouterr().err

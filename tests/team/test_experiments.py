@@ -17,7 +17,7 @@ def names(project: Project) -> set[str]:
     return set(project.dvc("exp", "list", "--name-only").stdout.split())
 
 
-def test_an_override_runs_only_the_stages_that_it_touches(project: Project) -> None:
+def test_an_override_runs_only_the_stages_that_it_affects(project: Project) -> None:
     project.dvc("exp", "run", "-n", "more", "-S", "train.seed=350")
     assert project.ran() == ["train", "evaluate"]
     assert "seed: 350" in (project.root / "params.yaml").read_text(encoding="utf-8")
@@ -46,7 +46,7 @@ def test_a_provider_switch_needs_nothing_else(project: Project) -> None:
     assert not list((project.root / "data/crops/shared/train").glob("*.tar"))
 
 
-def test_a_temporary_run_leaves_the_working_tree_alone(project: Project) -> None:
+def test_a_temporary_run_does_not_change_the_working_tree(project: Project) -> None:
     before = project.git("status", "--porcelain")
     project.dvc("exp", "run", "--temp", "-n", "aside", "-S", "train.seed=360")
     assert project.git("status", "--porcelain") == before == ""

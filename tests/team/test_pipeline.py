@@ -67,7 +67,7 @@ def copy(tmp_path: Path, team_env: dict[str, str]) -> Project:
 
 
 def repro(project: Project, *command: str) -> tuple[str, float]:
-    """Run the pipeline; its words, and seconds."""
+    """Run the pipeline; returns its output and the time it took, seconds."""
     begun = time.monotonic()
     done = subprocess.run(
         command or ("dvc", "repro"), cwd=project.root, env=project.env, capture_output=True, text=True, check=False
@@ -85,9 +85,9 @@ def assert_measured(project: Project) -> None:
     measured = metrics["model"]["test"]["newest_vs_older"]
     assert 0 <= measured["recall_at_1_25m"] <= measured["recall_at_20_25m"] <= 1
     assert measured["queries"] > 0
-    gates = sorted((project.root / "metrics/validation").glob("*.json"))
-    assert len(gates) >= 6
-    assert all(json.loads(path.read_text(encoding="utf-8"))["success"] for path in gates)
+    checks = sorted((project.root / "metrics/validation").glob("*.json"))
+    assert len(checks) >= 6
+    assert all(json.loads(path.read_text(encoding="utf-8"))["success"] for path in checks)
     assert "25 m" in project.run("streetrecall", "summary").stdout
 
 
@@ -140,7 +140,7 @@ def share(copy: Project, server: Server, bucket: str, tmp_path: Path) -> None:
 
 
 def experiment(copy: Project) -> None:
-    """An override runs what it touches and nothing else; two workers compare a grid of them."""
+    """An override runs only the stages that it affects; two workers compare a grid of them."""
     measuring = {"evaluate", "check_predictions"}
     said = copy.dvc("exp", "run", "-n", "drawn", "-S", "evaluate.seed=9").stdout
     assert set(running(said)) <= measuring and "evaluate" in running(said)

@@ -87,7 +87,7 @@ def test_pictures_of_an_archive_are_never_pushed(project: Project, server: Serve
         assert hashlib.md5(body, usedforsecurity=False).hexdigest() not in private
 
 
-def test_a_push_that_was_killed_resumes_and_its_leavings_can_be_removed(
+def test_a_push_that_was_killed_resumes_and_its_leftovers_can_be_removed(
     shared: Project, server: Server, bucket: str, tmp_path: Path
 ) -> None:
     large = shared.root / "data/large.bin"
@@ -130,7 +130,9 @@ def test_a_push_that_was_killed_resumes_and_its_leavings_can_be_removed(
     assert (clone.root / "data/large.bin").stat().st_size == LARGE
 
 
-def test_wrong_keys_are_said_and_lose_nothing(shared: Project, server: Server, bucket: str, tmp_path: Path) -> None:
+def test_wrong_keys_are_reported_and_nothing_is_lost(
+    shared: Project, server: Server, bucket: str, tmp_path: Path
+) -> None:
     shared.set(train__seed=333)
     shared.dvc("repro", "-q")
     before = server.keys(bucket)
@@ -199,7 +201,7 @@ def test_gc_keeps_what_branches_and_tags_need(shared: Project, server: Server, b
 
 
 def test_ten_thousand_pictures_take_few_requests(project: Project, server: Server, bucket: str) -> None:
-    """Shards instead of files: what grows with the pictures is bytes, not requests."""
+    """With shards, more pictures mean more bytes, not more requests."""
     from streetrecall.pictures.shards import write_shard
 
     project = join(Project(project.root, dict(project.env)), server, bucket)

@@ -20,12 +20,15 @@ from streetrecall.expectations.common.custom import (
 from streetrecall.expectations.common.suite import RETRY, Batch, credited, expect
 from streetrecall.params.checks import CheckCaptures
 from streetrecall.params.schema import Params
+from streetrecall.tables import CaptureStatus
 
 INPUTS = {"captures": Path("data/captures"), "locations": Path("data/locations.parquet")}
 VALIDATED = ("captures/captures.parquet",)  # it holds the hash of each picture, and the suite compares these
 
 AGAIN = "run the stage scrape again (`dvc repro --force scrape`): it requests only what the store lacks"
 RESTORE = "`dvc checkout scrape` restores the shards; if they were never whole, run `dvc repro --force scrape`"
+STATUSES = [status.value for status in CaptureStatus]
+PICTURED = [status.value for status in tables.WITH_PICTURE]
 WITH_PICTURE = Column("has_picture") == True  # noqa: E712  (builds a condition)
 WITHOUT_PICTURE = Column("has_picture") == False  # noqa: E712
 
@@ -59,7 +62,7 @@ def _with_places_and_pictures(captures: pd.DataFrame, places: pd.DataFrame, root
     captures["place_distance_m"] = geo.distance_m(
         captures["lat"], captures["lon"], captures["place_lat"], captures["place_lon"]
     )
-    captures["has_picture"] = captures["status"].isin(["ok", "blank"])
+    captures["has_picture"] = captures["status"].isin(tables.WITH_PICTURE)
     return captures.join(pictures.read(captures[captures["has_picture"]], root))
 
 
@@ -110,7 +113,7 @@ def _statuses(limits: CheckCaptures) -> list[Any]:
             "Every planned capture ends with one of these statuses.",
             AGAIN,
             column="status",
-            value_set=["ok", "blank", "gone", "failed"],
+            value_set=STATUSES,
         ),
         expect(
             gxe.ExpectColumnValueLengthsToBeBetween,
@@ -118,7 +121,7 @@ def _statuses(limits: CheckCaptures) -> list[Any]:
             AGAIN,
             column="reason",
             min_value=1,
-            row_condition=Column("status") != "ok",
+            row_condition=Column("status") != CaptureStatus.OK.value,
         ),
         expect(
             gxe.ExpectColumnValuesToBeInSet,
@@ -142,7 +145,7 @@ def _statuses(limits: CheckCaptures) -> list[Any]:
             f"read the reasons in captures.parquet; to try those captures again, {RETRY}",
             figure="lost",
             column="status",
-            usual=["ok", "blank"],
+            usual=PICTURED,
             max_share=limits.max_lost_share,
         ),
         expect(
@@ -151,7 +154,7 @@ def _statuses(limits: CheckCaptures) -> list[Any]:
             "look at some of them; allow the viewer more time (`network.ready_s`)",
             figure="blank",
             column="status",
-            usual=["ok", "gone", "failed"],
+            usual=[status for status in STATUSES if status != CaptureStatus.BLANK],
             max_share=limits.max_blank_share,
         ),
     ]

@@ -13,27 +13,20 @@ from great_expectations.expectations.row_conditions import Column
 from streetrecall import tables
 from streetrecall.expectations.common import pictures
 from streetrecall.expectations.common.custom import (
-    ExpectColumnAHashesToBeApartAcrossColumnB,
     ExpectColumnAValuesNotToBeSharedAcrossColumnB,
     ExpectColumnPairValuesToBeOneOf,
     ExpectColumnShareOfOtherValuesToBeAtMost,
     ExpectGroupsToBeApart,
     ExpectPositionsToAgree,
 )
+from streetrecall.expectations.common.look_alikes import ExpectColumnAHashesToBeApartAcrossColumnB
 from streetrecall.expectations.common.suite import RETRY, Batch, credited, expect
 from streetrecall.params.checks import CheckCrops
 from streetrecall.params.schema import Params
+from streetrecall.pictures.quarantine import REASONS
 
 INPUTS = {"crops": Path("data/crops"), "captures": Path("data/captures/captures.parquet")}
 VALIDATED = ("crops/images.parquet",)  # it holds the hash of each picture, and the suite compares these
-REASONS = (
-    "blank",
-    "undecodable",
-    "wrong_shape",
-    "duplicate_across_splits",
-    "duplicate_across_places",
-    "duplicate_within_place",
-)
 
 AGAIN = "run the stage crop again (`dvc repro --force crop`)"
 RESTORE = "`dvc checkout crop` restores the shards; if they were never whole, run `dvc repro --force crop`"
@@ -209,7 +202,7 @@ def _quarantine(limits: CheckCrops) -> list[Any]:
         expect(
             ExpectColumnShareOfOtherValuesToBeAtMost,
             "Some pictures of any collection are blank or duplicates (the original: 2%); many mean bad captures.",
-            "look at these pictures by reason; capture their places again, or raise the threshold on purpose",
+            "look at the pictures in quarantine by reason; capture their places again, or raise the limit on purpose",
             figure="quarantined",
             column="quarantine",
             usual=[""],
@@ -226,7 +219,7 @@ def _captures() -> list[Any]:
             AGAIN,
             column="images",
             value_set=[1],
-            row_condition=Column("status").is_in(["ok", "blank"]),
+            row_condition=Column("status").is_in([status.value for status in tables.WITH_PICTURE]),
         )
     ]
 

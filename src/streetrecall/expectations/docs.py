@@ -26,7 +26,8 @@ from jinja2 import ChoiceLoader, DictLoader
 from streetrecall.errors import UserError
 from streetrecall.expectations.common import (
     NAMES,
-    custom,  # noqa: F401  (registers its expectations, so that they can be rendered)
+    custom,  # noqa: F401  (this module and the next register their expectations, so that they can be rendered)
+    look_alikes,  # noqa: F401
 )
 from streetrecall.expectations.common.validate import with_empty_strings
 from streetrecall.files import write_text

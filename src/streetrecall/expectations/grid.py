@@ -80,21 +80,16 @@ def _points(limits: CheckGrid, spacing_m: float, steps: float) -> list[Any]:
             column="crs",
             value_set=["EPSG:4326"],
         ),
-        expect(
-            gxe.ExpectColumnPairValuesToBeEqual,
-            "The geometry that a GIS reads and the columns that the pipeline reads are the same point.",
-            AGAIN,
-            column_A="lat",
-            column_B="geometry_lat",
-            ignore_row_if="neither",
-        ),
-        expect(
-            gxe.ExpectColumnPairValuesToBeEqual,
-            "The geometry that a GIS reads and the columns that the pipeline reads are the same point.",
-            AGAIN,
-            column_A="lon",
-            column_B="geometry_lon",
-            ignore_row_if="neither",
+        *(
+            expect(
+                gxe.ExpectColumnPairValuesToBeEqual,
+                "The geometry that a GIS reads and the columns that the pipeline reads are the same point.",
+                AGAIN,
+                column_A=coordinate,
+                column_B=f"geometry_{coordinate}",
+                ignore_row_if="neither",
+            )
+            for coordinate in ("lat", "lon")
         ),
         expect(
             gxe.ExpectColumnValuesToBeInSet,

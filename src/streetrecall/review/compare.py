@@ -58,7 +58,7 @@ class Comparison:
 
 
 def main(args: argparse.Namespace) -> None:
-    knobs = load(args.params).evaluate
+    settings = load(args.params).evaluate
     found = compare(
         read_results(args.first, args.results),
         read_results(args.second, args.results),
@@ -68,7 +68,7 @@ def main(args: argparse.Namespace) -> None:
         args.protocol,
         f"rank_{args.within}",
         args.k,
-        (knobs.bootstrap_draws, knobs.confidence, knobs.seed),
+        (settings.bootstrap_draws, settings.confidence, settings.seed),
     )
     if args.json:
         content = [
@@ -78,7 +78,7 @@ def main(args: argparse.Namespace) -> None:
         print(json.dumps(content, indent=2, sort_keys=True))
     else:
         title = f"recall at {args.k} ({args.within.replace('_', ' and ')}) of the {args.system}, {args.scope}"
-        print(report(found, args.first, args.second, title, knobs.confidence, args.md))
+        print(report(found, args.first, args.second, title, settings.confidence, args.md))
 
 
 def read_results(revision: str, path: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Expectations that Great Expectations lacks: distances, leakage between groups, near-equal pictures, completeness.
+"""Expectations that Great Expectations lacks: distances, leakage between groups, completeness.
 
 Each one is an Expectation class over a metric for pandas, so that the library treats it as its own: it reports rows,
 respects ``mostly`` and ``row_condition``, and renders it. A metric returns True for each row that is right.
@@ -7,7 +7,6 @@ respects ``mostly`` and ``row_condition``, and renders it. A metric returns True
 # ruff: noqa: N805  (the library passes the class to the function of a metric)
 from __future__ import annotations
 
-from itertools import pairwise
 from string import Template
 from typing import Any, ClassVar
 
@@ -38,8 +37,6 @@ from scipy.spatial import cKDTree
 
 from streetrecall import geo
 
-_BLOCK = 1024  # perceptual hashes compared at a time with all others of the same piece; this bounds the memory
-
 
 def nearest_other(xy: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distance of each point of ``xy`` (n, 2) to the nearest other one; infinite if there is none. Metres in and out.
@@ -66,42 +63,6 @@ def nearest_of_others(xy: NDArray[np.float64], group: NDArray[Any]) -> NDArray[n
     return nearest
 
 
-def near_hashes(hashes: NDArray[np.uint64], group: NDArray[np.int64], max_bits: int) -> NDArray[np.bool_]:
-    """Which hashes have another one, of another group, at a Hamming distance of at most ``max_bits``.
-
-    >>> near_hashes(np.array([0b1111, 0b1110, 0b1110], np.uint64), np.array([1, 1, 2]), 1).tolist()
-    [True, True, True]
-    >>> near_hashes(np.array([0b1111, 0b1110, 0b1110], np.uint64), np.array([1, 1, 2]), 0).tolist()
-    [False, True, True]
-    """
-    near = np.zeros(len(hashes), bool)
-    # Of max_bits + 1 pieces, two such hashes have at least one piece in common; only those are compared.
-    for low, high in pairwise(np.linspace(0, 64, max_bits + 2).astype(int)):
-        piece = (hashes >> np.uint64(low)) & np.uint64(2 ** (high - low) - 1)
-        order = np.argsort(piece, kind="stable")
-        ends = np.flatnonzero(np.diff(piece[order], append=~piece[order][-1:]) != 0) + 1
-        for start, end in zip([0, *ends[:-1]], ends, strict=True):
-            if end - start > 1:
-                _compare(order[start:end], hashes, group, max_bits, near)
-    return near
-
-
-def _compare(
-    rows: NDArray[np.int64],
-    hashes: NDArray[np.uint64],
-    group: NDArray[np.int64],
-    max_bits: int,
-    near: NDArray[np.bool_],
-) -> None:
-    """Mark in ``near`` those of ``rows`` that are near to each other; all pairs are compared."""
-    for start in range(0, len(rows), _BLOCK):
-        block, rest = rows[start : start + _BLOCK], rows[start:]
-        close = np.bitwise_count(hashes[block, None] ^ hashes[None, rest]) <= max_bits
-        first, second = np.nonzero(close & (group[block, None] != group[None, rest]))
-        near[block[first]] = True
-        near[rest[second]] = True
-
-
 def _words(value: Any) -> str:
     if isinstance(value, dict):
         value = deserialize_row_condition(value)
@@ -112,7 +73,7 @@ def _words(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-class _Sentence:
+class Sentence:
     """Renders an expectation as a sentence, in which ``$NAME`` is the value of an argument."""
 
     sentence: ClassVar[str]
@@ -145,7 +106,7 @@ class _MultiColumn(MulticolumnMapMetricProvider):
     condition_domain_keys = ("batch_id", "table", "column_list", "row_condition", "condition_parser", "ignore_row_if")
 
 
-class _ColumnPair(ColumnPairMapMetricProvider):
+class ColumnPair(ColumnPairMapMetricProvider):
     condition_domain_keys = (
         "batch_id",
         "table",
@@ -166,7 +127,7 @@ class _Months(ColumnMapMetricProvider):
         return (column >= first) & (column <= last)
 
 
-class ExpectColumnValuesToBeMonthsBetween(_Sentence, ColumnMapExpectation):
+class ExpectColumnValuesToBeMonthsBetween(Sentence, ColumnMapExpectation):
     """Months written YYYY-MM lie between ``first`` and ``last``, both included."""
 
     column: str
@@ -178,7 +139,7 @@ class ExpectColumnValuesToBeMonthsBetween(_Sentence, ColumnMapExpectation):
     sentence: ClassVar[str] = "$column: months must lie between $first and $last"
 
 
-class _OneOf(_ColumnPair):
+class _OneOf(ColumnPair):
     condition_metric_name = "column_pair_values.one_of"
     condition_value_keys = ("pairs",)
 
@@ -188,7 +149,7 @@ class _OneOf(_ColumnPair):
         return pd.Series([pair in known for pair in zip(column_A, column_B, strict=True)], index=column_A.index)
 
 
-class ExpectColumnPairValuesToBeOneOf(_Sentence, ColumnPairMapExpectation):
+class ExpectColumnPairValuesToBeOneOf(Sentence, ColumnPairMapExpectation):
     """The two values are one of ``pairs``. The library's own expectation of this kind takes no ``row_condition``."""
 
     pairs: list[list[Any]]
@@ -199,7 +160,7 @@ class ExpectColumnPairValuesToBeOneOf(_Sentence, ColumnPairMapExpectation):
     sentence: ClassVar[str] = "$column_A and $column_B must be one of $pairs"
 
 
-class _NotShared(_ColumnPair):
+class _NotShared(ColumnPair):
     condition_metric_name = "column_pair_values.not_shared"
     condition_value_keys = ()
 
@@ -208,7 +169,7 @@ class _NotShared(_ColumnPair):
         return column_B.groupby(column_A.to_numpy()).transform("nunique") == 1
 
 
-class ExpectColumnAValuesNotToBeSharedAcrossColumnB(_Sentence, ColumnPairMapExpectation):
+class ExpectColumnAValuesNotToBeSharedAcrossColumnB(Sentence, ColumnPairMapExpectation):
     """No value of ``column_A`` (a hash, an id) occurs with two values of ``column_B`` (a place, a split)."""
 
     ignore_row_if: str = "neither"
@@ -216,29 +177,6 @@ class ExpectColumnAValuesNotToBeSharedAcrossColumnB(_Sentence, ColumnPairMapExpe
     map_metric = "column_pair_values.not_shared"
     success_keys = ("ignore_row_if", "mostly")
     sentence: ClassVar[str] = "no $column_A may occur in more than one $column_B"
-
-
-class _NearHash(_ColumnPair):
-    condition_metric_name = "column_pair_values.perceptually_apart"
-    condition_value_keys = ("max_bits",)
-
-    @column_pair_condition_partial(engine=PandasExecutionEngine)
-    def _pandas(cls, column_A: pd.Series, column_B: pd.Series, max_bits: int, **_: Any) -> pd.Series:
-        hashes = np.array([int(text, 16) for text in column_A], np.uint64)
-        return pd.Series(~near_hashes(hashes, pd.factorize(column_B)[0], max_bits), index=column_A.index)
-
-
-class ExpectColumnAHashesToBeApartAcrossColumnB(_Sentence, ColumnPairMapExpectation):
-    """64-bit hashes (hexadecimal, ``column_A``) of different ``column_B`` differ in more than ``max_bits`` bits."""
-
-    max_bits: int
-    ignore_row_if: str = "neither"
-
-    map_metric = "column_pair_values.perceptually_apart"
-    success_keys = ("max_bits", "ignore_row_if", "mostly")
-    sentence: ClassVar[str] = (
-        "the $column_A of pictures of different $column_B must differ in more than $max_bits of 64 bits"
-    )
 
 
 class _Nearest(_MultiColumn):
@@ -251,7 +189,7 @@ class _Nearest(_MultiColumn):
         return pd.Series((distance >= min_m) & (distance <= max_m), index=column_list.index)
 
 
-class ExpectNearestNeighbourToBeBetween(_Sentence, MulticolumnMapExpectation):
+class ExpectNearestNeighbourToBeBetween(Sentence, MulticolumnMapExpectation):
     """The nearest other row, by the two projected coordinates of ``column_list``, is ``min_m`` to ``max_m`` away."""
 
     min_m: float
@@ -272,7 +210,7 @@ class _GroupsApart(_MultiColumn):
         return pd.Series(distance >= min_m, index=column_list.index)
 
 
-class ExpectGroupsToBeApart(_Sentence, MulticolumnMapExpectation):
+class ExpectGroupsToBeApart(Sentence, MulticolumnMapExpectation):
     """Rows of different groups lie at least ``min_m`` apart. ``column_list``: x, y (projected, metres), group."""
 
     min_m: float
@@ -300,7 +238,7 @@ class _KeepRadius(_MultiColumn):
         return pd.Series(fits, index=column_list.index)
 
 
-class ExpectPicksToKeepTheirRadius(_Sentence, MulticolumnMapExpectation):
+class ExpectPicksToKeepTheirRadius(Sentence, MulticolumnMapExpectation):
     """A place lies outside the disc of its level's radius around every place of its level and of wider levels.
 
     ``column_list``: x, y (projected, metres), radius of the level. ``disc_share``: inner radius of the polygon that
@@ -327,7 +265,7 @@ class _PositionsAgree(_MultiColumn):
         return pd.Series(np.hypot(east - x, north - y) <= tolerance_m, index=column_list.index)
 
 
-class ExpectPositionsToAgree(_Sentence, MulticolumnMapExpectation):
+class ExpectPositionsToAgree(Sentence, MulticolumnMapExpectation):
     """Degrees and metres are the same position in ``crs``. ``column_list``: latitude, longitude, x, y."""
 
     crs: str
@@ -350,7 +288,7 @@ class _DistanceAgrees(_MultiColumn):
         return pd.Series(agrees, index=column_list.index)
 
 
-class ExpectDistanceToAgreeWithPositions(_Sentence, MulticolumnMapExpectation):
+class ExpectDistanceToAgreeWithPositions(Sentence, MulticolumnMapExpectation):
     """A stated distance equals the geodesic one. ``column_list``: two latitude, longitude pairs, then the distance.
 
     ``tolerance_share`` allows for a distance measured in a projected CRS, whose scale is not exactly 1.
@@ -378,7 +316,7 @@ class _GroupsComplete(_MultiColumn):
         return wanted & (found == len(members))
 
 
-class ExpectGroupsToBeComplete(_Sentence, MulticolumnMapExpectation):
+class ExpectGroupsToBeComplete(Sentence, MulticolumnMapExpectation):
     """Each group holds all of ``members``. ``column_list``: the columns that define a group, then the member's."""
 
     members: list[int]
@@ -407,7 +345,7 @@ class _CountsOfOthers(ColumnAggregateMetricProvider):
         return {name: int(counts[name]) for name in sorted(counts.index)}
 
 
-class ExpectColumnShareOfOtherValuesToBeAtMost(_Sentence, ColumnAggregateExpectation):
+class ExpectColumnShareOfOtherValuesToBeAtMost(Sentence, ColumnAggregateExpectation):
     """At most ``max_share`` of the rows hold a value outside ``usual``; such rows are counted by value."""
 
     usual: list[str]
