@@ -5,7 +5,8 @@ import io
 import pytest
 from PIL import Image
 
-from streetrecall.pictures.inspect import NotAPictureError, inspect
+from streetrecall.pictures.inspect import inspect
+from streetrecall.pictures.structure import NotAPictureError
 
 
 def encoded(kind: str, colour: tuple[int, int, int] = (10, 200, 30)) -> bytes:

@@ -9,8 +9,10 @@ import numpy as np
 from PIL import Image
 
 from streetrecall.params.schema import Crop
+from streetrecall.pictures.inspect import decode
 from streetrecall.pictures.phash import NO_HASH, phash
 from streetrecall.pictures.quarantine import UNDECODABLE, WRONG_SHAPE
+from streetrecall.pictures.structure import NotAPictureError, read_structure
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Cropped:
 def crop_picture(data: bytes, settings: Crop) -> Cropped:
     """Cut and resize the captured picture ``data`` (JPEG or PNG).
 
-    - A JPEG that has the right size already is kept byte for byte.
+    - A picture that EXIF says to turn or mirror is made upright first.
+    - An upright JPEG that has the right size already keeps its bytes; metadata and what follows its end are left out.
     - From a frame that contains ``settings.box``, the box is cut out and resized by Pillow's bicubic filter, which is
       the filter that the published collection was made with.
     - A square picture that is smaller than the box is resized as a whole.
@@ -40,16 +43,16 @@ def crop_picture(data: bytes, settings: Crop) -> Cropped:
     - A picture that cannot be decoded is kept as it is and flagged as ``undecodable``.
     """
     try:
-        with _decode_png(data) or Image.open(io.BytesIO(data)) as frame:
-            frame.load()
-            if frame.size == (settings.size, settings.size) and frame.format == "JPEG" and frame.mode in ("RGB", "L"):
-                return _describe(data, frame.convert("L"), "")
-            box, flaw = _box(frame.width, frame.height, settings)
-            cropped = frame.crop(box).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # SyntaxError: a broken PNG
+        found = read_structure(data)
+        frame = decode(found)
+    except NotAPictureError:
         return Cropped(data, NO_HASH, 0.0, 0.0, 0, 0, UNDECODABLE)
+    fits = frame.size == (settings.size, settings.size) and frame.mode in ("RGB", "L")
+    if fits and found.format == "JPEG" and found.orientation == 1:
+        return _describe(found.bare, frame.convert("L"), "")
+    box, flaw = _box(frame.width, frame.height, settings)
     encoded = io.BytesIO()
-    resized = cropped.resize((settings.size, settings.size), Image.Resampling.BICUBIC)
+    resized = frame.crop(box).convert("RGB").resize((settings.size, settings.size), Image.Resampling.BICUBIC)
     resized.save(encoded, "JPEG", quality=settings.quality)
     with Image.open(encoded) as made:  # what later stages will decode; encoding has changed it slightly
         return _describe(encoded.getvalue(), made.convert("L"), flaw)
@@ -59,18 +62,6 @@ def _describe(data: bytes, grey: Image.Image, flaw: str) -> Cropped:
     luminance = np.asarray(grey, dtype=np.float64)
     mean, std = round(float(luminance.mean()), 3), round(float(luminance.std()), 3)
     return Cropped(data, phash(grey), mean, std, grey.width, grey.height, flaw)
-
-
-def _decode_png(data: bytes) -> Image.Image | None:
-    """Decode a PNG by OpenCV, which takes two thirds of Pillow's time; None if it is no PNG or OpenCV cannot."""
-    import cv2
-
-    if not data.startswith(b"\x89PNG"):
-        return None
-    with Image.open(io.BytesIO(data)) as image:
-        image.verify()  # raises for a truncated file, for which OpenCV would return invented pixels
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    return None if pixels is None else Image.fromarray(pixels)
 
 
 def _box(width: int, height: int, settings: Crop) -> tuple[tuple[int, int, int, int], str]:

@@ -22,7 +22,8 @@ from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import write_json
 from streetrecall.params.schema import Params, load
-from streetrecall.pictures.inspect import NotAPictureError, inspect
+from streetrecall.pictures.inspect import inspect
+from streetrecall.pictures.structure import NotAPictureError
 from streetrecall.progress import progress
 from streetrecall.providers import open_provider
 from streetrecall.providers.base import Capture, CaptureRequest, Provider

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import warnings
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
 
 from streetrecall.errors import UserError
 from streetrecall.pictures.shards import ShardReader
-
-_END = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+from streetrecall.pictures.structure import NotAPictureError, read_structure
 
 
 def read(rows: pd.DataFrame, root: Path) -> pd.DataFrame:
     """Hash, format and size of each row's picture, read from its shard; columns ``read_*``, with the index of ``rows``.
 
-    ``read_error`` is null for a whole picture: its bytes exist, its header can be read, its end marker is present.
-    Pixels are not decoded: the hash shows that they are the ones that the stage wrote.
+    ``read_error`` is null for a whole picture, as `read_structure` decides. Pixels are not decoded: the hash shows that
+    they are the ones that the stage wrote.
     """
     answers: list[tuple[str | None, str, int, int, str | None]] = []
     with ShardReader(root) as shards:
@@ -39,11 +35,7 @@ def read(rows: pd.DataFrame, root: Path) -> pd.DataFrame:
 
 def _header(data: bytes) -> tuple[str, int, int, str | None]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            with Image.open(io.BytesIO(data)) as picture:
-                kind, (width, height) = str(picture.format), picture.size
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError):
-        return "", 0, 0, "not a picture"
-    end = _END.get(kind, b"")
-    return kind, width, height, None if data.rstrip(b"\0").endswith(end) else "truncated: its end is missing"
+        found = read_structure(data)
+    except NotAPictureError as error:
+        return "", 0, 0, str(error)
+    return found.format, found.width, found.height, None

@@ -1,4 +1,4 @@
-"""The fast decoder of PNG gives the pixels that Pillow gives."""
+"""The decoder of PNG gives the pixels that Pillow gives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from streetrecall.pictures import cropping
+from streetrecall.pictures.inspect import decode
+from streetrecall.pictures.structure import NotAPictureError, read_structure
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "LA", "I;16"])
@@ -20,9 +21,9 @@ def test_png_is_decoded_as_pillow_does(mode: str) -> None:
         frame = frame.convert(mode)
     out = io.BytesIO()
     frame.save(out, "PNG")
-    fast = cropping._decode_png(out.getvalue())
-    assert fast is not None
+    fast = decode(read_structure(out.getvalue()))
+    assert fast.mode == "RGB"
     if mode != "I;16":  # Pillow clips 16 bits to 8, where OpenCV scales them
         assert np.array_equal(np.asarray(fast), np.asarray(frame.convert("RGB")))
-    with pytest.raises((OSError, SyntaxError)):
-        cropping._decode_png(out.getvalue()[:-30])
+    with pytest.raises(NotAPictureError):
+        read_structure(out.getvalue()[:-30])
