@@ -143,7 +143,7 @@ def _warn_of_metric(metric: str, base: Results) -> None:
         nearest = get_close_matches(metric, base.metrics, n=1, cutoff=0.0)[0]
         print(f"warning: the last commit has no metric '{metric}'; the nearest is '{nearest}'", file=sys.stderr)
     elif better(metric) is Better.NEITHER:
-        print(f"warning: neither a larger nor a smaller {metric} is better: sorted by name", file=sys.stderr)
+        print(f"warning: neither a larger nor a smaller {metric} is better: sorted by the parameters", file=sys.stderr)
 
 
 def _experiments(root: Path) -> dict[str, str]:
@@ -168,7 +168,7 @@ def compare(base: Results, experiments: dict[str, Results], keys: list[str], met
         change = Change(metric, base.metrics.get(metric), results.metrics.get(metric), *ends)
         cost = -float(change.head or 0) * better(metric).value if is_number(change.head) else float("inf")
         rows.append((cost, row(name, results, change.verdict, signed(change.difference))))
-    rows.sort(key=lambda pair: (pair[0], pair[1]))
+    rows.sort(key=lambda pair: (pair[0], pair[1][1 : 1 + len(keys)], pair[1][0]))  # equal ones by their values
     header = ["experiment", *keys, metric, "95% interval", "change", "verdict"]
     return markdown_table(header, [row("(committed)", base, "", ""), *(cells for _, cells in rows)])
 
