@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -169,6 +171,80 @@ def test_bad_tables_name_file_and_line(tiny: TinyArchive) -> None:
         path.write_text(text)
         with pytest.raises(UserError, match=complaint):
             list(Archive(tiny.root).coverage(points(tiny.points[0]), 50.0))
+
+
+# What is replaced in a table of one row, by what, and the message. A new case is a new line.
+BAD_VALUES = {
+    "no copyright": ("© Somebody", "", "line 2: Copyright '' is not the name of the pictures' owner"),
+    "a blank copyright": ("© Somebody", "  ", "line 2: Copyright '' is not"),
+    "a month of one digit": ("2023-03", "2021-5", "line 2: Date '2021-5' is not a month as YYYY-MM"),
+    "a month as a spreadsheet writes it": ("2023-03", "Mar-23", "line 2: Date 'Mar-23'"),
+    "a day": ("2023-03", "2023-03-01", "line 2: Date '2023-03-01'"),
+    "month 13": ("2023-03", "2023-13", "line 2: Date '2023-13'"),
+    "a date with an escape": ("2023-03", "\x1b[2J", r"line 2: Date '\\x1b\[2J'"),
+    "a longitude beyond 180 degrees": (",18.063,", ",180.63,", "line 2: Longitude '180.63'"),
+    "an infinite latitude": ("59.323100000000004", "inf", "line 2: Latitude 'inf'"),
+    "no latitude": ("59.323100000000004", "", "line 2 lacks one of"),
+    "a place with a fraction": ("\n1,", "\n1.5,", "line 2: new_order_idx '1.5' is not a whole number"),
+    "a negative place": ("\n1,", "\n-1,", "line 2: new_order_idx '-1'"),
+    "a blank panorama": ("pano-1", " ", "line 2 lacks one of"),
+    "a location of one number": ("59.323, 18.063", "59.323", "line 2: Location '59.323' is not 'latitude, longitude'"),
+    "blank lines before": ("\n1,1,1,", "\n\n\n1,x,1,", ""),
+    "a bad line after blank ones": ("\n1,", "\n\n\n-1,", "line 4: new_order_idx"),
+    "a column too many": ("pano-1", "pano-1,", ""),
+}
+
+
+@pytest.mark.parametrize("case", BAD_VALUES)
+def test_values_that_are_not_allowed_name_file_and_line(case: str, tiny: TinyArchive) -> None:
+    before, after, complaint = BAD_VALUES[case]
+    path = tiny.root / LEVELS / "new_order_buffer_75.csv"
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+    if not complaint:
+        assert len(list(Archive(tiny.root).coverage(points(tiny.points[1]), 50.0))) == 1
+        return
+    with pytest.raises(UserError, match=complaint) as refusal:
+        list(Archive(tiny.root).coverage(points(tiny.points[0]), 50.0))
+    assert str(refusal.value).startswith(f"{path}: line ")
+
+
+def test_a_line_is_counted_as_an_editor_does(tiny: TinyArchive) -> None:
+    path = tiny.root / LEVELS / "new_order_buffer_75.csv"
+    header, row = path.read_text().splitlines()
+    first = row.replace("© Somebody", '"two\nlines"').replace("1,1,1,", "7,7,7,").replace("pano-1", "pano-7")
+    path.write_bytes(f"\ufeff{header}\r\n{first}\r\n\r\n{row.replace('2023-03', '2023')}\r\n".encode())
+    with pytest.raises(UserError, match="line 5: Date '2023'"):
+        list(Archive(tiny.root).coverage(points(tiny.points[0]), 50.0))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("which", [LEVELS / "new_order_buffer_75.csv", GAPS])
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (os.mkfifo, "a pipe, not a file"),
+        (Path.mkdir, "a folder, not a file"),
+        (lambda path: path.symlink_to("nowhere"), "No such file"),
+        (lambda path: path.symlink_to(path.name), "in a circle"),
+        (lambda path: path.write_bytes("Location,©".encode("utf-16")), "not a readable table"),
+    ],
+    ids=["pipe", "folder", "dangling", "circle", "utf-16"],
+)
+def test_a_table_that_is_no_file_is_named(
+    which: Path, make: Callable[[Path], object], complaint: str, tiny: TinyArchive
+) -> None:
+    (tiny.root / which).unlink()
+    make(tiny.root / which)
+    with pytest.raises(UserError, match=complaint) as refusal:
+        list(Archive(tiny.root).coverage(points(tiny.points[0]), 50.0))
+    assert str(tiny.root / which) in str(refusal.value)
+
+
+def test_a_relative_path_that_leads_nowhere(params: Params) -> None:
+    with pytest.raises(UserError, match="need an absolute path"):
+        open_provider(of_archive(params, Path("nowhere")))
 
 
 def test_a_collection_without_gaps(tiny: TinyArchive, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,16 +15,23 @@ import pandas as pd
 
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
+from streetrecall.providers.archive_tables import (
+    GAPS,
+    LEVEL_FILES,
+    LEVELS,
+    asked_points,
+    point_keys,
+    read_gaps,
+    read_places,
+)
 from streetrecall.providers.base import Capture, CaptureRequest, Coverage, Panorama
+from streetrecall.providers.folders import Found, UnreadableError, opened, printable, walk
 from streetrecall.tables import CaptureStatus
 
 log = logging.getLogger(__name__)
 
 IMAGES = Path("data/images")
 POLYGON = Path("data_collection_process/create_grid_with_possible_locations/Stockholm.geojson")
-LEVELS = Path("data_collection_process/create_ordered_locations_based_on_buffers/buffer_csvs")
-LEVEL_FILES = "new_order_buffer_*.csv"
-GAPS = Path("data_collection_process/filter_for_actual_GSV_locations_using_google_api/csvs/no_response_locations.csv")
 NO_RESPONSE = "NO_RESPONSE"  # the collection says no more of a point without imagery
 NO_LICENCE = "none stated"
 
@@ -38,10 +45,13 @@ _PICTURE = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)[ T_](?P<time>\d\d\D\d\d\D\d\d(?:\.\d+)?)\.(?P<kind>jpe?g|png)",
     re.IGNORECASE,
 )
-_FILE_MANAGERS = {"thumbs.db", "desktop.ini", "icon\r"}  # files that file managers leave, besides hidden ones
-_TYPES = {"PanoID": str, "Location": str, "Date": str, "Copyright": str, "Latitude": float, "Longitude": float}
-# Decimals of a degree (0.1 mm) by which grid points and recorded points are compared.
-_DECIMALS = 9
+_EXAMPLE = "2041_3_2_May 2017_2024-01-06 19:03:27.771793.jpg"
+_NO_FOLDER = "not a folder of pictures, such as Cropped_Test_v1_buffer_75"
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+_RELATIVE = (
+    "A relative path starts at the project's folder; experiments that run in copies of it (--temp, --queue, "
+    "streetrecall sweep) need an absolute path"
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,8 @@ class Archive:
     """An existing collection on this machine; see `streetrecall.providers.base.Provider`.
 
     Its pictures are read again in each run (``network`` is false), so a file that changed is noticed. After `plan`,
-    ``unplanned`` lists the files that are not used, each with the reason: ``(path below data/images, reason)``.
+    ``unplanned`` lists the files that are not used, each with the reason: ``(path below data/images, reason)``. A path
+    that cannot be printed is escaped there.
 
     Raises:
         UserError: the folder is missing or holds nothing of the layout.
@@ -76,11 +87,13 @@ class Archive:
         self.root = Path(root)
         self.notes: MutableMapping[str, str] = {}
         self.unplanned: list[tuple[str, str]] = []
+        self._problems: dict[str, str] = {}  # of planned pictures that cannot be read, by source
         if not any((self.root / part).is_dir() for part in (IMAGES, LEVELS)):
             problem = "holds none of these" if self.root.is_dir() else "there is no such folder"
             raise UserError(
                 f"archive.path: {self.root}: {problem}. A collection in the original layout has its pictures in "
                 f"{IMAGES}/Cropped_*/ and its places in {LEVELS}/{LEVEL_FILES} (docs/archive.md)"
+                + ("" if self.root.is_absolute() else f". {_RELATIVE}")
             )
         self.namespace = "archive:" + hashlib.sha256(os.fsencode(self.root.resolve())).hexdigest()[:16]
 
@@ -91,7 +104,7 @@ class Archive:
     @classmethod
     def polygon(cls, params: Params) -> Path:
         path = Path(params.archive.path) / POLYGON
-        if not path.exists():
+        if not path.is_file():
             raise UserError(
                 f"{path}: there is no such file, and city.name: auto needs the collection's own polygon. Set "
                 "archive.path to a collection in the original layout (docs/archive.md), or city.name to one of "
@@ -101,6 +114,9 @@ class Archive:
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def files(self) -> list[Found]:
+        return walk(self.root, [part.as_posix() for part in (IMAGES, POLYGON, LEVELS, GAPS)], _refuse)
 
     def coverage(self, points: pd.DataFrame, radius_m: float) -> Iterator[Coverage]:
         """The collection's records at the grid points ``points`` (GRID columns); other points get no answer.
@@ -112,12 +128,15 @@ class Archive:
             UserError: a table is missing or unreadable, or not one record lies on a point of this grid.
         """
         at = {
-            key: int(point) for key, point in zip(_keys(points["lat"], points["lon"]), points["point_id"], strict=True)
+            key: int(point)
+            for key, point in zip(point_keys(points["lat"], points["lon"]), points["point_id"], strict=True)
         }
-        places = self._places()
-        gaps = self._gaps()
-        found = [(at.get(key), panorama) for key, panorama in zip(_asked(places), _panoramas(places), strict=True)]
-        empty = [at.get(key) for key in _asked(gaps)]
+        places = read_places(self.root)
+        gaps = read_gaps(self.root)
+        found = [
+            (at.get(key), panorama) for key, panorama in zip(asked_points(places), _panoramas(places), strict=True)
+        ]
+        empty = [at.get(key) for key in asked_points(gaps)]
         astray = sum(point is None for point, _ in found) + sum(point is None for point in empty)
         if astray == len(found) + len(empty):
             raise UserError(
@@ -136,33 +155,39 @@ class Archive:
     def plan(self, locations: pd.DataFrame) -> Iterator[CaptureRequest]:
         """A request for every picture of the collection that shows one of ``locations`` (LOCATIONS columns).
 
-        Of pictures with the same place, direction and date index, the one captured last is used. File names have the
-        collection's own numbers of places. Its tables give each number's panorama, and the panorama gives the place in
-        ``locations``. The collection kept only the id of each place's newest panorama: the id of an older date is made
-        of that id, the month and the date index.
+        Of pictures with the same place, direction and date index, the one captured last is used; a file that cannot be
+        read is used only if there is no other. File names have the collection's own numbers of places. Its tables give
+        each number's panorama, and the panorama gives the place in ``locations``. The collection kept only the id of
+        each place's newest panorama: the id of an older date is made of that id, the month and the date index.
 
         Raises:
             UserError: the folder holds no pictures' folders at all.
         """
-        pictures, self.unplanned = self._scan()
-        places = self._places()
+        pictures = self._scan()
+        places = read_places(self.root)
         known = dict(zip(places["new_order_idx"].tolist(), _panoramas(places), strict=True))
         columns = [locations[c].tolist() for c in ("pano_id", "place", "split")]
         wanted = {pano_id: (int(place), str(split)) for pano_id, place, split in zip(*columns, strict=True)}
         chosen: dict[tuple[int, int, int], Picture] = {}
-        for picture in sorted(pictures, key=lambda p: (p.scraped_at, p.cropped, p.source)):
+        for picture in sorted(
+            pictures, key=lambda p: (p.source not in self._problems, p.scraped_at, p.cropped, p.source)
+        ):
             key = (picture.number, picture.direction, picture.date_index)
             if key in chosen:
-                self._leave_out(chosen[key].source, f"repeat; {picture.source} was captured later")
+                earlier = chosen[key].source
+                self._leave_out(earlier, self._problems.get(earlier) or f"repeat; {picture.source} was captured later")
             chosen[key] = picture
         for _, picture in sorted(chosen.items()):
             newest = known.get(picture.number)
             if newest is None:
-                self._leave_out(picture.source, f"place {picture.number} is in no file of {LEVELS}")
+                self._leave_out(
+                    picture.source, f"its place is unknown; place {picture.number} is in no file of {LEVELS}"
+                )
                 continue
             if newest.pano_id not in wanted:
                 self._leave_out(
-                    picture.source, f"place {picture.number} ({newest.pano_id}) is not one of the locations"
+                    picture.source,
+                    f"its place was not picked; place {picture.number} ({newest.pano_id}) is not one of the locations",
                 )
                 continue
             place, split = wanted[newest.pano_id]
@@ -181,67 +206,44 @@ class Archive:
     def capture(self, requests: Iterable[CaptureRequest]) -> Iterator[Capture]:
         """Read the files; a file that is unreadable or empty is a failed capture."""
         for request in requests:
-            reason = "empty file"
-            try:
-                data = (self.root / IMAGES / request.source).read_bytes()
-            except OSError as error:
-                data, reason = b"", f"unreadable: {error.strerror or error}"
-            if data:
-                yield Capture(request, CaptureStatus.OK, "", data)
-            else:
-                yield Capture(request, CaptureStatus.FAILED, reason, b"")
+            data, reason = b"", self._problems.get(request.source, "")
+            if not reason:
+                try:
+                    with opened(self.root / IMAGES / request.source) as file:
+                        data = file.read()
+                    reason = "" if data else "empty file"
+                except UnreadableError as error:
+                    reason = str(error)
+            yield Capture(request, CaptureStatus.FAILED if reason else CaptureStatus.OK, reason, data)
 
     def _leave_out(self, source: str, reason: str) -> None:
-        self.unplanned.append((source, reason))
+        self.unplanned.append((printable(source), reason))
 
-    def _scan(self) -> tuple[list[Picture], list[tuple[str, str]]]:
+    def _scan(self) -> list[Picture]:
+        """The pictures by their names; sets ``unplanned`` to the other files, ``_problems`` to unreadable pictures."""
         images = self.root / IMAGES
-        folders = sorted(p for p in images.glob("*") if p.is_dir() and _FOLDER.fullmatch(p.name))
-        if not folders:
+        if not any(_FOLDER.fullmatch(path.name) and path.is_dir() for path in images.glob("*")):
             raise UserError(
                 f"{images}: holds no folder of pictures; its pictures are expected in folders such as "
                 "Cropped_Training_v1_buffer_100/000 (docs/archive.md)"
             )
-        pictures: list[Picture] = []
-        left_out = [
-            (path.name, "not a folder of pictures, such as Cropped_Test_v1_buffer_75")
-            for path in sorted(images.glob("*"))
-            if path not in folders and not _is_of_file_manager(path.name)
-        ]
-        for folder in folders:
-            match = _FOLDER.fullmatch(folder.name)
-            version = match["version"] if match else ""
-            for where, below, names in os.walk(folder, followlinks=True):
-                below[:] = sorted(name for name in below if not name.startswith("."))
-                for name in sorted(names):
-                    if _is_of_file_manager(name):
-                        continue
-                    source = (Path(where) / name).relative_to(images).as_posix()
-                    picture = parse_name(source, version)
-                    if picture is None:
-                        left_out.append((source, "its name does not say place, rotation, date index, month and time"))
-                    else:
-                        pictures.append(picture)
-        return pictures, left_out
-
-    def _places(self) -> pd.DataFrame:
-        files = sorted((self.root / LEVELS).glob(LEVEL_FILES))
-        if not files:
-            raise UserError(f"{self.root / LEVELS}: holds no {LEVEL_FILES} (docs/archive.md)")
-        columns = ["new_order_idx", "Location", "Copyright", "Date", "Latitude", "Longitude", "PanoID"]
-        places = pd.concat([_read_csv(path, columns) for path in files], ignore_index=True)
-        for column in ("new_order_idx", "PanoID"):
-            double = places.duplicated(column)
-            if double.any():
-                raise UserError(f"{self.root / LEVELS}: {column} {places.loc[double, column].iloc[0]} occurs twice")
-        return places
-
-    def _gaps(self) -> pd.DataFrame:
-        path = self.root / GAPS
-        if not path.exists():
-            log.warning("%s: there is no such file: points without imagery count as never asked", path)
-            return pd.DataFrame({"Location": pd.Series(dtype=str), "source": pd.Series(dtype=str)})
-        return _read_csv(path, ["Location"])
+        self.unplanned, self._problems = [], {}
+        pictures = []
+        for entry in self.files():
+            if not entry.path.startswith(f"{IMAGES.as_posix()}/"):
+                continue
+            source = entry.path.removeprefix(f"{IMAGES.as_posix()}/")
+            folder = _FOLDER.fullmatch(source.partition("/")[0])
+            picture = (
+                parse_name(source, folder["version"]) if folder and not entry.problem.startswith("its name") else None
+            )
+            if picture is None:
+                self._leave_out(source, entry.problem or _flaw_of_name(source))
+                continue
+            pictures.append(picture)
+            if entry.problem:
+                self._problems[source] = entry.problem
+        return pictures
 
 
 def parse_name(source: str, version: str) -> Picture | None:
@@ -270,38 +272,24 @@ def parse_name(source: str, version: str) -> Picture | None:
     )
 
 
-def _is_of_file_manager(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _FILE_MANAGERS
+def _refuse(path: str) -> str:
+    """Why a folder of the collection is not read; empty for one that is."""
+    parent, _, name = path.rpartition("/")
+    if parent == IMAGES.as_posix() and not _FOLDER.fullmatch(name):
+        return _NO_FOLDER
+    return "a folder, not a picture" if name.lower().endswith(_SUFFIXES) else ""
 
 
-def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, usecols=columns, dtype=_TYPES)
-    except (ValueError, OSError) as error:  # ParserError and the like are ValueErrors
-        raise UserError(f"{path}: not a readable table with the columns {', '.join(columns)} ({error})") from error
-    needed = [c for c in columns if c not in ("Date", "Copyright")]
-    holes = table.index[table[needed].isna().any(axis=1)]
-    if len(holes):
-        raise UserError(f"{path}: line {holes[0] + 2} lacks one of {', '.join(needed)}")
-    return table.assign(source=[f"{path}: line {i + 2}" for i in range(len(table))])
+def _flaw_of_name(source: str) -> str:
+    """Why a readable file below data/images is no picture by its name."""
+    folder, _, below = source.partition("/")
+    if not below or not _FOLDER.fullmatch(folder):
+        return _NO_FOLDER
+    if not source.lower().endswith(_SUFFIXES):
+        return f"only {', '.join(_SUFFIXES)} are read"
+    return f"its name is not complete; it must say place, rotation, date index, month and time as {_EXAMPLE} does"
 
 
 def _panoramas(places: pd.DataFrame) -> list[Panorama]:
-    columns = [places[c].tolist() for c in ("PanoID", "Latitude", "Longitude")]
-    columns += [places[c].fillna("").tolist() for c in ("Date", "Copyright")]
+    columns = [places[c].tolist() for c in ("PanoID", "Latitude", "Longitude", "Date", "Copyright")]
     return [Panorama(i, lat, lon, date, NO_LICENCE, owner) for i, lat, lon, date, owner in zip(*columns, strict=True)]
-
-
-def _asked(table: pd.DataFrame) -> list[tuple[float, float]]:
-    """The grid points that were asked, as keys: latitude and longitude."""
-    parts = table["Location"].str.extract(r"^\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*$")
-    bad = table.index[parts.isna().any(axis=1)]
-    if len(bad):
-        raise UserError(
-            f"{table.loc[bad[0], 'source']}: Location '{table.loc[bad[0], 'Location']}' is not 'latitude, longitude'"
-        )
-    return _keys(parts[0].astype(float), parts[1].astype(float))
-
-
-def _keys(lat: pd.Series, lon: pd.Series) -> list[tuple[float, float]]:
-    return list(zip(lat.round(_DECIMALS).tolist(), lon.round(_DECIMALS).tolist(), strict=True))

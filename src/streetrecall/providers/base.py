@@ -93,7 +93,7 @@ class Provider(Protocol):
     namespace: str  # keys the ledger: the name and whatever else changes the answers (endpoint, city, folder)
     shareable: bool  # whether the team's remote may hold the pictures
     network: bool  # whether answers cost requests; if so, no request is made for what the ledger holds
-    unplanned: list[tuple[str, str]]  # after `plan`: (what was left out, reason)
+    unplanned: list[tuple[str, str]]  # after `plan`: (what was left out, reason); details follow a semicolon
     notes: MutableMapping[str, str]  # answers that `plan` needs again in the next run; the stage sets the ledger's
 
     @classmethod

@@ -65,7 +65,11 @@ def run(params: Params, locations: Path, captures: Path, metrics: Path, retry_fa
             provider.notes = ledger.notes(provider.namespace, params.metadata.snapshot)
             plan = list(provider.plan(places))
             if not plan:
-                raise UserError(f"{locations}: the provider '{provider.name}' has no picture of any of its places")
+                write_json(metrics, measure(pd.DataFrame(columns=list(tables.CAPTURES.columns)), provider.unplanned))
+                raise UserError(
+                    f"{locations}: the provider '{provider.name}' has no picture of any of its places"
+                    + _left_out(provider.unplanned, metrics)
+                )
             if retry_failed:
                 ledger.forget_failed(namespace)
             for last_try in (False, True):
@@ -215,6 +219,7 @@ def measure(table: pd.DataFrame, unplanned: Sequence[tuple[str, str]]) -> dict[s
         "by_split": {str(k): int(v) for k, v in table.groupby("split").size().items()},
         "by_reason": {str(k): int(v) for k, v in bad.groupby("reason").size().items()},
         "left_out": [{"source": source, "reason": reason} for source, reason in sorted(unplanned)],
+        "left_out_by_reason": dict(sorted(Counter(_kind(reason) for _, reason in unplanned).items())),
     }
 
 
@@ -222,6 +227,8 @@ def log_problems(table: pd.DataFrame, unplanned: Sequence[tuple[str, str]]) -> N
     """Log what was left out and the captures that are not ok, the first of each, and the totals."""
     for source, reason in unplanned[:LISTED]:
         log.warning("left out: %s: %s", source, reason)
+    if len(unplanned) > LISTED:
+        log.warning("left out: %d in all; the metrics of the stage list them", len(unplanned))
     for row in table[table["status"] != CaptureStatus.OK].head(LISTED).itertuples():
         log.warning(
             "%s: place %d, direction %d, %s, panorama %s: %s",
@@ -232,6 +239,21 @@ def log_problems(table: pd.DataFrame, unplanned: Sequence[tuple[str, str]]) -> N
         "%d shards, %d pictures of %d places",
         *(with_picture["shard"].nunique(), len(with_picture), table["place"].nunique()),
     )
+
+
+def _kind(reason: str) -> str:
+    """What a reason has in common with others; what concerns one file alone follows a semicolon."""
+    return reason.partition(";")[0]
+
+
+def _left_out(unplanned: Sequence[tuple[str, str]], metrics: Path) -> str:
+    """How many files were left out for each reason, with an example of each; empty if there are none."""
+    if not unplanned:
+        return ""
+    examples = {_kind(reason): (source, reason) for source, reason in sorted(unplanned, reverse=True)}
+    counts = Counter(_kind(reason) for _, reason in unplanned).most_common()
+    lines = [f"  {number} like {examples[kind][0]}: {examples[kind][1]}" for kind, number in counts]
+    return "\n".join([f". It has {len(unplanned)} files that are not used:", *lines, f"{metrics} lists them all"])
 
 
 def _estimate(params: Params, provider: Provider, ledger: Ledger, namespace: str, count: int) -> str:

@@ -1,0 +1,129 @@
+"""The tables of a collection in the original layout (docs/archive.md), whose values are checked line by line."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+
+from streetrecall import months
+from streetrecall.errors import UserError
+from streetrecall.providers.folders import UnreadableError, opened, printable
+
+log = logging.getLogger(__name__)
+
+LEVELS = Path("data_collection_process/create_ordered_locations_based_on_buffers/buffer_csvs")
+LEVEL_FILES = "new_order_buffer_*.csv"
+GAPS = Path("data_collection_process/filter_for_actual_GSV_locations_using_google_api/csvs/no_response_locations.csv")
+
+_LOCATION = r"\s*(-?\d+(?:\.\d*)?)\s*,\s*(-?\d+(?:\.\d*)?)\s*"
+_NUMBERS = {"Latitude": float, "Longitude": float}  # of columns that are not text
+# Decimals of a degree (0.1 mm) by which grid points and recorded points are compared.
+_DECIMALS = 9
+
+
+def read_places(root: Path) -> pd.DataFrame:
+    """One row per place: ``new_order_idx, Location, Copyright, Date, Latitude, Longitude, PanoID``.
+
+    Raises:
+        UserError: a table is missing or unreadable, or a value is not allowed.
+    """
+    files = sorted((root / LEVELS).glob(LEVEL_FILES))
+    if not files:
+        raise UserError(f"{root / LEVELS}: holds no {LEVEL_FILES} (docs/archive.md)")
+    for path in files:
+        if printable(str(path)) != str(path):
+            raise UserError(f"{printable(str(path))}: this name cannot be printed; rename the file")
+    columns = ["new_order_idx", "Location", "Copyright", "Date", "Latitude", "Longitude", "PanoID"]
+    places = pd.concat([_read_csv(path, columns) for path in files], ignore_index=True)
+    places["new_order_idx"] = places["new_order_idx"].astype("int64")
+    for column in ("new_order_idx", "PanoID"):
+        double = places.duplicated(column)
+        if double.any():
+            second = places[double].iloc[0]
+            raise UserError(f"{_where(second)}: {column} {second[column]} occurs twice in {root / LEVELS}")
+    return places
+
+
+def read_gaps(root: Path) -> pd.DataFrame:
+    """One row per point without imagery: ``Location``. Empty, with a warning, if there is no such table.
+
+    Raises:
+        UserError: the table is unreadable, or a value is not allowed.
+    """
+    path = root / GAPS
+    if not os.path.lexists(path):
+        log.warning("%s: there is no such file: points without imagery count as never asked", path)
+        return pd.DataFrame({"Location": pd.Series(dtype=str), "file": "", "row": 0})
+    return _read_csv(path, ["Location"])
+
+
+def asked_points(table: pd.DataFrame) -> list[tuple[float, float]]:
+    """The grid points that were asked, as keys: latitude and longitude."""
+    parts = table["Location"].str.extract(_LOCATION)
+    return point_keys(parts[0].astype(float), parts[1].astype(float))
+
+
+def point_keys(lat: pd.Series, lon: pd.Series) -> list[tuple[float, float]]:
+    return list(zip(lat.round(_DECIMALS).tolist(), lon.round(_DECIMALS).tolist(), strict=True))
+
+
+def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Columns of a table of the collection, and ``file`` and ``row``, which say where each row is.
+
+    Raises:
+        UserError: the table is unreadable, or a value is not allowed; the message names file and line.
+    """
+    types = {column: _NUMBERS.get(column, str) for column in columns}
+    try:
+        with opened(path) as file:
+            table = pd.read_csv(file, usecols=columns, dtype=types, index_col=False)
+    except UnreadableError as error:
+        raise UserError(f"{path}: {error}") from error
+    except ValueError as error:  # ParserError and the like are ValueErrors
+        raise UserError(f"{path}: not a readable table with the columns {', '.join(columns)} ({error})") from error
+    table = table.assign(file=str(path), row=range(len(table)))
+    for column in columns:
+        if types[column] is str:
+            table[column] = table[column].fillna("").str.strip()
+    needed = [c for c in columns if c not in ("Date", "Copyright")]
+    holes = table[needed].isna().any(axis=1) | (table[needed] == "").any(axis=1)
+    if holes.any():
+        raise UserError(f"{_where(table[holes].iloc[0])} lacks one of {', '.join(needed)}")
+    for column, (allowed, rule) in _ALLOWED.items():
+        if column in columns:
+            wrong = table[~allowed(table[column])]
+            if len(wrong):
+                row = wrong.iloc[0]
+                value = printable(str(row[column]))
+                raise UserError(f"{_where(row)}: {column} '{value}' is not {rule} (docs/archive.md)")
+    return table
+
+
+# The values that the tables may hold, by column (docs/archive.md).
+_ALLOWED: dict[str, tuple[Callable[[pd.Series], pd.Series], str]] = {
+    "new_order_idx": (lambda column: column.str.fullmatch("[0-9]{1,9}"), "a whole number"),
+    "Location": (lambda column: column.str.fullmatch(_LOCATION), "'latitude, longitude'"),
+    "Copyright": (lambda column: column != "", "the name of the pictures' owner; write 'unknown' if it is not known"),
+    "Date": (lambda column: (column == "") | column.str.fullmatch(months.PATTERN), "a month as YYYY-MM, or empty"),
+    "Latitude": (lambda column: column.between(-90, 90), "between -90 and 90"),
+    "Longitude": (lambda column: column.between(-180, 180), "between -180 and 180"),
+}
+
+
+def _where(row: pd.Series) -> str:
+    """File and line of a row of `_read_csv`."""
+    end, number = 0, -1  # the last line of a record, and the number of its row; that of the header is -1
+    with suppress(csv.Error), Path(row["file"]).open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file)
+        for fields in lines:
+            start, end = end + 1, lines.line_num
+            if fields and number == row["row"]:
+                return f"{row['file']}: line {start}"
+            number += bool(fields)
+    return f"{row['file']}: row {row['row'] + 1}"
