@@ -15,7 +15,7 @@ import pandas as pd
 
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
-from streetrecall.providers.base import Capture, CaptureRequest, Coverage, Panorama
+from streetrecall.providers.base import Capture, CaptureRequest, Coverage, Panorama, Photo
 from streetrecall.tables import CaptureStatus
 
 log = logging.getLogger(__name__)
@@ -98,6 +98,11 @@ class Archive:
                 "data/cities"
             )
         return path
+
+    @classmethod
+    def photos(cls, params: Params, gallery: pd.DataFrame) -> Iterator[Photo]:
+        """None: it has no photos of people."""
+        return iter(())
 
     def close(self) -> None:
         """Nothing is open."""
