@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from streetrecall.errors import UserError
 from streetrecall.files import whole
 
+PHOTOS_OF_A_SPOT = 3  # they are asked with singly and together
 RADII_M = (25, 50, 100)  # an answer is right if it was taken within this distance of its query; 25 m is the standard
 
 
@@ -28,6 +29,20 @@ class CaptureStatus(StrEnum):
     BLANK = "blank"  # there is a picture, and it is near-black
     GONE = "gone"  # the provider no longer has the picture
     FAILED = "failed"  # there is no picture; the reason says why
+
+
+class Projection(StrEnum):
+    """How the directions of the world lie in a picture."""
+
+    PERSPECTIVE = "perspective"  # of an upright camera: vertical lines are vertical
+    EQUIRECTANGULAR = "equirectangular"  # the whole sphere; columns are azimuths and rows are elevations
+
+
+class Use(StrEnum):
+    """What a view is for."""
+
+    GALLERY = "gallery"
+    TRAIN = "train"
 
 
 WITH_PICTURE = (CaptureStatus.OK, CaptureStatus.BLANK)
@@ -96,7 +111,7 @@ LOCATIONS = _table(
     start_distance_m="float64",
     radius_m="float64",  # of its level
     level="int64",  # 0 has the largest radius
-    split="str",  # train, validation or test
+    split="str",  # train, validation, test or gallery
 )
 
 CAPTURES = _table(
@@ -104,8 +119,11 @@ CAPTURES = _table(
     "The captures that were requested: one row for each place, panorama and direction, with or without a picture.",
     ("place", "direction", "month", "pano_id"),
     place="int64",
-    direction="int64",  # 0-3: quarter turns from the place's first heading
-    heading_deg="float64",  # compass heading, clockwise from north; NaN if unknown (archive)
+    direction="int64",  # 0-3: quarter turns from the place's first heading; 0 if equirectangular
+    heading_deg="float64",  # of the middle column, clockwise from north; NaN if unknown (archive)
+    projection="str",  # a Projection
+    fov_deg="float64",  # from the left edge to the right one; NaN if unknown
+    horizon="float64",  # share of the height above the horizon; NaN if unknown
     date_index="int64",  # 0 is the newest date of the place
     month="str",
     pano_id="str",
@@ -159,6 +177,65 @@ IMAGES = _table(
     licence="str",
     attribution="str",
     source="str",
+)
+
+VIEWS = _table(
+    "views",
+    "The views cut from the captures, of any direction: those of the gallery, and random ones to train on.",
+    ("view_id",),
+    view_id="int64",  # 0, 1, 2, ... ordered by use, split, place, date from the newest, and heading
+    use="str",  # a Use
+    place="int64",
+    pano_id="str",
+    month="str",
+    split="str",
+    subset="str",
+    lat="float64",  # of the panorama
+    lon="float64",
+    x="float64",
+    y="float64",
+    heading_deg="float64",  # of the middle, clockwise from north
+    fov_deg="float64",  # of the longer side
+    shard="str",  # path below the views folder
+    offset="int64",
+    size="int64",
+    sha256="str",
+    width="int64",
+    height="int64",
+    provider="str",
+    licence="str",
+    attribution="str",
+)
+
+PHOTOS = _table(
+    "photos",
+    "Photos as people take them, with their true positions, to ask with.",
+    ("photo_id",),
+    photo_id="int64",  # 0, 1, 2, ... ordered by split, spot and photo
+    spot="int64",  # where the photographer stood; each spot has several photos
+    split="str",  # validation or test
+    month="str",
+    lat="float64",  # of the camera
+    lon="float64",
+    x="float64",
+    y="float64",
+    heading_deg="float64",  # of the middle, clockwise from north
+    fov_deg="float64",  # of the longer side
+    pitch_deg="float64",  # positive: the camera looked up
+    roll_deg="float64",  # positive: the camera was turned clockwise
+    height_m="float64",  # of the camera above the ground
+    width="int64",
+    height="int64",
+    near="bool",  # a panorama of the gallery lies within 25 m, so the photo can be answered
+    distance_m="float64",  # to the nearest panorama of the gallery
+    angle_deg="float64",  # between the photo's heading and the nearest one of the gallery there
+    shard="str",  # path below the photos folder
+    offset="int64",
+    size="int64",
+    sha256="str",
+    provider="str",
+    licence="str",
+    attribution="str",
 )
 
 DESCRIPTORS = _table(
@@ -225,6 +302,36 @@ POSITIONS = _table(
     spread_m="float64",  # root mean square distance of the neighbours from it; smaller is more confident
 )
 
+PHOTO_ANSWERS = _table(
+    "photo_answers",
+    "The model's answer to each photo, and to all photos of a spot together.",
+    ("protocol", "split", "query"),
+    protocol="str",  # photos or photos_three
+    split="str",
+    query="int64",  # photo_id, or the spot where its photos are asked together
+    spot="int64",
+    month="str",
+    lat="float64",  # true position
+    lon="float64",
+    distance_m="float64",  # to the nearest place of the gallery that may answer
+    angle_deg="float64",  # to the nearest direction of the gallery there; NaN for several photos
+    fov_deg="float64",  # NaN for several photos
+    answerable="bool",  # a place of the gallery that may answer lies within 25 m
+    rank_25m="int64",  # rank, from 1, of the first place within 25 m; 0 if none of the best 20 is
+    rank_50m="int64",
+    rank_100m="int64",
+    answer_place="int64",  # -1 if there is no answer
+    error_m="float64",  # distance from the photo to the first answer
+    score="float64",  # confidence: of the first answer
+    margin="float64",  # confidence: score of the first answer minus that of the best one elsewhere
+    inliers="int64",  # confidence: point matches of the first answer that agree
+    answered="bool",  # the score is above the threshold; otherwise the answer is withheld
+    position_lat="float64",  # predicted from the best places
+    position_lon="float64",
+    position_error_m="float64",
+    radius_m="float64",  # contains the true position with the stated coverage; NaN: too few photos to calibrate
+)
+
 NEIGHBOURS = _table(
     "neighbours",
     "The model's best answers to a query, for contact sheets.",
@@ -241,8 +348,8 @@ NEIGHBOURS = _table(
 TABLES = {
     t.name: t
     for t in (
-        *(GRID, PANORAMAS, NO_COVERAGE, LOCATIONS, CAPTURES, IMAGES, DESCRIPTORS),
-        *(PREDICTIONS, POSITIONS, NEIGHBOURS),
+        *(GRID, PANORAMAS, NO_COVERAGE, LOCATIONS, CAPTURES, IMAGES, VIEWS, PHOTOS, DESCRIPTORS),
+        *(PREDICTIONS, POSITIONS, PHOTO_ANSWERS, NEIGHBOURS),
     )
 }
 

@@ -16,7 +16,7 @@ from streetrecall import geo
 from streetrecall.expectations.common.custom import nearest_of_others, nearest_other
 from streetrecall.expectations.common.look_alikes import near_hashes
 
-from .conftest import NEEDS, City, picture
+from .conftest import MONTHS, NEEDS, City, picture
 
 Report = Callable[[City, str], dict[str, Any]]
 Breaks = Callable[[City], None]
@@ -267,9 +267,12 @@ def _a_wrong_distance(city: City) -> None:
     city["locations"].loc[len(city["locations"]) - 1, "start_distance_m"] += 0.5
 
 
+LAST_SPARSE = 5  # the level of 35 m, the last before the dense ones
+
+
 def _one_more_place(city: City, east: float, north: float) -> None:
     """A place of the last level, and its panorama, so many metres from the first place of the test split."""
-    places, level = city["locations"], len(city.params.order.levels) - 1
+    places, level = city["locations"], LAST_SPARSE
     near = places[places["split"] == "test"].iloc[0]
     (lat,), (lon,) = geo.unproject([near["x"] + east], [near["y"] + north], city.params.city.crs)
     new = places.tail(1).assign(place=900, pano_id="new", lat=lat, lon=lon, level=level, split="validation")
@@ -289,8 +292,16 @@ def _a_pick_within_anothers_radius(city: City) -> None:
 @breaks("locations", "locations", "expect_groups_to_be_apart", "x, y, split")
 def _splits_too_near(city: City) -> None:
     levels = [level.model_dump() for level in city.params.order.levels]
-    city.set("order.levels", [*levels[:-1], {**levels[-1], "radius_m": 10.0}])
+    levels[LAST_SPARSE]["radius_m"] = 10.0
+    city.set("order.levels", levels)
     _one_more_place(city, 20, 0)
+
+
+@breaks("locations", "locations", "expect_column_values_to_be_between", "other_split_m")
+def _a_dense_training_place_near_the_test(city: City) -> None:
+    _one_more_place(city, 20, 32)
+    last = city["locations"].index[-1]
+    city["locations"].loc[last, ["level", "radius_m", "split"]] = [6, 10.0, "train"]
 
 
 @breaks("locations", "locations", "expect_column_values_to_be_increasing", "level")
@@ -403,6 +414,16 @@ def _half_a_picture(city: City) -> None:
 @breaks("captures", "captures", "expect_column_pair_values_to_be_equal", "sha256, read_sha256")
 def _another_picture(city: City) -> None:
     city["captures"].loc[0, "sha256"] = "0" * 64
+
+
+@breaks("captures", "captures", "expect_column_values_to_be_in_set", "projection")
+def _an_unknown_projection(city: City) -> None:
+    city["captures"].loc[0, "projection"] = "fisheye"
+
+
+@breaks("captures", "captures", "expect_column_pair_values_to_be_equal", "read_width, read_height_twice")
+def _half_a_sphere(city: City) -> None:
+    city["captures"].loc[0, "projection"] = "equirectangular"
 
 
 @breaks("captures", "captures", "expect_column_pair_values_to_be_one_of", "read_width, read_height")
@@ -576,6 +597,139 @@ def _places_with_one_date(city: City) -> None:
 @breaks("crops", "places", "expect_column_sum_to_be_between", "trainable")
 def _one_place_to_train_on(city: City) -> None:
     city.keep([0, *range(12, 27)])
+
+
+# views ---------------------------------------------------------------------------------------------------------------
+
+
+@breaks("views", "views", "expect_table_row_count_to_be_between", "")
+def _a_few_views(city: City) -> None:
+    city.frames["views"] = city["views"].head(40)
+
+
+@breaks("views", "views", "expect_column_values_to_be_unique", "view_id")
+def _a_view_twice(city: City) -> None:
+    city["views"].loc[1, "view_id"] = 0
+
+
+@breaks("views", "views", "expect_column_values_to_be_in_set", "use")
+def _a_view_for_nothing(city: City) -> None:
+    city["views"].loc[len(city["views"]) - 1, "use"] = "other"
+
+
+@breaks("views", "views", "expect_column_values_to_be_in_set", "split")
+def _a_test_place_to_train_on(city: City) -> None:
+    city["views"].loc[len(city["views"]) - 1, "split"] = "test"
+
+
+@breaks("views", "views", "expect_column_a_values_not_to_be_shared_across_column_b", "sha256, place")
+def _a_view_at_two_places(city: City) -> None:
+    views = city["views"]
+    for column in ("pictures", "offset", "size", "sha256"):
+        views.loc[0, column] = views.loc[len(views) - 1, column]
+
+
+@breaks("views", "views", "expect_positions_to_agree", "lat, lon, x, y")
+def _a_view_from_elsewhere(city: City) -> None:
+    city["views"].loc[0, "x"] += 0.5
+
+
+@breaks("views", "views", "expect_groups_to_be_complete", "place, pano_id, direction")
+def _directions_that_no_view_shows(city: City) -> None:
+    views = city["views"]
+    city.frames["views"] = views[(views["use"] != "gallery") | (views["place"] > 3) | (views["heading_deg"] != 90.0)]
+
+
+@breaks("views", "views", "expect_column_values_to_be_in_set", "fov_deg")
+def _another_lens_in_the_gallery(city: City) -> None:
+    city["views"].loc[0, "fov_deg"] = 70.0
+
+
+@breaks("views", "views", "expect_column_values_to_be_between", "fov_deg")
+def _a_lens_that_no_phone_has(city: City) -> None:
+    city["views"].loc[len(city["views"]) - 1, "fov_deg"] = 120.0
+
+
+def _picture_cases(name: str) -> None:
+    """What a table of pictures must say, for views and photos alike."""
+
+    @breaks(name, name, "expect_column_values_to_be_null", "read_error")
+    def _a_picture_cut_short(city: City) -> None:
+        city[name].loc[0, "size"] -= 2
+
+    @breaks(name, name, "expect_column_pair_values_to_be_equal", "sha256, read_sha256")
+    def _another_picture(city: City) -> None:
+        city[name].loc[0, "sha256"] = "0" * 64
+
+    for side in ("width", "height"):
+
+        def _another_size(city: City, side: str = side) -> None:
+            city[name].loc[0, side] = 99
+
+        _another_size.__name__ = f"_another_{side}"
+        breaks(name, name, "expect_column_pair_values_to_be_equal", f"{side}, read_{side}")(_another_size)
+
+    for column in ("licence", "attribution"):
+
+        def _silent(city: City, column: str = column) -> None:
+            city[name].loc[0, column] = ""
+
+        _silent.__name__ = f"_no_{column}"
+        breaks(name, name, "expect_column_value_lengths_to_be_between", column)(_silent)
+
+
+_picture_cases("views")
+_picture_cases("photos")
+
+
+# photos --------------------------------------------------------------------------------------------------------------
+
+
+@breaks("photos", "photos", "expect_table_row_count_to_be_between", "")
+def _a_few_photos(city: City) -> None:
+    city.frames["photos"] = city["photos"].head(6)
+
+
+@breaks("photos", "photos", "expect_column_values_to_be_unique", "photo_id")
+def _a_photo_twice(city: City) -> None:
+    city["photos"].loc[1, "photo_id"] = 0
+
+
+@breaks("photos", "photos", "expect_column_values_to_be_in_set", "split")
+def _a_photo_to_train_on(city: City) -> None:
+    city["photos"].loc[0, "split"] = "train"
+
+
+@breaks("photos", "photos", "expect_groups_to_be_complete", "spot, of_spot")
+def _a_photo_lost(city: City) -> None:
+    city.frames["photos"] = city["photos"].drop(index=1)
+
+
+@breaks("photos", "photos", "expect_positions_to_agree", "lat, lon, x, y")
+def _a_photo_from_elsewhere(city: City) -> None:
+    city["photos"].loc[0, "lat"] += 1e-6
+
+
+@breaks("photos", "photos", "expect_column_values_to_be_between", "distance_error_m")
+def _a_photo_said_to_be_nearer(city: City) -> None:
+    city["photos"].loc[0, "distance_m"] = 5.0
+
+
+@breaks("photos", "photos", "expect_column_pair_values_to_be_equal", "near, within_25m")
+def _a_photo_said_to_have_no_answer(city: City) -> None:
+    city["photos"].loc[0, "near"] = False
+
+
+@breaks("photos", "photos", "expect_column_values_to_be_between", "training_m")
+def _a_photo_near_a_training_place(city: City) -> None:
+    """Another photo's nearest place turns out to be one that is trained on."""
+    views = city["views"]
+    city["views"].loc[views["place"] == city["photos"].loc[0, "place"], "split"] = "train"
+
+
+@breaks("photos", "photos", "expect_column_values_to_be_between", "same_month_m")
+def _a_photo_of_the_gallerys_month(city: City) -> None:
+    city["photos"].loc[0, "month"] = MONTHS[1]
 
 
 # descriptors ---------------------------------------------------------------------------------------------------------

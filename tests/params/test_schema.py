@@ -29,7 +29,7 @@ def raw() -> dict[str, Any]:
 def test_the_projects_own_file_is_valid() -> None:
     loaded = params.load(FILE)
     assert loaded.provider == "simulated"
-    assert [level.radius_m for level in loaded.order.levels] == [100, 75, 60, 50, 45, 35]
+    assert [level.radius_m for level in loaded.order.levels] == [100, 75, 60, 50, 45, 35, 10, 5]
 
 
 def test_values_pass_through_unchanged(raw: dict[str, Any]) -> None:
@@ -152,7 +152,7 @@ def test_lda_takes_as_many_components_as_a_descriptor_has_dimensions(raw: dict[s
     original = copy.deepcopy(raw)
     original["train"]["recipe"] = "original"  # whose head starts at random
     assert params.parse(original).train.head.components == 1023
-    for phase in raw["train"]["phases"]:
+    for phase in (*raw["train"]["phases"], *raw["train"]["views"]["phases"]):
         phase["start"] = "pca"
     assert params.parse(raw).train.head.components == 1023
 

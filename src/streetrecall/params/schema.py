@@ -45,6 +45,7 @@ class Scrape(Section):
     height: Annotated[int, Field(ge=16, le=8192)]
     quality: Annotated[int, Field(ge=1, le=100)]
     blank_luminance: Annotated[float, Field(ge=0, le=255)]
+    gallery_dates: Count
 
 
 class Network(Section):
@@ -66,6 +67,7 @@ class Network(Section):
 class Level(Section):
     radius_m: Positive
     split: Split
+    apart_m: NonNegative
 
 
 class Order(Section):
@@ -83,8 +85,8 @@ class Order(Section):
     @field_validator("levels")
     @classmethod
     def _shrinking(cls, levels: list[Level]) -> list[Level]:
-        if any(a.radius_m <= b.radius_m for a, b in itertools.pairwise(levels)):
-            raise ValueError("the levels' radii must shrink from one to the next")
+        if any(a.radius_m < b.radius_m for a, b in itertools.pairwise(levels)):
+            raise ValueError("the radius of a level must not be larger than that of the level before")
         return levels
 
 
@@ -143,6 +145,48 @@ class Crop(Section):
         if not (0 <= left < right and 0 <= top < bottom):
             raise ValueError("not a box: left, top, right, bottom, with left < right and top < bottom")
         return box
+
+
+class TrainingViews(Section):
+    views: Annotated[int, Field(ge=0)]
+    size: Annotated[int, Field(ge=32, le=2048)]
+    fov_deg: Annotated[list[float], Field(min_length=2, max_length=2)]
+    pitch_deg: Annotated[list[float], Field(min_length=2, max_length=2)]
+    roll_deg: Annotated[float, Field(ge=0, le=45)]
+    phone_share: Share
+    covered_share: Share
+
+    @field_validator("fov_deg")
+    @classmethod
+    def _a_lens(cls, span: list[float]) -> list[float]:
+        if not 10 <= span[0] <= span[1] <= 100:
+            raise ValueError("not a smallest and a largest field of view within 10 and 100 degrees")
+        return span
+
+    @field_validator("pitch_deg")
+    @classmethod
+    def _not_too_steep(cls, span: list[float]) -> list[float]:
+        if not -30 <= span[0] <= span[1] <= 30:
+            raise ValueError("not a smallest and a largest pitch within -30 and 30 degrees")
+        return span
+
+
+class Views(Section):
+    seed: Seed
+    directions: Annotated[int, Field(ge=1, le=72)]
+    fov_deg: Annotated[float, Field(ge=10, le=100)]
+    dates: Count
+    size: Annotated[int, Field(ge=32, le=2048)]
+    quality: Annotated[int, Field(ge=1, le=100)]
+    training: TrainingViews
+
+
+class Photos(Section):
+    seed: Seed
+    spots: Annotated[int, Field(ge=0)]
+    far_share: Share
+    see_m: NonNegative
+    long_side: Annotated[int, Field(ge=32, le=4096)]
 
 
 class Baseline(Section):
@@ -232,6 +276,29 @@ class Phase(Section):
     patience: Count
 
 
+class ViewTraining(Section):
+    near_m: NonNegative
+    near_deg: Annotated[float, Field(ge=0, le=180)]
+    far_m: NonNegative
+    far_deg: Annotated[float, Field(ge=0, le=180)]
+    branches: Annotated[list[Branch], Field(min_length=1)]
+    places: Annotated[int, Field(ge=2)]
+    images: Annotated[int, Field(ge=2)]
+    memory: Annotated[int, Field(ge=0)]
+    phases: Annotated[list[Phase], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _of_any_shape(self) -> ViewTraining:
+        if any(isinstance(branch, GridBranch) for branch in self.branches):
+            raise ValueError("the branch 'grid' takes square pictures only, and photos are not square")
+        if self.near_m > self.far_m or self.near_deg > self.far_deg:
+            raise ValueError(
+                "a pair of views would be positive and negative: near_m and near_deg must not be larger than "
+                "far_m and far_deg"
+            )
+        return self
+
+
 class Augment(Section):
     shift: Share
     zoom: Share
@@ -253,6 +320,7 @@ class Train(Section):
     loss: Loss
     batch: Batch
     phases: Annotated[list[Phase], Field(min_length=1)]
+    views: ViewTraining
     frozen_layers: Annotated[int, Field(ge=0)]
     batch_norm: Literal["frozen", "trained"]
     warmup_steps: Annotated[int, Field(ge=0)]
@@ -263,7 +331,9 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _enough_components(self) -> Train:
-        lda = self.recipe == "streetrecall" and any(phase.start == "lda" for phase in self.phases)
+        lda = self.recipe == "streetrecall" and any(
+            phase.start == "lda" for phase in (*self.phases, *self.views.phases)
+        )
         if lda and self.head.components < self.head.dimensions:
             raise ValueError(
                 f"head.components is {self.head.components}, and lda needs at least as many as head.dimensions, "
@@ -295,12 +365,30 @@ class Position(Section):
     radius_floor_m: NonNegative
 
 
+class Rerank(Section):
+    places: Annotated[int, Field(ge=0, le=100)]
+    views: Count
+    weight: NonNegative
+    photo_px: Annotated[int, Field(ge=64)]
+    photo_points: Annotated[int, Field(ge=50)]
+    view_points: Annotated[int, Field(ge=50)]
+
+
+class PhotoAnswering(Section):
+    over_dates: Share
+    neighbour_weight: NonNegative
+    neighbour_m: NonNegative
+    temperature: Positive
+    rerank: Rerank
+
+
 class Evaluate(Section):
     seed: Seed
     bootstrap_draws: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     before_year: Annotated[int, Field(ge=1000, le=9999)]
     position: Position
+    photos: PhotoAnswering
 
 
 class Params(Section):
@@ -315,6 +403,8 @@ class Params(Section):
     archive: Archive
     google: Google
     crop: Crop
+    views: Views
+    photos: Photos
     baseline: Baseline
     train: Train
     index: Index

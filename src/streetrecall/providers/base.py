@@ -15,6 +15,9 @@ from typing import Protocol
 import pandas as pd
 
 from streetrecall.params.schema import Params
+from streetrecall.tables import Projection
+
+DENSE_M = 20.0  # radius of a level; places nearer to each other than this are dense
 
 FAILED = "FAILED"  # the status of a Coverage without an answer; every other status is the provider's own word
 
@@ -47,7 +50,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class CaptureRequest:
-    """One picture to take: one panorama (one date of a place) in one direction (0-3)."""
+    """One picture to take: one panorama (one date of a place), in one direction (0-3) or the whole sphere."""
 
     place: int
     direction: int
@@ -57,13 +60,18 @@ class CaptureRequest:
     split: str
     subset: str  # split and its collection, such as test_v1
     source: str = ""  # where an existing picture is, for error messages
+    projection: Projection = Projection.PERSPECTIVE
+    fov_deg: float = math.nan  # from the left edge to the right one; NaN where unknown
+    horizon: float = math.nan  # share of the height above the horizon; NaN where unknown
 
     @property
     def key(self) -> tuple[str, str]:
-        """What identifies the picture in the ledger: the panorama's id and the heading.
+        """What identifies the picture in the ledger: the panorama's id, and the heading or the projection.
 
         Existing pictures have no known heading; their source tells them apart.
         """
+        if self.projection == Projection.EQUIRECTANGULAR:
+            return self.panorama.pano_id, str(self.projection)
         if math.isnan(self.heading_deg):
             return self.panorama.pano_id, self.source or f"direction {self.direction}"
         return self.panorama.pano_id, f"{self.heading_deg:.2f}"
@@ -84,6 +92,30 @@ class Capture:
     temporary: bool = False
     retry_after_s: float = 0.0
     refused: bool = False  # the service asked for fewer requests
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo as a person takes it, with its true position in degrees of EPSG:4326. ``data`` is the encoded picture.
+
+    ``spot`` numbers where the photographer stood. The field of view is that of the longer side. With a positive pitch
+    the camera looks up; with a positive roll it is turned clockwise.
+    """
+
+    spot: int
+    split: str  # validation or test
+    month: str
+    lat: float
+    lon: float
+    heading_deg: float
+    fov_deg: float
+    pitch_deg: float
+    roll_deg: float
+    height_m: float  # of the camera above the ground
+    data: bytes
+    licence: str
+    attribution: str
+    shareable: bool  # whether the team's remote may hold it
 
 
 class Provider(Protocol):
@@ -114,12 +146,24 @@ class Provider(Protocol):
         """
         ...
 
+    @classmethod
+    def photos(cls, params: Params, gallery: pd.DataFrame) -> Iterator[Photo]:
+        """Photos to ask ``gallery`` with (VIEWS columns, use gallery), spot by spot; none where the provider has none.
+
+        No panorama of the gallery nearby is of a photo's month.
+        """
+        ...
+
     def coverage(self, points: pd.DataFrame, radius_m: float) -> Iterator[Coverage]:
         """One answer for each point of ``points`` (GRID columns) that the provider has information about."""
         ...
 
     def plan(self, locations: pd.DataFrame) -> Iterator[CaptureRequest]:
-        """A request for every date and direction at each of ``locations`` (LOCATIONS columns)."""
+        """The requests for all pictures at each of ``locations`` (LOCATIONS columns).
+
+        A place has every date in every direction. A dense place (`is_dense`) has equirectangular pictures where the
+        provider has them. A place of split gallery has only the dates of `dates_wanted`.
+        """
         ...
 
     def capture(self, requests: Iterable[CaptureRequest]) -> Iterator[Capture]:
@@ -127,6 +171,24 @@ class Provider(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def is_dense(split: str, radius_m: float) -> bool:
+    """Whether a place is of a dense level, whose places need no frames: a whole sphere takes less time.
+
+    >>> is_dense("gallery", 50.0), is_dense("train", 10.0), is_dense("train", 45.0)
+    (True, True, False)
+    """
+    return split == "gallery" or radius_m < DENSE_M
+
+
+def dates_wanted(split: str, gallery_dates: int) -> slice:
+    """Which of a place's dates, newest first, are captured: all, but of a place that only answers those that may.
+
+    >>> "abcde"[dates_wanted("gallery", 2)], "abcde"[dates_wanted("train", 2)]
+    ('bc', 'abcde')
+    """
+    return slice(1, 1 + gallery_dates) if split == "gallery" else slice(None)
 
 
 def subset_names(locations: pd.DataFrame) -> dict[int, str]:
