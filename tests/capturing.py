@@ -35,7 +35,18 @@ def write_captures(taken: Iterable[Capture], locations: pd.DataFrame, folder: Pa
                 form = "JPEG"
         row = {
             c: getattr(request, c)
-            for c in ("place", "direction", "heading_deg", "date_index", "split", "subset", "source")
+            for c in (
+                "place",
+                "direction",
+                "heading_deg",
+                "date_index",
+                "split",
+                "subset",
+                "source",
+                "projection",
+                "fov_deg",
+                "horizon",
+            )
         }
         row |= {c: getattr(request.panorama, c) for c in ("pano_id", "lat", "lon", "month", "licence", "attribution")}
         row |= {"status": capture.status, "reason": capture.reason, "shard": shard, "offset": -1, "size": len(data)}

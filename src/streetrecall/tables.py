@@ -30,6 +30,13 @@ class CaptureStatus(StrEnum):
     FAILED = "failed"  # there is no picture; the reason says why
 
 
+class Projection(StrEnum):
+    """How the directions of the world lie in a picture."""
+
+    PERSPECTIVE = "perspective"  # of an upright camera: vertical lines are vertical
+    EQUIRECTANGULAR = "equirectangular"  # the whole sphere; columns are azimuths and rows are elevations
+
+
 WITH_PICTURE = (CaptureStatus.OK, CaptureStatus.BLANK)
 
 
@@ -96,7 +103,7 @@ LOCATIONS = _table(
     start_distance_m="float64",
     radius_m="float64",  # of its level
     level="int64",  # 0 has the largest radius
-    split="str",  # train, validation or test
+    split="str",  # train, validation, test or gallery
 )
 
 CAPTURES = _table(
@@ -104,8 +111,11 @@ CAPTURES = _table(
     "The captures that were requested: one row for each place, panorama and direction, with or without a picture.",
     ("place", "direction", "month", "pano_id"),
     place="int64",
-    direction="int64",  # 0-3: quarter turns from the place's first heading
-    heading_deg="float64",  # compass heading, clockwise from north; NaN if unknown (archive)
+    direction="int64",  # 0-3: quarter turns from the place's first heading; 0 if equirectangular
+    heading_deg="float64",  # of the middle column, clockwise from north; NaN if unknown (archive)
+    projection="str",  # a Projection
+    fov_deg="float64",  # from the left edge to the right one; NaN if unknown
+    horizon="float64",  # share of the height above the horizon; NaN if unknown
     date_index="int64",  # 0 is the newest date of the place
     month="str",
     pano_id="str",

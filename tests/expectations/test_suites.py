@@ -267,9 +267,12 @@ def _a_wrong_distance(city: City) -> None:
     city["locations"].loc[len(city["locations"]) - 1, "start_distance_m"] += 0.5
 
 
+LAST_SPARSE = 5  # the level of 35 m, the last before the dense ones
+
+
 def _one_more_place(city: City, east: float, north: float) -> None:
     """A place of the last level, and its panorama, so many metres from the first place of the test split."""
-    places, level = city["locations"], len(city.params.order.levels) - 1
+    places, level = city["locations"], LAST_SPARSE
     near = places[places["split"] == "test"].iloc[0]
     (lat,), (lon,) = geo.unproject([near["x"] + east], [near["y"] + north], city.params.city.crs)
     new = places.tail(1).assign(place=900, pano_id="new", lat=lat, lon=lon, level=level, split="validation")
@@ -289,8 +292,16 @@ def _a_pick_within_anothers_radius(city: City) -> None:
 @breaks("locations", "locations", "expect_groups_to_be_apart", "x, y, split")
 def _splits_too_near(city: City) -> None:
     levels = [level.model_dump() for level in city.params.order.levels]
-    city.set("order.levels", [*levels[:-1], {**levels[-1], "radius_m": 10.0}])
+    levels[LAST_SPARSE]["radius_m"] = 10.0
+    city.set("order.levels", levels)
     _one_more_place(city, 20, 0)
+
+
+@breaks("locations", "locations", "expect_column_values_to_be_between", "other_split_m")
+def _a_dense_training_place_near_the_test(city: City) -> None:
+    _one_more_place(city, 20, 32)
+    last = city["locations"].index[-1]
+    city["locations"].loc[last, ["level", "radius_m", "split"]] = [6, 10.0, "train"]
 
 
 @breaks("locations", "locations", "expect_column_values_to_be_increasing", "level")
@@ -403,6 +414,16 @@ def _half_a_picture(city: City) -> None:
 @breaks("captures", "captures", "expect_column_pair_values_to_be_equal", "sha256, read_sha256")
 def _another_picture(city: City) -> None:
     city["captures"].loc[0, "sha256"] = "0" * 64
+
+
+@breaks("captures", "captures", "expect_column_values_to_be_in_set", "projection")
+def _an_unknown_projection(city: City) -> None:
+    city["captures"].loc[0, "projection"] = "fisheye"
+
+
+@breaks("captures", "captures", "expect_column_pair_values_to_be_equal", "read_width, read_height_twice")
+def _half_a_sphere(city: City) -> None:
+    city["captures"].loc[0, "projection"] = "equirectangular"
 
 
 @breaks("captures", "captures", "expect_column_pair_values_to_be_one_of", "read_width, read_height")

@@ -55,7 +55,9 @@ def collect(params: Params, base: str, count: int) -> tuple[SimulatedProvider, l
     assert sorted(a.point_id for a in answers) == list(range(40))
     assert {a.status for a in answers} <= {"OK", "ZERO_RESULTS"}
     found = sorted({a.panorama.pano_id for a in answers if a.panorama})
-    places = pd.DataFrame({"place": range(len(found)), "pano_id": found, "level": 0, "split": "train"})
+    places = pd.DataFrame(
+        {"place": range(len(found)), "pano_id": found, "level": 0, "split": "train", "radius_m": 100.0}
+    )
     requests = list(provider.plan(places.head(3)))
     assert provider.unplanned == []
     return provider, requests[:count]

@@ -14,21 +14,27 @@ from numpy.typing import NDArray
 
 from streetrecall import tables
 from streetrecall.errors import UserError
-from streetrecall.geo import check_start, in_disc, unproject
-from streetrecall.params.schema import Params
+from streetrecall.geo import check_start, in_disc, project, unproject
+from streetrecall.params.schema import Level, Params
 from streetrecall.stages import order
 
 LEVELS = "data_collection_process/create_ordered_locations_based_on_buffers/buffer_csvs"
 START = (674620.0, 6580255.0)
 
 
-def naive(xy: NDArray[np.float64], radii: list[float], segments: int) -> list[tuple[int, int]]:
+def levels_of(radii: list[float]) -> list[Level]:
+    return [Level(radius_m=radius, split="train", apart_m=0.0) for radius in radii]
+
+
+def naive(xy: NDArray[np.float64], levels: list[Level], segments: int) -> list[tuple[int, int]]:
     """(level, point) of each pick, by looking at every earlier pick."""
     picks: list[tuple[int, int]] = []
-    for level, radius in enumerate(radii):
+    for number, level in enumerate(levels):
         for i in range(len(xy)):
-            if all(i != j and not in_disc(*(xy[i] - xy[j]), radius, segments) for _, j in picks):
-                picks.append((level, i))
+            outside = all(i != j and not in_disc(*(xy[i] - xy[j]), level.radius_m, segments) for _, j in picks)
+            others = [j for other, j in picks if levels[other].split != level.split]
+            if outside and all(np.hypot(*(xy[i] - xy[j])) >= level.apart_m for j in others):
+                picks.append((number, i))
     return picks
 
 
@@ -76,22 +82,31 @@ coordinate = st.one_of(st.integers(-200, 200).map(float), st.floats(-200, 200))
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.tuples(coordinate, coordinate), max_size=60),
-    st.lists(st.sampled_from([100.0, 75.0, 60.0, 50.0, 35.0, 10.0]), min_size=1, max_size=4, unique=True),
+    st.lists(
+        st.builds(
+            Level,
+            radius_m=st.sampled_from([100.0, 75.0, 60.0, 50.0, 35.0, 10.0]),
+            split=st.sampled_from(["train", "test", "gallery"]),
+            apart_m=st.sampled_from([0.0, 0.0, 40.0, 90.0]),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
     st.sampled_from([0, 1, 4, 16]),
 )
-def test_equals_the_naive_loop(points: list[tuple[float, float]], radii: list[float], segments: int) -> None:
-    radii = sorted(radii, reverse=True)
+def test_equals_the_naive_loop(points: list[tuple[float, float]], levels: list[Level], segments: int) -> None:
+    levels = sorted(levels, key=lambda level: -level.radius_m)
     xy = np.array(points, float).reshape(-1, 2)
-    level, position = order.pick(xy, radii, segments)
+    level, position = order.pick(xy, levels, segments)
     picked = sorted((int(p), int(lv), i) for i, (p, lv) in enumerate(zip(position, level, strict=True)) if p >= 0)
-    assert [(lv, i) for _, lv, i in picked] == naive(xy, radii, segments)
+    assert [(lv, i) for _, lv, i in picked] == naive(xy, levels, segments)
     assert [p for p, _, _ in picked] == list(range(len(picked)))
     assert ((level < 0) == (position < 0)).all()
 
 
 def test_spacing_and_cover_of_many_street_points() -> None:
     xy, radii = streets(20_000), [100.0, 75.0, 60.0, 50.0, 45.0, 35.0]
-    level, position = order.pick(xy, radii, 16)
+    level, position = order.pick(xy, levels_of(radii), 16)
     picks = np.flatnonzero(level >= 0)[np.argsort(position[level >= 0])]
     assert (np.diff(level[picks]) >= 0).all()
     for number, radius in enumerate(radii):
@@ -110,7 +125,7 @@ def test_near_linear_and_fast() -> None:
         xy = streets(n)
         assert len(xy) == n
         begun = time.process_time()
-        order.pick(xy, radii, 16)
+        order.pick(xy, levels_of(radii), 16)
         times.append(time.process_time() - begun)
     assert times[0] < 3
     assert times[1] < 10 * times[0]
@@ -130,6 +145,22 @@ def test_table_and_counts(params: Params, tmp_path: Path) -> None:
     split = {i: level.split for i, level in enumerate(params.order.levels)}
     assert (places["split"] == places["level"].map(split)).all()
     assert places["level"].is_monotonic_increasing
+
+
+def test_dense_levels_leave_the_earlier_picks_as_they_are(params: Params) -> None:
+    found = panoramas(streets(3000) - np.sqrt(3000 / 2 * 1000) / 2)
+    places = order.order(found, params)
+    wide = [level for level in params.order.levels if level.radius_m >= 20]
+    sparse = order.order(found, params.model_copy(update={"order": params.order.model_copy(update={"levels": wide})}))
+    pd.testing.assert_frame_equal(places.head(len(sparse)), sparse)
+
+    measured = places.loc[places["split"].isin(["validation", "test"]), ["x", "y"]].to_numpy()
+    training = places.loc[(places["split"] == "train") & (places["radius_m"] == 10), ["x", "y"]].to_numpy()
+    assert len(training) > len(measured)
+    assert order.cKDTree(measured).query(training)[0].min() >= 40
+    x, y = project(found["lat"], found["lon"], params.city.crs)
+    assert order.cKDTree(places[["x", "y"]].to_numpy()).query(np.column_stack([x, y]))[0].max() <= 10
+    assert (places["split"] == "gallery").any()
 
 
 def test_equal_distances_go_by_id(params: Params) -> None:

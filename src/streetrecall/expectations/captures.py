@@ -20,7 +20,7 @@ from streetrecall.expectations.common.custom import (
 from streetrecall.expectations.common.suite import RETRY, Batch, credited, expect
 from streetrecall.params.checks import CheckCaptures
 from streetrecall.params.schema import Params
-from streetrecall.tables import CaptureStatus
+from streetrecall.tables import CaptureStatus, Projection
 
 INPUTS = {"captures": Path("data/captures"), "locations": Path("data/locations.parquet")}
 VALIDATED = ("captures/captures.parquet",)  # it holds the hash of each picture, and the suite compares these
@@ -30,6 +30,8 @@ RESTORE = "`dvc checkout scrape` restores the shards; if they were never whole, 
 STATUSES = [status.value for status in CaptureStatus]
 PICTURED = [status.value for status in tables.WITH_PICTURE]
 WITH_PICTURE = Column("has_picture") == True  # noqa: E712  (builds a condition)
+PERSPECTIVE = Column("projection") == str(Projection.PERSPECTIVE)
+SPHERE = Column("projection") == str(Projection.EQUIRECTANGULAR)
 WITHOUT_PICTURE = Column("has_picture") == False  # noqa: E712
 
 
@@ -63,7 +65,8 @@ def _with_places_and_pictures(captures: pd.DataFrame, places: pd.DataFrame, root
         captures["lat"], captures["lon"], captures["place_lat"], captures["place_lon"]
     )
     captures["has_picture"] = captures["status"].isin(tables.WITH_PICTURE)
-    return captures.join(pictures.read(captures[captures["has_picture"]], root))
+    captures = captures.join(pictures.read(captures[captures["has_picture"]], root))
+    return captures.assign(read_height_twice=2 * captures["read_height"])
 
 
 def _rows(limits: CheckCaptures) -> list[Any]:
@@ -74,6 +77,13 @@ def _rows(limits: CheckCaptures) -> list[Any]:
             AGAIN,
             figure="captures",
             min_value=limits.min_rows,
+        ),
+        expect(
+            gxe.ExpectColumnValuesToBeInSet,
+            "The stages crop and views must know how a picture shows the world.",
+            "the provider's module must give the projection of each capture",
+            column="projection",
+            value_set=[str(projection) for projection in Projection],
         ),
         expect(
             gxe.ExpectCompoundColumnsToBeUnique,
@@ -133,11 +143,12 @@ def _statuses(limits: CheckCaptures) -> list[Any]:
         ),
         expect(
             ExpectGroupsToBeComplete,
-            "A place is captured in every direction on each date; each direction is present or listed with a reason.",
+            "Frames are taken in every direction on each date; each direction is present or listed with a reason.",
             AGAIN,
             column_list=["place", "date_index", "direction"],
             members=list(range(limits.directions)),
             mostly=limits.min_complete_share,
+            row_condition=PERSPECTIVE,
         ),
         expect(
             ExpectColumnShareOfOtherValuesToBeAtMost,
@@ -184,7 +195,15 @@ def _pictures(limits: CheckCaptures) -> list[Any]:
             column_A="read_width",
             column_B="read_height",
             pairs=[list(frame) for frame in limits.frames],
-            row_condition=WITH_PICTURE & Column("read_error").is_null(),
+            row_condition=PERSPECTIVE & WITH_PICTURE & Column("read_error").is_null(),
+        ),
+        expect(
+            gxe.ExpectColumnPairValuesToBeEqual,
+            "An equirectangular picture holds the whole sphere, so it is twice as wide as high.",
+            "the provider's module must say `perspective` of any other picture",
+            column_A="read_width",
+            column_B="read_height_twice",
+            row_condition=SPHERE & WITH_PICTURE & Column("read_error").is_null(),
         ),
     ]
 

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import great_expectations.expectations as gxe
+import numpy as np
+import pandas as pd
 from great_expectations.expectations.row_conditions import Column
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from streetrecall import tables
 from streetrecall.expectations.common.custom import (
@@ -38,8 +42,22 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     places = places.merge(known.drop_duplicates("pano_id"), on="pano_id", how="left")
     places["first"] = ~places.duplicated("pano_id")
     places["start_lat"], places["start_lon"] = order.start
+    places["other_split_m"] = _distance_to_earlier_splits(places)
     suite = [*_rows(limits), *_positions(limits, params.city.crs), *_levels(order), *_splits(limits)]
     return [Batch("locations", places, ("place", "pano_id"), suite)]
+
+
+def _distance_to_earlier_splits(places: pd.DataFrame) -> NDArray[np.float64]:
+    """Metres from each place to the nearest place of another split and an earlier level; infinite if there is none."""
+    distance = np.full(len(places), np.inf)
+    level, split = places["level"].to_numpy(), places["split"].to_numpy()
+    xy = places[["x", "y"]].to_numpy(float)
+    for number in np.unique(level):
+        for own in np.unique(split[level == number]):
+            rows, others = (level == number) & (split == own), (level < number) & (split != own)
+            if others.any():
+                distance[rows] = cKDTree(xy[others]).query(xy[rows])[0]
+    return distance
 
 
 def _rows(limits: CheckLocations) -> list[Any]:
@@ -122,6 +140,18 @@ def _levels(order: Order) -> list[Any]:
         ),
         *(
             expect(
+                gxe.ExpectColumnValuesToBeBetween,
+                "The level keeps away from places of other splits, so that nothing measured is also trained on.",
+                AGAIN,
+                column="other_split_m",
+                min_value=level.apart_m,
+                row_condition=Column("level") == number,
+            )
+            for number, level in enumerate(order.levels)
+            if level.apart_m
+        ),
+        *(
+            expect(
                 ExpectColumnPairValuesToBeOneOf,
                 f"The level decides the {word}.",
                 "`order.levels` has changed since: `dvc repro order`",
@@ -146,8 +176,10 @@ def _splits(limits: CheckLocations) -> list[Any]:
         expect(
             ExpectGroupsToBeApart,
             "Places of different splits that lie nearer show the same facades, so the test would measure memory.",
-            "raise the smallest radius of `order.levels`, or lower `checks.locations.min_split_distance_m` on purpose",
+            "raise the smallest radius or `apart_m` in `order.levels`, or lower "
+            "`checks.locations.min_split_distance_m` on purpose",
             column_list=["x", "y", "split"],
             min_m=limits.min_split_distance_m,
+            row_condition=Column("split") != "gallery",
         ),
     ]

@@ -13,7 +13,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Split = Literal["train", "validation", "test"]
+Split = Literal["train", "validation", "test", "gallery"]
 
 
 def _text(value: Any) -> Any:

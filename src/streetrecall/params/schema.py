@@ -45,6 +45,7 @@ class Scrape(Section):
     height: Annotated[int, Field(ge=16, le=8192)]
     quality: Annotated[int, Field(ge=1, le=100)]
     blank_luminance: Annotated[float, Field(ge=0, le=255)]
+    gallery_dates: Count
 
 
 class Network(Section):
@@ -66,6 +67,7 @@ class Network(Section):
 class Level(Section):
     radius_m: Positive
     split: Split
+    apart_m: NonNegative
 
 
 class Order(Section):
@@ -83,8 +85,8 @@ class Order(Section):
     @field_validator("levels")
     @classmethod
     def _shrinking(cls, levels: list[Level]) -> list[Level]:
-        if any(a.radius_m <= b.radius_m for a, b in itertools.pairwise(levels)):
-            raise ValueError("the levels' radii must shrink from one to the next")
+        if any(a.radius_m < b.radius_m for a, b in itertools.pairwise(levels)):
+            raise ValueError("the radius of a level must not be larger than that of the level before")
         return levels
 
 

@@ -15,6 +15,9 @@ from typing import Protocol
 import pandas as pd
 
 from streetrecall.params.schema import Params
+from streetrecall.tables import Projection
+
+DENSE_M = 20.0  # radius of a level; places nearer to each other than this are dense
 
 FAILED = "FAILED"  # the status of a Coverage without an answer; every other status is the provider's own word
 
@@ -47,7 +50,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class CaptureRequest:
-    """One picture to take: one panorama (one date of a place) in one direction (0-3)."""
+    """One picture to take: one panorama (one date of a place), in one direction (0-3) or the whole sphere."""
 
     place: int
     direction: int
@@ -57,13 +60,18 @@ class CaptureRequest:
     split: str
     subset: str  # split and its collection, such as test_v1
     source: str = ""  # where an existing picture is, for error messages
+    projection: Projection = Projection.PERSPECTIVE
+    fov_deg: float = math.nan  # from the left edge to the right one; NaN where unknown
+    horizon: float = math.nan  # share of the height above the horizon; NaN where unknown
 
     @property
     def key(self) -> tuple[str, str]:
-        """What identifies the picture in the ledger: the panorama's id and the heading.
+        """What identifies the picture in the ledger: the panorama's id, and the heading or the projection.
 
         Existing pictures have no known heading; their source tells them apart.
         """
+        if self.projection == Projection.EQUIRECTANGULAR:
+            return self.panorama.pano_id, str(self.projection)
         if math.isnan(self.heading_deg):
             return self.panorama.pano_id, self.source or f"direction {self.direction}"
         return self.panorama.pano_id, f"{self.heading_deg:.2f}"
@@ -119,7 +127,11 @@ class Provider(Protocol):
         ...
 
     def plan(self, locations: pd.DataFrame) -> Iterator[CaptureRequest]:
-        """A request for every date and direction at each of ``locations`` (LOCATIONS columns)."""
+        """The requests for all pictures at each of ``locations`` (LOCATIONS columns).
+
+        A place has every date in every direction. A dense place (`is_dense`) has the ``scrape.gallery_dates`` newest
+        dates, as equirectangular pictures where the provider has them.
+        """
         ...
 
     def capture(self, requests: Iterable[CaptureRequest]) -> Iterator[Capture]:
@@ -127,6 +139,15 @@ class Provider(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def is_dense(split: str, radius_m: float) -> bool:
+    """Whether a place is of a dense level, whose places need few dates: its neighbours see nearly the same.
+
+    >>> is_dense("gallery", 50.0), is_dense("train", 10.0), is_dense("train", 45.0)
+    (True, True, False)
+    """
+    return split == "gallery" or radius_m < DENSE_M
 
 
 def subset_names(locations: pd.DataFrame) -> dict[int, str]:

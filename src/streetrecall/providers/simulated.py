@@ -1,21 +1,40 @@
 """Provider `simulated` (the default): provider `google`, with the simulator's service in place of the real one.
 
 The service listens on a free loopback port. The default thus runs the same code that a user later runs with the real
-service. Only the viewer page differs: the simulator's page knows when its frame is complete, so one picture is enough.
+service. Two things differ. The simulator's viewer page knows when its frame is complete, so one picture is enough. And
+dense places are captured as whole spheres, which the service hands out as files: no browser is needed for them.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from streetrecall.params.schema import Params
+from streetrecall.providers.base import Capture, CaptureRequest
 from streetrecall.providers.google.credentials import Credentials
 from streetrecall.providers.google.provider import GoogleProvider
-from streetrecall.providers.http import Client, Secret
+from streetrecall.providers.http import (
+    Answer,
+    Client,
+    GoneError,
+    RefusedError,
+    RequestError,
+    Secret,
+    TemporaryError,
+    read_json,
+)
 from streetrecall.providers.proxies import LOOPBACK, Proxies
+from streetrecall.providers.threads import concurrently
+from streetrecall.tables import CaptureStatus, Projection
 
+if TYPE_CHECKING:
+    from streetrecall.providers.browser.browser import Dates
+
+PANORAMA_WIDTH = 2048  # of a sphere, pixels; it is half as high
 KEY = "AIzaSimulatedCityNeedsNoKey"  # the service accepts any key of this form
 
 
@@ -25,6 +44,8 @@ class SimulatedProvider(GoogleProvider):
     Args:
         service: base URL of a service that runs already; None starts one.
     """
+
+    has_panoramas = True
 
     def __init__(self, params: Params, service: str | None = None) -> None:
         from streetrecall.simulator import fingerprint
@@ -44,13 +65,68 @@ class SimulatedProvider(GoogleProvider):
             terms_accepted=True,
             client=Client(params.network, proxies, environment=False), isolated=True,
         )  # fmt: skip
+        self.frame_fov_deg, self.frame_horizon = _frame(params.scrape.width, params.scrape.height)
 
     @classmethod
     def open(cls, params: Params) -> Self:
         return cls(params)
+
+    def _ask_dates(self, panos: Sequence[str], dense: bool) -> Iterator[Dates]:
+        if not dense:
+            return super()._ask_dates(panos, dense)
+        return concurrently(self._dates_over_http, panos, self._params.network.threads, self._client.stop)
+
+    def _dates_over_http(self, pano: str) -> Dates:
+        from streetrecall.providers.browser.browser import Dates
+
+        try:
+            body = self._client.get(f"{self.base}/viewer/panos", {"pano": pano}, read_json)
+        except GoneError as error:
+            return Dates(pano, CaptureStatus.GONE, str(error))
+        except RequestError as error:
+            return Dates(pano, CaptureStatus.FAILED, str(error))
+        return Dates(pano, CaptureStatus.OK, "", body)
+
+    def capture(self, requests: Iterable[CaptureRequest]) -> Iterator[Capture]:
+        """Download the spheres, many at a time, and then take the frames by browsers."""
+        requests = list(requests)
+        spheres = [request for request in requests if request.projection == Projection.EQUIRECTANGULAR]
+        yield from concurrently(self._download, spheres, self._params.network.threads, self._client.stop)
+        frames = [request for request in requests if request.projection != Projection.EQUIRECTANGULAR]
+        if frames:
+            yield from super().capture(frames)
+
+    def _download(self, request: CaptureRequest) -> Capture:
+        """The whole sphere as a file. The client repeats a request that fails for a while."""
+        query = {"pano": request.panorama.pano_id, "w": str(PANORAMA_WIDTH)}
+        try:
+            data = self._client.get(f"{self.base}/tiles/panorama", query, _read_picture)
+        except GoneError as error:
+            return Capture(request, CaptureStatus.GONE, str(error), b"")
+        except RequestError as error:
+            return Capture(request, CaptureStatus.FAILED, str(error), b"", refused=isinstance(error, RefusedError))
+        return Capture(request, CaptureStatus.OK, "", data)
 
     def close(self) -> None:
         try:
             super().close()
         finally:
             self._service.close()
+
+
+def _frame(width: int, height: int) -> tuple[float, float]:
+    """Field of view in degrees and horizon of the viewer page's frame of ``width`` x ``height`` pixels.
+
+    The page keeps the focal length in proportion to the height.
+    """
+    from streetrecall.simulator.render.renderer import FOV, HEIGHT, HORIZON, WIDTH
+
+    focal = WIDTH / 2 / math.tan(math.radians(FOV) / 2) * height / HEIGHT
+    return round(math.degrees(2 * math.atan(width / 2 / focal)), 6), HORIZON
+
+
+def _read_picture(answer: Answer) -> bytes:
+    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if not kind.startswith("image/"):
+        raise TemporaryError(f"the answer is {kind or 'untyped'}, not a picture")
+    return answer.body

@@ -1,4 +1,7 @@
-"""Stage `crop`: make the pictures that the network sees from the captures, and mark those that are to be kept out."""
+"""Stage `crop`: make the pictures that the network sees from the captures, and mark those that are to be kept out.
+
+Equirectangular captures, and places of split gallery, are for the stage `views` alone.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ from streetrecall.pictures import shards
 from streetrecall.pictures.cropping import crop_picture
 from streetrecall.pictures.quarantine import BLANK, UNDECODABLE, WRONG_SHAPE, quarantine
 from streetrecall.progress import progress
+from streetrecall.tables import WITH_PICTURE, Projection
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +86,8 @@ def run(params: Params, captures: Path, locations: Path, crops: Path, metrics: P
         UserError: there is no picture, a capture's place is unknown, or a shard does not hold what its table says.
     """
     taken = tables.read(tables.CAPTURES, captures / "captures.parquet")
-    taken = taken[taken["status"].isin(["ok", "blank"])].reset_index(drop=True)
+    usable = taken["status"].isin(WITH_PICTURE) & (taken["projection"] == Projection.PERSPECTIVE)
+    taken = taken[usable & (taken["split"] != "gallery")].reset_index(drop=True)
     if taken.empty:
         raise UserError(f"{captures / 'captures.parquet'}: there is no picture; metrics/scrape.json counts the reasons")
     sources = plan_shards(taken, tables.read(tables.LOCATIONS, locations), locations)

@@ -73,6 +73,7 @@ def _row(request: CaptureRequest, entry: Entry, shard: str, provider: str) -> di
     p = request.panorama
     return {
         "place": request.place, "direction": request.direction, "heading_deg": request.heading_deg,
+        "projection": str(request.projection), "fov_deg": request.fov_deg, "horizon": request.horizon,
         "date_index": request.date_index, "month": p.month, "pano_id": p.pano_id, "split": request.split,
         "subset": request.subset, "lat": p.lat, "lon": p.lon, "status": str(entry.status), "reason": entry.reason,
         "shard": shard, "offset": -1, "size": entry.size, "sha256": entry.sha256, "width": entry.width,

@@ -17,7 +17,7 @@ from streetrecall.errors import UserError
 from streetrecall.files import write_json
 from streetrecall.geo import check_start, distance_m, in_disc, project
 from streetrecall.params import schema as parameters
-from streetrecall.params.schema import Params
+from streetrecall.params.schema import Level, Params
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,8 @@ def order(panoramas: pd.DataFrame, params: Params) -> pd.DataFrame:
 
     Panoramas are sorted by geodesic distance to ``order.start``, and by id where distances are equal. In that order,
     each level picks every panorama that is outside the discs (`streetrecall.geo.in_disc`, metres of ``city.crs``) of
-    the level's radius around all earlier picks, of this level and of those before.
+    the level's radius around all earlier picks, of this level and of those before, and at least the level's ``apart_m``
+    from the earlier picks of other splits.
     """
     start_lat, start_lon = params.order.start
     frame = panoramas[["pano_id", "lat", "lon", "month"]].copy()
@@ -75,17 +76,17 @@ def order(panoramas: pd.DataFrame, params: Params) -> pd.DataFrame:
     frame = frame.sort_values(["start_distance_m", "pano_id"], kind="stable", ignore_index=True)
     frame["rank"] = np.arange(len(frame))
     frame["x"], frame["y"] = project(frame["lat"], frame["lon"], params.city.crs)
-    radii = [level.radius_m for level in params.order.levels]
-    level_of, position = pick(frame[["x", "y"]].to_numpy(), radii, params.order.quadrant_segments)
+    levels = params.order.levels
+    level_of, position = pick(frame[["x", "y"]].to_numpy(), levels, params.order.quadrant_segments)
     frame["level"], frame["place"] = level_of, position
     frame = frame[frame["level"] >= 0].sort_values("place", ignore_index=True)
-    frame["radius_m"] = np.asarray(radii)[frame["level"]]
-    frame["split"] = np.asarray([level.split for level in params.order.levels])[frame["level"]]
+    frame["radius_m"] = np.asarray([level.radius_m for level in levels])[frame["level"]]
+    frame["split"] = np.asarray([level.split for level in levels])[frame["level"]]
     return frame[list(tables.LOCATIONS.columns)]
 
 
 def pick(
-    xy: NDArray[np.float64], radii: Sequence[float], quadrant_segments: int
+    xy: NDArray[np.float64], levels: Sequence[Level], quadrant_segments: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Greedy picks from points ``xy`` (n, 2) in metres, in row order, level by level.
 
@@ -93,7 +94,8 @@ def pick(
     The cost is O(n log n) for points of bounded density: each pick queries a k-d tree once for its neighbourhood, and
     each level queries once for the earlier pick that is nearest to each point.
 
-    >>> pick(np.array([[0.0, 0.0], [4.0, 0.0], [9.0, 0.0], [14.0, 0.0]]), [10.0, 5.0], 16)
+    >>> levels = [Level(radius_m=radius, split="train", apart_m=0.0) for radius in (10.0, 5.0)]
+    >>> pick(np.array([[0.0, 0.0], [4.0, 0.0], [9.0, 0.0], [14.0, 0.0]]), levels, 16)
     (array([ 0, -1,  1,  0]), array([ 0, -1,  2,  1]))
     """
     n = len(xy)
@@ -101,20 +103,32 @@ def pick(
     position = np.full(n, -1)
     picked: list[int] = []
     tree = cKDTree(xy)
-    for level, radius in enumerate(radii):
+    for number, level in enumerate(levels):
+        radius = level.radius_m
         taken = bytearray(n)  # the loop below reads single items, which is slow with numpy
         excluded = np.frombuffer(taken, dtype=np.uint8)
         excluded[_near_any(tree, picked, radius, quadrant_segments)] = 1
         excluded[picked] = 1
+        if level.apart_m:
+            others = [i for i in picked if levels[level_of[i]].split != level.split]
+            excluded[_nearer_than(tree, others, level.apart_m)] = 1
         for i in np.flatnonzero(excluded == 0).tolist():
             if taken[i]:
                 continue
-            level_of[i], position[i] = level, len(picked)
+            level_of[i], position[i] = number, len(picked)
             picked.append(i)
             near = np.asarray(tree.query_ball_point(xy[i], radius, return_sorted=False))
             offset = xy[near] - xy[i]
             excluded[near[in_disc(offset[:, 0], offset[:, 1], radius, quadrant_segments)]] = 1
     return level_of, position
+
+
+def _nearer_than(tree: cKDTree, others: list[int], apart_m: float) -> NDArray[np.int64]:
+    """Points of ``tree`` that are nearer than ``apart_m`` metres to any of its points ``others``."""
+    if not others:
+        return np.empty(0, np.int64)
+    nearest, _ = cKDTree(tree.data[others]).query(tree.data)
+    return np.flatnonzero(nearest < apart_m)
 
 
 def _near_any(tree: cKDTree, picked: list[int], radius: float, quadrant_segments: int) -> NDArray[np.int64]:

@@ -65,7 +65,7 @@ def network(params: Params, **update: object) -> Params:
 
 
 def places(*panos: str) -> pd.DataFrame:
-    return pd.DataFrame({"place": range(len(panos)), "pano_id": panos, "level": 0, "split": "train"})
+    return pd.DataFrame({"place": range(len(panos)), "pano_id": panos, "level": 0, "split": "train", "radius_m": 100.0})
 
 
 def take(provider: GoogleProvider, *panos: str) -> dict[tuple[str, float], tuple[str, str, bytes]]:

@@ -83,7 +83,7 @@ def opened(params: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> I
 
 
 def places(*panos: str) -> pd.DataFrame:
-    return pd.DataFrame({"place": range(len(panos)), "pano_id": panos, "level": 0, "split": "train"})
+    return pd.DataFrame({"place": range(len(panos)), "pano_id": panos, "level": 0, "split": "train", "radius_m": 100.0})
 
 
 def one(pano: str, heading: float = 0.0) -> CaptureRequest:

@@ -59,7 +59,7 @@ def points(*places: tuple[float, float]) -> pd.DataFrame:
 
 
 def places(*panos: str) -> pd.DataFrame:
-    return pd.DataFrame({"place": range(len(panos)), "pano_id": panos, "level": 0, "split": "train"})
+    return pd.DataFrame({"place": range(len(panos)), "pano_id": panos, "level": 0, "split": "train", "radius_m": 100.0})
 
 
 def test_the_published_signature() -> None:

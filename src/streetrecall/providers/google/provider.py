@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,15 +23,16 @@ import pandas as pd
 
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
-from streetrecall.providers.base import FAILED, Capture, CaptureRequest, Coverage, Panorama, subset_names
+from streetrecall.providers.base import FAILED, Capture, CaptureRequest, Coverage, Panorama, is_dense, subset_names
 from streetrecall.providers.google.answers import read_dates, read_metadata
 from streetrecall.providers.google.credentials import Credentials
 from streetrecall.providers.http import Answer, Client, DeniedError, RequestError, Secret, TemporaryError
 from streetrecall.providers.proxies import Proxies
 from streetrecall.providers.threads import concurrently
-from streetrecall.tables import CaptureStatus
+from streetrecall.tables import CaptureStatus, Projection
 
 if TYPE_CHECKING:
+    from streetrecall.providers.browser.browser import Dates
     from streetrecall.providers.browser.pool import BrowserPool
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,10 @@ class GoogleProvider:
     """
 
     network = True
+    # How a frame of the viewer page shows the world. Google does not document it.
+    frame_fov_deg = math.nan
+    frame_horizon = math.nan
+    has_panoramas = False  # whether the whole sphere of a panorama can be had as one picture
 
     def __init__(
         self,
@@ -135,30 +141,50 @@ class GoogleProvider:
     def plan(self, locations: pd.DataFrame) -> Iterator[CaptureRequest]:
         """All dates of each place, newest first, in the directions of ``scrape.headings_deg``.
 
-        A place without an answer about its dates is left out and listed in ``unplanned``; the next run asks again.
+        A dense place has only its newest dates, each as one equirectangular picture if ``has_panoramas``. A place
+        without an answer about its dates is left out and listed in ``unplanned``; the next run asks again.
         """
         self._require_terms()
-        dates = self._dates([str(pano) for pano in locations["pano_id"]])
+        columns = [locations[name].tolist() for name in ("place", "pano_id", "level", "split", "radius_m")]
+        places = [(*row[:4], is_dense(*row[3:])) for row in zip(*columns, strict=True)]
+        self.unplanned = []
+        dates = {
+            pano: known
+            for dense in (False, True)
+            for pano, known in self._dates([place[1] for place in places if place[4] == dense], dense).items()
+        }
         subsets = subset_names(locations)
-        columns = [locations[name] for name in ("place", "pano_id", "level", "split")]
-        for place, place_pano, level, split in zip(*columns, strict=True):
+        for place, place_pano, level, split, dense in places:
             if place_pano not in dates:
                 continue
-            for index, (pano, month, lat, lon, attribution) in enumerate(json.loads(dates[place_pano])):
+            newest_first = json.loads(dates[place_pano])[: self._params.scrape.gallery_dates if dense else None]
+            for index, (pano, month, lat, lon, attribution) in enumerate(newest_first):
                 panorama = Panorama(pano, lat, lon, month, self._licence, attribution)
-                for direction, heading in enumerate(self._params.scrape.headings_deg):
-                    yield CaptureRequest(
-                        int(place), direction, heading, index, panorama, str(split), subsets[int(level)]
-                    )
+                yield from self._pictures(place, index, panorama, split, subsets[level], dense)
 
-    def _dates(self, panos: Sequence[str]) -> dict[str, str]:
+    def _pictures(
+        self, place: int, date_index: int, panorama: Panorama, split: str, subset: str, dense: bool
+    ) -> Iterator[CaptureRequest]:
+        """The requests for one panorama: the whole sphere, or a frame of the viewer page for each direction."""
+        if dense and self.has_panoramas:
+            yield CaptureRequest(
+                place, 0, 0.0, date_index, panorama, split, subset,
+                projection=Projection.EQUIRECTANGULAR, fov_deg=360.0, horizon=0.5,
+            )  # fmt: skip
+            return
+        for direction, heading in enumerate(self._params.scrape.headings_deg):
+            yield CaptureRequest(
+                place, direction, heading, date_index, panorama, split, subset,
+                fov_deg=self.frame_fov_deg, horizon=self.frame_horizon,
+            )  # fmt: skip
+
+    def _dates(self, panos: Sequence[str], dense: bool) -> dict[str, str]:
         """The dates of the places of ``panos``, as JSON: from the notes, or else from the service and then noted."""
         known = {key.removeprefix("dates "): note for key, note in self.notes.items()}
-        self.unplanned = []
         missing = [pano for pano in panos if pano not in known]
         if missing:
             log.info("%s: requests the dates of %d places", self.name, len(missing))
-        for answer in self._explain_denial(self._opened().dates(missing)) if missing else ():
+        for answer in self._ask_dates(missing, dense) if missing else ():
             try:
                 if answer.status != CaptureStatus.OK:
                     raise TemporaryError(answer.reason)
@@ -168,6 +194,10 @@ class GoogleProvider:
             else:
                 known[answer.pano] = self.notes[f"dates {answer.pano}"] = dates
         return known
+
+    def _ask_dates(self, panos: Sequence[str], dense: bool) -> Iterator[Dates]:
+        """The last answer about the dates of each of ``panos``, in any order; ``dense``: they are of dense places."""
+        return self._explain_denial(self._opened().dates(panos))
 
     def capture(self, requests: Iterable[CaptureRequest]) -> Iterator[Capture]:
         """Take the pictures by browsers, one panorama after the other."""

@@ -18,6 +18,7 @@ from streetrecall.simulator.render.renderer import FOV, HEIGHT, MAX_FOV, MAX_PIT
 from streetrecall.simulator.service.google import COPYRIGHT
 
 MAX_SIDE = 4096  # of a view, pixels
+SPHERE_WIDTH = 2048  # of an equirectangular picture, pixels, unless the request gives another
 KEPT_VIEWS = 192
 
 _HERE = Path(__file__).parent
@@ -128,5 +129,18 @@ def router(city: City) -> APIRouter:
         headers = {"cache-control": "no-store", "access-control-allow-origin": "*"}
         data = draw(pano, heading, width, height, fov, pitch)
         return Response(data, media_type="image/jpeg", headers=headers)
+
+    @routes.get("/tiles/panorama")
+    def panorama(request: Request) -> Response:
+        q = request.query_params
+        pano = city.pano(q.get("pano", ""))
+        if pano is None:
+            return JSONResponse({"status": "ZERO_RESULTS", "message": "there is no such panorama"}, 404)
+        try:
+            width = int(_bounded(q.get("w"), SPHERE_WIDTH, 64, MAX_SIDE)) // 4 * 4
+        except ValueError as error:
+            return JSONResponse({"status": "INVALID_REQUEST", "message": str(error)}, 400)
+        data = jpeg(renderer(city).panorama(pano, width))
+        return Response(data, media_type="image/jpeg", headers={"cache-control": "no-store"})
 
     return routes
