@@ -37,6 +37,13 @@ class Projection(StrEnum):
     EQUIRECTANGULAR = "equirectangular"  # the whole sphere; columns are azimuths and rows are elevations
 
 
+class Use(StrEnum):
+    """What a view is for."""
+
+    GALLERY = "gallery"
+    TRAIN = "train"
+
+
 WITH_PICTURE = (CaptureStatus.OK, CaptureStatus.BLANK)
 
 
@@ -171,6 +178,65 @@ IMAGES = _table(
     source="str",
 )
 
+VIEWS = _table(
+    "views",
+    "The views cut from the captures, of any direction: those of the gallery, and random ones to train on.",
+    ("view_id",),
+    view_id="int64",  # 0, 1, 2, ... ordered by use, split, place, date from the newest, and heading
+    use="str",  # a Use
+    place="int64",
+    pano_id="str",
+    month="str",
+    split="str",
+    subset="str",
+    lat="float64",  # of the panorama
+    lon="float64",
+    x="float64",
+    y="float64",
+    heading_deg="float64",  # of the middle, clockwise from north
+    fov_deg="float64",  # of the longer side
+    shard="str",  # path below the views folder
+    offset="int64",
+    size="int64",
+    sha256="str",
+    width="int64",
+    height="int64",
+    provider="str",
+    licence="str",
+    attribution="str",
+)
+
+PHOTOS = _table(
+    "photos",
+    "Photos as people take them, with their true positions, to ask with.",
+    ("photo_id",),
+    photo_id="int64",  # 0, 1, 2, ... ordered by split, spot and photo
+    spot="int64",  # where the photographer stood; each spot has several photos
+    split="str",  # validation or test
+    month="str",
+    lat="float64",  # of the camera
+    lon="float64",
+    x="float64",
+    y="float64",
+    heading_deg="float64",  # of the middle, clockwise from north
+    fov_deg="float64",  # of the longer side
+    pitch_deg="float64",  # positive: the camera looked up
+    roll_deg="float64",  # positive: the camera was turned clockwise
+    height_m="float64",  # of the camera above the ground
+    width="int64",
+    height="int64",
+    near="bool",  # a panorama of the gallery lies within 25 m, so the photo can be answered
+    distance_m="float64",  # to the nearest panorama of the gallery
+    angle_deg="float64",  # between the photo's heading and the nearest one of the gallery there
+    shard="str",  # path below the photos folder
+    offset="int64",
+    size="int64",
+    sha256="str",
+    provider="str",
+    licence="str",
+    attribution="str",
+)
+
 DESCRIPTORS = _table(
     "descriptors",
     "The pictures that have a descriptor: row i is row i of descriptors.npy.",
@@ -251,7 +317,7 @@ NEIGHBOURS = _table(
 TABLES = {
     t.name: t
     for t in (
-        *(GRID, PANORAMAS, NO_COVERAGE, LOCATIONS, CAPTURES, IMAGES, DESCRIPTORS),
+        *(GRID, PANORAMAS, NO_COVERAGE, LOCATIONS, CAPTURES, IMAGES, VIEWS, PHOTOS, DESCRIPTORS),
         *(PREDICTIONS, POSITIONS, NEIGHBOURS),
     )
 }

@@ -147,6 +147,48 @@ class Crop(Section):
         return box
 
 
+class TrainingViews(Section):
+    views: Annotated[int, Field(ge=0)]
+    long_side: Annotated[int, Field(ge=32, le=2048)]
+    fov_deg: Annotated[list[float], Field(min_length=2, max_length=2)]
+    pitch_deg: Annotated[list[float], Field(min_length=2, max_length=2)]
+    roll_deg: Annotated[float, Field(ge=0, le=45)]
+    phone_share: Share
+    covered_share: Share
+
+    @field_validator("fov_deg")
+    @classmethod
+    def _a_lens(cls, span: list[float]) -> list[float]:
+        if not 10 <= span[0] <= span[1] <= 100:
+            raise ValueError("not a smallest and a largest field of view within 10 and 100 degrees")
+        return span
+
+    @field_validator("pitch_deg")
+    @classmethod
+    def _not_too_steep(cls, span: list[float]) -> list[float]:
+        if not -30 <= span[0] <= span[1] <= 30:
+            raise ValueError("not a smallest and a largest pitch within -30 and 30 degrees")
+        return span
+
+
+class Views(Section):
+    seed: Seed
+    directions: Annotated[int, Field(ge=1, le=72)]
+    fov_deg: Annotated[float, Field(ge=10, le=100)]
+    dates: Count
+    size: Annotated[int, Field(ge=32, le=2048)]
+    quality: Annotated[int, Field(ge=1, le=100)]
+    training: TrainingViews
+
+
+class Photos(Section):
+    seed: Seed
+    spots: Annotated[int, Field(ge=0)]
+    far_share: Share
+    see_m: NonNegative
+    long_side: Annotated[int, Field(ge=32, le=4096)]
+
+
 class Baseline(Section):
     size: Count
     cells: Annotated[int, Field(ge=2)]
@@ -317,6 +359,8 @@ class Params(Section):
     archive: Archive
     google: Google
     crop: Crop
+    views: Views
+    photos: Photos
     baseline: Baseline
     train: Train
     index: Index
