@@ -23,6 +23,8 @@ COMMANDS = {
     "order": ("streetrecall.stages.order", "stage: pick places by levels of shrinking radius, and split them"),
     "scrape": ("streetrecall.stages.scrape", "stage: capture every date of every place in all directions"),
     "crop": ("streetrecall.stages.crop", "stage: crop and resize captures, put bad pictures into quarantine"),
+    "views": ("streetrecall.stages.views", "stage: cut views of any direction from the captures"),
+    "photos": ("streetrecall.stages.photos", "stage: take photos as people do, as queries"),
     "baseline": ("streetrecall.stages.baseline", "stage: describe pictures by HOG, without training"),
     "train": ("streetrecall.stages.train", "stage: train the embedder"),
     "index": ("streetrecall.stages.index", "stage: describe all pictures and index the gallery"),

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from streetrecall.errors import UserError
 from streetrecall.files import whole
 
+PHOTOS_OF_A_SPOT = 3  # they are asked with singly and together
 RADII_M = (25, 50, 100)  # an answer is right if it was taken within this distance of its query; 25 m is the standard
 
 

@@ -65,6 +65,16 @@ class CheckCrops(Section):
     min_train_places_with_dates_share: Share
 
 
+class CheckViews(Section):
+    min_rows_of: dict[str, Count]
+    min_complete_share: Share
+
+
+class CheckPhotos(Section):
+    min_rows_of: dict[str, Count]
+    distance_tolerance_m: Positive
+
+
 class CheckDescriptors(Section):
     norm_tolerance: Positive
     pairs: Count
@@ -86,5 +96,7 @@ class Checks(Section):
     locations: CheckLocations
     captures: CheckCaptures
     crops: CheckCrops
+    views: CheckViews
+    photos: CheckPhotos
     descriptors: CheckDescriptors
     predictions: CheckPredictions

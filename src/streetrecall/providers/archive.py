@@ -24,7 +24,7 @@ from streetrecall.providers.archive_tables import (
     read_gaps,
     read_places,
 )
-from streetrecall.providers.base import Capture, CaptureRequest, Coverage, Panorama
+from streetrecall.providers.base import Capture, CaptureRequest, Coverage, Panorama, Photo
 from streetrecall.providers.folders import Found, UnreadableError, opened, printable, walk
 from streetrecall.tables import CaptureStatus
 
@@ -111,6 +111,11 @@ class Archive:
                 "data/cities"
             )
         return path
+
+    @classmethod
+    def photos(cls, params: Params, gallery: pd.DataFrame) -> Iterator[Photo]:
+        """None: it has no photos of people."""
+        return iter(())
 
     def close(self) -> None:
         """Nothing is open."""

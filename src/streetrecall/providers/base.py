@@ -94,6 +94,30 @@ class Capture:
     refused: bool = False  # the service asked for fewer requests
 
 
+@dataclass(frozen=True)
+class Photo:
+    """A photo as a person takes it, with its true position in degrees of EPSG:4326. ``data`` is the encoded picture.
+
+    ``spot`` numbers where the photographer stood. The field of view is that of the longer side. With a positive pitch
+    the camera looks up; with a positive roll it is turned clockwise.
+    """
+
+    spot: int
+    split: str  # validation or test
+    month: str
+    lat: float
+    lon: float
+    heading_deg: float
+    fov_deg: float
+    pitch_deg: float
+    roll_deg: float
+    height_m: float  # of the camera above the ground
+    data: bytes
+    licence: str
+    attribution: str
+    shareable: bool  # whether the team's remote may hold it
+
+
 class Provider(Protocol):
     """A source of imagery. `streetrecall.providers.open_provider` opens one; whoever opens it closes it."""
 
@@ -119,6 +143,14 @@ class Provider(Protocol):
 
         Raises:
             UserError: it should have one, and there is no such file.
+        """
+        ...
+
+    @classmethod
+    def photos(cls, params: Params, gallery: pd.DataFrame) -> Iterator[Photo]:
+        """Photos to ask ``gallery`` with (VIEWS columns, use gallery), spot by spot; none where the provider has none.
+
+        No panorama of the gallery nearby is of a photo's month.
         """
         ...
 

@@ -13,8 +13,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
+import numpy as np
+import pandas as pd
+
+from streetrecall.geo import unproject
+from streetrecall.months import month_numbers
 from streetrecall.params.schema import Params
-from streetrecall.providers.base import Capture, CaptureRequest
+from streetrecall.providers.base import Capture, CaptureRequest, Photo
 from streetrecall.providers.google.credentials import Credentials
 from streetrecall.providers.google.provider import GoogleProvider
 from streetrecall.providers.http import (
@@ -34,6 +39,8 @@ from streetrecall.tables import CaptureStatus, Projection
 if TYPE_CHECKING:
     from streetrecall.providers.browser.browser import Dates
 
+LICENCE = "CC0-1.0"
+ATTRIBUTION = "streetrecall simulated city"
 PANORAMA_WIDTH = 2048  # of a sphere, pixels; it is half as high
 KEY = "AIzaSimulatedCityNeedsNoKey"  # the service accepts any key of this form
 
@@ -61,7 +68,7 @@ class SimulatedProvider(GoogleProvider):
             proxies = Proxies([])  # a proxy elsewhere cannot reach a service on this machine's loopback
         super().__init__(
             params, endpoint=service, viewer=f"{service}/viewer", credentials=Credentials(Secret(KEY)),
-            name="simulated", namespace=f"simulated {fingerprint(params)}", shareable=True, licence="CC0-1.0",
+            name="simulated", namespace=f"simulated {fingerprint(params)}", shareable=True, licence=LICENCE,
             terms_accepted=True,
             client=Client(params.network, proxies, environment=False), isolated=True,
         )  # fmt: skip
@@ -70,6 +77,30 @@ class SimulatedProvider(GoogleProvider):
     @classmethod
     def open(cls, params: Params) -> Self:
         return cls(params)
+
+    @classmethod
+    def photos(cls, params: Params, gallery: pd.DataFrame) -> Iterator[Photo]:
+        """Photos rendered in this process: the service is not needed."""
+        from streetrecall.simulator.city.panoramas import month_text
+        from streetrecall.simulator.city.plan import open_city
+        from streetrecall.simulator.photos import Gallery, take_photos
+
+        if gallery.empty:
+            return
+        city = open_city(params)
+        panoramas = gallery.drop_duplicates(["place", "pano_id"])
+        answers = Gallery(
+            panoramas[["x", "y"]].to_numpy(float) - np.array(city.origin),
+            month_numbers(panoramas["month"]),
+            panoramas["split"].to_numpy(str),
+        )
+        for pose, data in take_photos(city, answers, params.photos):
+            lat, lon = unproject(pose.x + city.origin[0], pose.y + city.origin[1], params.city.crs)
+            yield Photo(
+                pose.spot, pose.split, month_text(pose.month), round(float(lat), 7), round(float(lon), 7),
+                round(pose.heading_deg, 1), round(pose.fov_deg, 1), round(pose.pitch_deg, 1), round(pose.roll_deg, 1),
+                round(pose.height_m, 2), data, LICENCE, ATTRIBUTION, shareable=True,
+            )  # fmt: skip
 
     def _ask_dates(self, panos: Sequence[str], dense: bool) -> Iterator[Dates]:
         if not dense:

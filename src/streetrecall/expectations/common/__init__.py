@@ -16,7 +16,7 @@ from typing import Any
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 logging.getLogger("great_expectations").setLevel(logging.ERROR)  # it logs about a hundred lines at import
 
-NAMES = ("grid", "panoramas", "locations", "captures", "crops", "descriptors", "predictions")
+NAMES = ("grid", "panoramas", "locations", "captures", "crops", "views", "photos", "descriptors", "predictions")
 
 
 def suite_of(name: str) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import great_expectations.expectations as gxe
 import pandas as pd
+from great_expectations.expectations.row_conditions import Column
 
 # A remedy: how to try again the captures that failed.
 RETRY = "run `streetrecall scrape-status --retry-failed`, then `dvc repro --force scrape`"
@@ -32,6 +33,32 @@ def expect(kind: type[Any], why: str, remedy: str, figure: str = "", **arguments
     ``figure`` is a name under which the report gives the observed value, as a metric.
     """
     return kind(notes=why, meta={"remedy": remedy, "figure": figure}, **arguments)
+
+
+def readable(restore: str) -> list[Any]:
+    """Expectations for a table of pictures beside `pictures.read`: each is whole, and as the table says.
+
+    ``restore`` is the remedy.
+    """
+    return [
+        expect(
+            gxe.ExpectColumnValuesToBeNull,
+            "A picture that cannot be read would stop the next stage.",
+            restore,
+            column="read_error",
+        ),
+        *(
+            expect(
+                gxe.ExpectColumnPairValuesToBeEqual,
+                "The picture in the shard is the one that the table describes.",
+                restore,
+                column_A=column,
+                column_B=f"read_{column}",
+                row_condition=Column("read_error").is_null(),
+            )
+            for column in ("sha256", "width", "height")
+        ),
+    ]
 
 
 def credited() -> list[Any]:

@@ -23,7 +23,16 @@ import pandas as pd
 
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
-from streetrecall.providers.base import FAILED, Capture, CaptureRequest, Coverage, Panorama, is_dense, subset_names
+from streetrecall.providers.base import (
+    FAILED,
+    Capture,
+    CaptureRequest,
+    Coverage,
+    Panorama,
+    Photo,
+    is_dense,
+    subset_names,
+)
 from streetrecall.providers.google.answers import read_dates, read_metadata
 from streetrecall.providers.google.credentials import Credentials
 from streetrecall.providers.http import Answer, Client, DeniedError, RequestError, Secret, TemporaryError
@@ -102,6 +111,11 @@ class GoogleProvider:
     @classmethod
     def polygon(cls, params: Params) -> Path | None:
         return None
+
+    @classmethod
+    def photos(cls, params: Params, gallery: pd.DataFrame) -> Iterator[Photo]:
+        """None: it has no photos of people."""
+        return iter(())
 
     def close(self) -> None:
         if self._browsers is not None:

@@ -39,7 +39,7 @@ class Renderer:
         self.tables = city_tables(city, textures.atlas())
         # Threads that miss the same entry at once compute it twice and do not wait for each other.
         self._buildings = lru_cache(maxsize=24)(lambda month: Buildings(*city.buildings.at(month)))
-        self._scene = lru_cache(maxsize=12)(self._make_scene)
+        self.scene = lru_cache(maxsize=12)(self._make_scene)
 
     def _make_scene(self, pano: Pano) -> Scene:
         return scene_of(self.city, self.tables, self._buildings(pano.month), pano)
@@ -53,6 +53,7 @@ class Renderer:
         fov: float = FOV,
         pitch: float = 0.0,
         horizon: float = HORIZON,
+        scene: Scene | None = None,
     ) -> Bytes:
         """A view in perspective, (height, width, 3) uint8 RGB.
 
@@ -61,6 +62,7 @@ class Renderer:
             fov: degrees from the left edge to the right one, 150 at most.
             pitch: degrees that the view looks up, within 60; upright lines stay upright.
             horizon: share of the height above the horizon at pitch 0.
+            scene: what surrounds the panorama, in place of ``self.scene(pano)``.
         """
         shown = self._shown(pano)
         if shown.dark:
@@ -73,7 +75,7 @@ class Renderer:
         offset = np.arctan((np.arange(w) + 0.5 - w / 2) / focal)
         azimuth = math.radians(heading + shown.yaw_error) + offset
         lens = Lens(False, focal, h * horizon + focal * math.tan(tilt), h)
-        return develop.develop(self._cast(shown, azimuth, np.cos(offset), lens), camera, width, height)
+        return develop.develop(self._cast(shown, azimuth, np.cos(offset), lens, scene), camera, width, height)
 
     def panorama(self, pano: Pano, width: int = 2048) -> Bytes:
         """The whole sphere, equirectangular, (width / 2, width, 3) uint8 RGB; the middle column looks north."""
@@ -90,11 +92,11 @@ class Renderer:
         """The panorama whose picture is served for this one."""
         return (self.city.pano(pano.shown) if pano.shown else None) or pano
 
-    def _cast(self, pano: Pano, azimuth: Floats, stretch: Floats, lens: Lens) -> Bytes:
+    def _cast(self, pano: Pano, azimuth: Floats, stretch: Floats, lens: Lens, scene: Scene | None = None) -> Bytes:
         """The light in each column's direction, (rows, columns, 3) uint8; azimuths in radians."""
         image = np.zeros((len(azimuth), lens.rows, 3), np.uint8)
         camera = Camera(pano.x, pano.y, pano.camera_height, np.sin(azimuth), np.cos(azimuth), stretch, lens)
-        compiled.draw(image, camera, self.tables, self._scene(pano))
+        compiled.draw(image, camera, self.tables, scene or self.scene(pano))
         return np.ascontiguousarray(image.transpose(1, 0, 2))
 
 

@@ -1,0 +1,125 @@
+"""Suite of the photos: spots are whole, distances are right, and no photo shows the month that it is asked with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import great_expectations.expectations as gxe
+import numpy as np
+import pandas as pd
+from scipy.spatial import cKDTree
+
+from streetrecall import tables
+from streetrecall.expectations.common import pictures
+from streetrecall.expectations.common.custom import ExpectGroupsToBeComplete, ExpectPositionsToAgree
+from streetrecall.expectations.common.suite import Batch, credited, expect, readable
+from streetrecall.params.checks import CheckPhotos
+from streetrecall.params.schema import Params
+from streetrecall.tables import PHOTOS_OF_A_SPOT, RADII_M, Use
+
+INPUTS = {"photos": Path("data/photos"), "views": Path("data/views/views.parquet")}
+VALIDATED = ("photos/photos.parquet",)  # it holds the hash of each picture, and the suite compares these
+
+AGAIN = "run the stage photos again (`dvc repro --force photos`)"
+RESTORE = "`dvc checkout photos` restores the shards; if they were never whole, run `dvc repro --force photos`"
+
+
+def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
+    """One row per photo, with its picture as read and its relation to the gallery, measured again."""
+    photos = tables.read(tables.PHOTOS, inputs["photos"] / "photos.parquet")
+    views = tables.read(tables.VIEWS, inputs["views"])
+    photos = photos.join(pictures.read(photos, inputs["photos"]))
+    photos["of_spot"] = photos.groupby("spot").cumcount()
+    gallery = views[views["use"] == Use.GALLERY].drop_duplicates(["place", "pano_id"])
+    photos["distance_error_m"] = photos["distance_m"] - _nearest(photos, gallery)
+    photos["within_25m"] = photos["distance_m"] <= RADII_M[0]
+    photos["training_m"] = _nearest(photos, views[views["split"] == "train"])
+    photos["same_month_m"] = _nearest_of_month(photos, gallery)
+    suite = [*_rows(params), *_gallery(params.checks.photos), *readable(RESTORE), *credited()]
+    return [Batch("photos", photos, ("photo_id", "spot", "split"), suite)]
+
+
+def _nearest(photos: pd.DataFrame, views: pd.DataFrame) -> np.ndarray:
+    """Metres from each photo to the nearest view; infinite if there is none."""
+    if photos.empty or views.empty:
+        return np.full(len(photos), np.inf)
+    return np.asarray(cKDTree(views[["x", "y"]].to_numpy(float)).query(photos[["x", "y"]].to_numpy(float))[0])
+
+
+def _nearest_of_month(photos: pd.DataFrame, gallery: pd.DataFrame) -> pd.Series:
+    """Metres from each photo to the nearest view of its own month."""
+    distance = pd.Series(np.inf, index=photos.index)
+    for month, rows in photos.groupby("month"):
+        distance[rows.index] = _nearest(rows, gallery[gallery["month"] == month])
+    return distance
+
+
+def _rows(params: Params) -> list[Any]:
+    return [
+        expect(
+            gxe.ExpectTableRowCountToBeBetween,
+            "The protocol of photos needs photos.",
+            "raise `photos.spots`, or choose a larger polygon",
+            figure="photos",
+            min_value=params.checks.photos.min_rows_of.get(params.provider, 0),
+        ),
+        expect(gxe.ExpectColumnValuesToBeUnique, "Results name a photo by its number.", AGAIN, column="photo_id"),
+        expect(
+            gxe.ExpectColumnValuesToBeInSet,
+            "Photos choose the model or measure it; nothing is trained on them.",
+            AGAIN,
+            column="split",
+            value_set=["validation", "test"],
+        ),
+        expect(
+            ExpectGroupsToBeComplete,
+            "The photos of a spot are also asked together, so each spot has as many.",
+            AGAIN,
+            column_list=["spot", "of_spot"],
+            members=list(range(PHOTOS_OF_A_SPOT)),
+        ),
+        expect(
+            ExpectPositionsToAgree,
+            "Distances are measured in metres, so degrees and metres must be the same position.",
+            "`city.crs` has changed since: `dvc repro photos`",
+            column_list=["lat", "lon", "x", "y"],
+            crs=params.city.crs,
+            tolerance_m=params.checks.crops.position_tolerance_m,
+        ),
+    ]
+
+
+def _gallery(limits: CheckPhotos) -> list[Any]:
+    return [
+        expect(
+            gxe.ExpectColumnValuesToBeBetween,
+            "The stated distance is the one to the nearest panorama of the gallery.",
+            "photos and views come from different runs: `dvc repro photos`",
+            column="distance_error_m",
+            min_value=-limits.distance_tolerance_m,
+            max_value=limits.distance_tolerance_m,
+        ),
+        expect(
+            gxe.ExpectColumnPairValuesToBeEqual,
+            "A photo can be answered if the gallery has a panorama within 25 m, and must be withheld otherwise.",
+            AGAIN,
+            column_A="near",
+            column_B="within_25m",
+        ),
+        expect(
+            gxe.ExpectColumnValuesToBeBetween,
+            "A place that the model was trained on must not be the right answer: it would be memory.",
+            "raise `apart_m` of the dense training level in `order.levels`",
+            column="training_m",
+            min_value=RADII_M[0],
+        ),
+        expect(
+            gxe.ExpectColumnValuesToBeBetween,
+            "A panorama of the photo's own month may show the same cars and the same light.",
+            AGAIN,
+            column="same_month_m",
+            min_value=60.0,
+        ),
+    ]
