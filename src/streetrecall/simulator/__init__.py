@@ -1,6 +1,7 @@
 """The simulator: a made-up city behind a local street-view service with Google's and Panoramax's contracts.
 
-`city` plans it, `render` draws it, and `service` serves it over HTTP; each builds on those before it.
+`city` plans it, `render` draws it, and `service` serves it over HTTP; each builds on those before it. `photos` takes photos
+in it as people do.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ def source_hash(*folders: Path) -> str:
 def fingerprint(params: Params, root: Path | None = None) -> str:
     """16 hexadecimal digits that differ wherever the city's pictures or positions may.
 
-    They follow from this package's source files, the polygon's file below ``root``, ``city.crs`` and
+    They follow from the source files of plan, renderer and service, the polygon's file below ``root``, ``city.crs`` and
     ``params.simulated``. A store keyed by them never answers for a changed city.
     """
     from streetrecall.simulator.city.plan import polygon_path
 
     polygon = polygon_path(params, root)
-    digest = hashlib.sha256(source_hash(Path(__file__).parent).encode())
+    here = Path(__file__).parent
+    digest = hashlib.sha256(source_hash(here / "city", here / "render", here / "service").encode())
     digest.update(polygon.read_bytes() if polygon.exists() else b"")
     digest.update(params.city.crs.encode())
     digest.update(params.simulated.model_dump_json().encode())
