@@ -1,7 +1,7 @@
 """The simulator: a made-up city behind a local street-view service with Google's and Panoramax's contracts.
 
-`city` plans it, `render` draws it, and `service` serves it over HTTP; each builds on those before it. `photos` takes photos
-in it as people do.
+`city` plans it, `render` draws it, and `service` serves it over HTTP; each builds on those before it. `photos` takes
+photos in it as people do.
 """
 
 from __future__ import annotations

@@ -1,0 +1,143 @@
+"""The stage `photos`, over photos of an invented provider."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fakeprovider import picture
+
+from streetrecall import tables
+from streetrecall.geo import project
+from streetrecall.params.schema import Params
+from streetrecall.pictures import shards
+from streetrecall.providers.base import Photo
+from streetrecall.stages import photos
+
+LAT, LON = 59.32, 18.06
+METRE = 1 / 111_412  # degrees of latitude here
+
+
+def gallery() -> pd.DataFrame:
+    """VIEWS of two places, 100 m apart, each with two dates of four headings; and a view for training."""
+    rows = [
+        {"use": "gallery", "place": place, "pano_id": f"p{place}-{date}", "month": f"20{20 - date}-05",
+         "lat": LAT + place * 100 * METRE, "heading_deg": heading}
+        for place in range(2) for date in range(2) for heading in (0.0, 90.0, 180.0, 270.0)
+    ]  # fmt: skip
+    rows.append({**rows[0], "use": "train", "lat": LAT + 50 * METRE})
+    table = pd.DataFrame(rows).assign(lon=LON, split="validation", subset="validation_v1", fov_deg=60.0, width=224)
+    table["x"], table["y"] = project(table["lat"], table["lon"], "EPSG:3006")
+    table = table.assign(height=224, shard="shared/gallery/a.tar", offset=0, size=1, provider="x", licence="CC0")
+    return table.assign(view_id=range(len(table)), sha256="", attribution="nobody")
+
+
+def photo(spot: int, split: str, north_m: float, heading: float, shareable: bool = True) -> Photo:
+    data = picture(f"{spot} {north_m} {heading}")
+    return Photo(
+        spot, split, "2024-06", LAT + north_m * METRE, LON, heading, 60.0, 1.0, -1.0, 1.6, data, "CC0", "nobody",
+        shareable,
+    )  # fmt: skip
+
+
+class Taken:
+    def __init__(
+        self, folder: Path, params: Params, monkeypatch: pytest.MonkeyPatch, taken: list[Photo], views: pd.DataFrame
+    ) -> None:
+        class Fake:
+            @classmethod
+            def photos(cls, params: Params, asked: pd.DataFrame) -> Iterator[Photo]:
+                assert set(asked["use"]) <= {"gallery"}
+                return iter(taken)
+
+        monkeypatch.setattr(photos, "provider_class", lambda name: Fake)
+        tables.write(tables.VIEWS, views, folder / "views.parquet")
+        photos.run(params, folder / "views.parquet", folder / "photos", folder / "photos.json")
+        self.table = tables.read(tables.PHOTOS, folder / "photos/photos.parquet")
+        self.metrics = json.loads((folder / "photos.json").read_text())
+        self.files = {
+            p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in sorted((folder / "photos").rglob("*"))
+            if p.is_file()
+        }
+
+
+def test_distances_and_angles_to_the_gallery(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = [
+        photo(0, "validation", 10, 20.0),
+        photo(0, "validation", 80, 350.0),
+        photo(0, "validation", 100, 135.0),
+        *(photo(1, "test", 50, heading) for heading in (0.0, 1.0, 359.0)),
+    ]
+    made = Taken(tmp_path, params, monkeypatch, taken, gallery())
+    assert made.table["distance_m"].to_numpy() == pytest.approx([10, 20, 0, 50, 50, 50], abs=0.1)
+    assert made.table["angle_deg"].tolist() == [20.0, 10.0, 45.0, 0.0, 1.0, 1.0]
+    assert made.table["near"].tolist() == [True] * 3 + [False] * 3
+    with shards.ShardReader(tmp_path / "photos") as reader:
+        for row, one in zip(made.table.itertuples(), taken, strict=True):
+            assert reader.read(row.shard, row.offset, row.size) == one.data
+            assert (row.width, row.height, row.sha256) == (32, 16, hashlib.sha256(one.data).hexdigest())
+    assert made.metrics["by_split"] == {
+        "test": {"spots": 1, "near_spots": 0},
+        "validation": {"spots": 1, "near_spots": 1},
+    }
+
+
+def test_shards_hold_whole_spots_by_split_and_permission(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = [
+        photo(spot, ("validation", "test")[spot % 2], 10 + spot / 10, heading, shareable=spot < 38)
+        for spot in range(40)
+        for heading in (0.0, 120.0, 240.0)
+    ]
+    made = Taken(tmp_path, params, monkeypatch, taken, gallery())
+    assert made.table.groupby("spot")["shard"].nunique().eq(1).all()
+    assert sorted(name for name in made.files if name.endswith(".tar")) == [
+        "photos/local/test-00001.tar",
+        "photos/local/validation-00001.tar",
+        *(f"photos/shared/{split}-0000{n}.tar" for split in ("test", "validation") for n in (0, 1)),
+    ]
+    again = Taken(tmp_path / "again", params, monkeypatch, taken, gallery())
+    assert again.files == made.files
+
+
+@pytest.mark.parametrize("provider", ["archive", "google"])
+def test_a_provider_without_photos_leaves_an_empty_table(params: Params, tmp_path: Path, provider: str) -> None:
+    tables.write(tables.VIEWS, gallery().iloc[:0], tmp_path / "views.parquet")
+    params = params.model_copy(update={"provider": provider})
+    photos.run(params, tmp_path / "views.parquet", tmp_path / "photos", tmp_path / "photos.json")
+    table = tables.read(tables.PHOTOS, tmp_path / "photos/photos.parquet")
+    assert table.empty and table["near"].dtype == np.dtype(bool)
+    assert json.loads((tmp_path / "photos.json").read_text())["photos"] == 0
+
+
+def test_the_simulated_city_has_photos_of_its_gallery(params: Params, tmp_path: Path) -> None:
+    """The city's own panoramas as gallery: positions come back in degrees."""
+    from streetrecall.simulator.city.plan import open_city
+
+    root = Path(__file__).parents[2]
+    city = open_city(params, root)
+    panos = [city.panos[ids[-1]] for ids in city.spot_panos[::4]]
+    few = pd.concat([gallery().iloc[[0]]] * len(panos), ignore_index=True)
+    few["lat"], few["lon"] = zip(*(city.position(pano) for pano in panos), strict=True)
+    few["x"], few["y"] = project(few["lat"], few["lon"], params.city.crs)
+    few["split"] = np.where(np.arange(len(few)) % 2, "validation", "test")
+    few = few.assign(place=range(len(few)), view_id=range(len(few)), pano_id=[p.pano_id for p in panos])
+    few["month"] = [p.date for p in panos]
+    tables.write(tables.VIEWS, few, tmp_path / "views.parquet")
+    small = params.photos.model_copy(update={"spots": 2, "far_share": 0.5, "long_side": 96})
+    params = params.model_copy(update={"photos": small})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        photos.run(params, tmp_path / "views.parquet", tmp_path / "photos", tmp_path / "photos.json")
+    table = tables.read(tables.PHOTOS, tmp_path / "photos/photos.parquet")
+    assert table["near"].tolist() == [True] * 12 + [False] * 6
+    assert table["split"].tolist() == ["validation"] * 6 + ["test"] * 6 + ["validation"] * 3 + ["test"] * 3
+    assert table["month"].str.startswith("2024-").all()
+    assert (table[["width", "height"]].max(axis=1) == 96).all()

@@ -1,0 +1,183 @@
+"""The stage `views`, over captures of the simulated city and over invented ones."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from capturing import write_captures
+from PIL import Image
+
+from streetrecall import tables
+from streetrecall.geo import project
+from streetrecall.params.schema import Params
+from streetrecall.pictures import shards
+from streetrecall.pictures.codec import decode, encode_jpeg
+from streetrecall.providers.base import Capture, CaptureRequest, Panorama
+from streetrecall.simulator.city.plan import City, open_city
+from streetrecall.simulator.render.renderer import FOV, HORIZON, renderer
+from streetrecall.stages import views
+from streetrecall.tables import Projection
+
+ROOT = Path(__file__).parents[2]
+SPLITS = ("train", "test", "gallery")
+
+
+@pytest.fixture(scope="module")
+def city() -> City:
+    from streetrecall.params.schema import load
+
+    return open_city(load(ROOT / "params.yaml"), ROOT)
+
+
+def locations(n: int = 3) -> pd.DataFrame:
+    """A place of each split, 100 m apart."""
+    place = np.arange(n)
+    frame = pd.DataFrame({"place": place, "rank": place, "pano_id": [f"p{i}-0" for i in place]})
+    frame = frame.assign(lat=59.32 + place * 1e-3, lon=18.06, month="2023-03", start_distance_m=place * 100.0)
+    frame["x"], frame["y"] = project(frame["lat"], frame["lon"], "EPSG:3006")
+    frame["level"], frame["split"] = place, [SPLITS[i % 3] for i in place]
+    return frame.assign(radius_m=[100.0, 75.0, 10.0][:n])
+
+
+def shot(place: int, date_index: int, picture: np.ndarray, heading: float | None = None, **more: object) -> Capture:
+    """A frame of a heading, or a sphere without one."""
+    split = SPLITS[place]
+    panorama = Panorama(
+        f"p{place}-{date_index}", 59.32 + place * 1e-3, 18.06, f"{2023 - date_index}-03", "CC0", "nobody"
+    )
+    if heading is None:
+        kind = {"projection": Projection.EQUIRECTANGULAR, "fov_deg": 360.0, "horizon": 0.5}
+    else:
+        kind = {"projection": Projection.PERSPECTIVE, "fov_deg": FOV, "horizon": HORIZON}
+    request = CaptureRequest(
+        place, int((heading or 0) // 90), heading or 0.0, date_index, panorama, split, f"{split}_v1", **{**kind, **more}
+    )
+    return Capture(request, "ok", "", encode_jpeg(picture, 95))
+
+
+def noise(seed: int, shape: tuple[int, int] = (128, 256)) -> np.ndarray:
+    coarse = np.random.default_rng(seed).integers(0, 255, (8, 16, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BILINEAR))
+
+
+def frames(place: int, date_index: int, seed: int, headings: tuple[float, ...] = (0.0, 90.0, 180.0, 270.0)) -> list:
+    return [shot(place, date_index, noise(seed + k, (135, 252)), heading) for k, heading in enumerate(headings)]
+
+
+class Cut:
+    """What the stage makes of captures."""
+
+    def __init__(self, folder: Path, params: Params, taken: list[Capture], provider: str = "simulated") -> None:
+        self.folder = folder
+        tables.write(tables.LOCATIONS, locations(), folder / "locations.parquet")
+        write_captures(taken, locations(), folder / "captures", provider)
+        views.run(params, folder / "captures", folder / "locations.parquet", folder / "views", folder / "views.json")
+        self.table = tables.read(tables.VIEWS, folder / "views/views.parquet")
+        self.metrics = json.loads((folder / "views.json").read_text())
+
+    def picture(self, view_id: int) -> np.ndarray:
+        row = self.table.loc[view_id]
+        with shards.ShardReader(self.folder / "views") as reader:
+            data = reader.read(str(row["shard"]), int(row["offset"]), int(row["size"]))
+        assert hashlib.sha256(data).hexdigest() == row["sha256"]
+        picture = decode(data)
+        assert picture is not None and picture.shape == (row["height"], row["width"], 3)
+        return picture
+
+    def hashes(self) -> dict[str, str]:
+        every = sorted(p for p in (self.folder / "views").rglob("*") if p.is_file())
+        return {p.relative_to(self.folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in every}
+
+
+def test_gallery_views_are_what_the_renderer_draws(city: City, params: Params, tmp_path: Path) -> None:
+    """From four frames, over their seams too, and from a sphere."""
+    artist = renderer(city)
+    pano = max((p for p in city.panos if not p.dark and not p.shown), key=lambda p: (p.month, -abs(p.pitch_error)))
+    taken = [shot(1, 1, artist.view(pano, heading), heading) for heading in (0.0, 90.0, 180.0, 270.0)]
+    taken += [shot(2, 1, artist.panorama(pano, 2048))]
+    cut = Cut(tmp_path, params, taken)
+    assert cut.table["place"].tolist() == [2] * 12 + [1] * 12  # ordered by split: gallery, test
+    assert cut.table["heading_deg"].tolist() == 2 * [30.0 * k for k in range(12)]
+    for row in cut.table.itertuples():
+        drawn = artist.view(pano, row.heading_deg, 224, 224, 60.0, 0.0, 0.5).astype(float)
+        moved = np.abs(drawn[:, 30:] - drawn[:, :-30]).mean()
+        assert np.abs(cut.picture(row.view_id) - drawn).mean() < min(6.0, 0.25 * moved)
+
+
+def test_dates_uses_and_splits(params: Params, tmp_path: Path) -> None:
+    taken = [shot(place, date, noise(10 * place + date)) for place in range(3) for date in range(4)]
+    cut = Cut(tmp_path, params, taken)
+    gallery, train = (cut.table[cut.table["use"] == use] for use in ("gallery", "train"))
+    assert cut.table["view_id"].tolist() == list(range(len(cut.table)))
+    assert set(gallery["pano_id"]) == {f"p{place}-{date}" for place in range(3) for date in (1, 2)}
+    assert len(gallery) == 3 * 2 * params.views.directions
+    assert set(train["pano_id"]) == {f"p0-{date}" for date in range(4)} and set(train["split"]) == {"train"}
+    assert len(train) == 4 * params.views.training.views
+    assert train["fov_deg"].between(*params.views.training.fov_deg).all()
+    assert set(zip(train["width"], train["height"], strict=True)) == {(256, 192), (192, 256)}
+    for _, views_of in train.groupby("pano_id"):
+        turns = np.diff(np.sort(views_of["heading_deg"]), append=views_of["heading_deg"].min() + 360)
+        assert turns.max() < 1.6 * 45
+    assert set(cut.table["shard"].str.split("/").str[0]) == {"shared"}
+    assert cut.metrics["gallery"]["places_by_split"] == {"gallery": 1, "test": 1, "train": 1}
+    assert cut.metrics["train"] == {"views": 32, "panoramas": 4, "places": 1, "places_by_split": {"train": 1}}
+
+
+def test_an_older_date_takes_the_place_of_a_bad_one(params: Params, tmp_path: Path) -> None:
+    bad = shot(1, 1, noise(1))
+    taken = [Capture(bad.request, "blank", "near-black", bad.data), *(shot(1, date, noise(date)) for date in (0, 2, 3))]
+    assert set(Cut(tmp_path, params, taken).table["pano_id"]) == {"p1-2", "p1-3"}
+
+
+def test_a_missing_frame_costs_only_the_views_that_need_it(params: Params, tmp_path: Path) -> None:
+    cut = Cut(tmp_path, params, frames(1, 1, 5, (0.0, 90.0, 180.0)))
+    assert cut.table["heading_deg"].tolist() == [30.0 * k for k in range(7)]
+
+
+def test_views_of_training_frames_are_held_by_them(params: Params, tmp_path: Path) -> None:
+    cut = Cut(tmp_path, params, frames(0, 0, 5))
+    assert set(cut.table["use"]) == {"train"} and len(cut.table) == params.views.training.views
+
+
+def test_panoramas_with_one_picture_at_two_places_are_left_out(params: Params, tmp_path: Path) -> None:
+    taken = [shot(0, 1, noise(7)), shot(1, 1, noise(7)), shot(1, 2, noise(8))]
+    cut = Cut(tmp_path, params, taken)
+    assert set(cut.table["pano_id"]) == {"p1-2"}
+    assert cut.metrics["panoramas_left_out"] == {"same_picture_elsewhere": 2, "unknown_field_of_view": 0}
+
+
+def test_no_views_without_a_known_field_of_view(params: Params, tmp_path: Path) -> None:
+    taken = [shot(place, 1, noise(place), 0.0, fov_deg=float("nan")) for place in range(3)]
+    cut = Cut(tmp_path, params, taken, "archive")
+    assert cut.table.empty and list(cut.table.columns) == list(tables.VIEWS.columns)
+    assert sorted(cut.hashes()) == ["views/local/README.txt", "views/shared/README.txt", "views/views.parquet"]
+    assert cut.metrics["views"] == 0 and cut.metrics["panoramas_left_out"]["unknown_field_of_view"] == 3
+
+
+def test_the_same_bytes_whatever_the_cores_and_the_other_panoramas(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = [shot(place, date, noise(10 * place + date)) for place in range(3) for date in range(3)] + frames(0, 3, 90)
+    one = Cut(tmp_path / "one", params, taken)
+    monkeypatch.setattr(views, "_FEW", 0)
+    assert Cut(tmp_path / "two", params, taken[::-1]).hashes() == one.hashes()
+    fewer = Cut(tmp_path / "fewer", params, taken[:1]).table
+    assert set(fewer["sha256"]) <= set(one.table["sha256"])  # a panorama's random views depend on no other
+    seed = params.model_copy(update={"views": params.views.model_copy(update={"seed": 1})})
+    other = Cut(tmp_path / "seed", seed, taken).table
+    changed = {use: set(other[other["use"] == use]["sha256"]) for use in ("gallery", "train")}
+    assert changed["gallery"] == set(one.table[one.table["use"] == "gallery"]["sha256"])
+    assert not changed["train"] & set(one.table["sha256"])
+
+
+def test_a_damaged_sphere_is_left_out(params: Params, tmp_path: Path) -> None:
+    good, bad = shot(1, 1, noise(1)), shot(1, 2, noise(2))
+    cut = Cut(tmp_path, params, [good, Capture(bad.request, "ok", "", b"\xff\xd8nothing")])
+    assert set(cut.table["pano_id"]) == {"p1-1"}
+    assert Image.open(io.BytesIO(good.data)).size == (256, 128)
