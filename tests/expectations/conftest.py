@@ -35,6 +35,8 @@ PATHS = {
     "locations": "data/locations.parquet",
     "captures": "data/captures/captures.parquet",
     "images": "data/crops/images.parquet",
+    "views": "data/views/views.parquet",
+    "photos": "data/photos/photos.parquet",
     "baseline": "models/baseline/rows.parquet",
     "index": "models/index/rows.parquet",
     "queries": "data/results/queries.parquet",
@@ -45,6 +47,8 @@ NEEDS = {
     "locations": ("locations", "panoramas"),
     "captures": ("captures", "locations"),
     "crops": ("images", "captures"),
+    "views": ("views",),
+    "photos": ("photos", "views"),
     "descriptors": ("images", "baseline", "index"),
     "predictions": ("queries", "index"),
 }
@@ -90,7 +94,7 @@ class City:
 
     def relay(self) -> None:
         """Tell the tables of captures and images what the pictures are now."""
-        for name in ("captures", "images"):
+        for name in ("captures", "images", "views", "photos"):
             rows, order = self[name], self[name]["pictures"]
             rows["size"] = [len(self.pictures[i]) for i in order]
             rows["sha256"] = [hashlib.sha256(self.pictures[i]).hexdigest() for i in order]
@@ -121,7 +125,7 @@ class City:
             ring = [self.degrees(*corner)[::-1] for corner in (*self.polygon, self.polygon[0])]
             (root / "data/cities").mkdir(parents=True, exist_ok=True)
             (root / "data/cities/test.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
-        if check in ("captures", "crops"):
+        if check in ("captures", "crops", "views", "photos"):
             members = [(f"{i:05d}.jpg", data) for i, data in enumerate(self.pictures)]
             shards.write_shard(root / "data" / check / "shared" / "all.tar", members)
         return root
@@ -237,6 +241,8 @@ def make_city(params: Params) -> City:
         "locations": places,
         "captures": captures,
         "images": images,
+        "views": views_of(captures),
+        "photos": photos_of(captures, params.city.crs),
         "baseline": descriptors,
         "index": descriptors.copy(),
         "queries": answers(descriptors, rng),
@@ -248,7 +254,30 @@ def make_city(params: Params) -> City:
     corners = [(-255.0, -205.0), (255.0, -205.0), (255.0, 205.0), (-255.0, 205.0)]
     city = City(frames, vectors, pictures, GEO, corners, params)
     city.set("city.name", "test")
+    city.set("views.directions", 4)
     return city
+
+
+def views_of(captures: pd.DataFrame) -> pd.DataFrame:
+    """The older date of every place in four directions, and the newest one of the training places to train on."""
+    gallery = captures[captures["date_index"] == 1].assign(use="gallery", fov_deg=60.0)
+    train = captures[(captures["date_index"] == 0) & (captures["split"] == "train")].assign(use="train", fov_deg=70.0)
+    views = pd.concat([gallery, train], ignore_index=True)
+    return views.assign(view_id=np.arange(len(views)))
+
+
+def photos_of(captures: pd.DataFrame, crs: str) -> pd.DataFrame:
+    """Three photos 10 m east of each place of validation and test, and three from where no place is near."""
+    photos = captures[(captures["date_index"] == 0) & (captures["direction"] < 3) & (captures["split"] != "train")]
+    photos = photos.sort_values(["place", "direction"], ignore_index=True).assign(month="2024-05")
+    photos["x"] += 10
+    far = photos.tail(3).assign(place=900, x=photos["x"].max() + 290)
+    photos = pd.concat([photos, far], ignore_index=True)
+    photos["distance_m"] = cKDTree(captures[["x", "y"]].to_numpy()).query(photos[["x", "y"]].to_numpy())[0]
+    photos["lat"], photos["lon"] = geo.unproject(photos["x"], photos["y"], crs)
+    photos["near"], photos["spot"] = photos["distance_m"] <= 25, pd.factorize(photos["place"])[0]
+    photos = photos.assign(fov_deg=60.0, pitch_deg=0.0, roll_deg=0.0, height_m=1.6, angle_deg=0.0)
+    return photos.assign(photo_id=np.arange(len(photos)))
 
 
 def answers(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:

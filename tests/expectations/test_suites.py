@@ -16,7 +16,7 @@ from streetrecall import geo
 from streetrecall.expectations.common.custom import nearest_of_others, nearest_other
 from streetrecall.expectations.common.look_alikes import near_hashes
 
-from .conftest import NEEDS, City, picture
+from .conftest import MONTHS, NEEDS, City, picture
 
 Report = Callable[[City, str], dict[str, Any]]
 Breaks = Callable[[City], None]
@@ -597,6 +597,139 @@ def _places_with_one_date(city: City) -> None:
 @breaks("crops", "places", "expect_column_sum_to_be_between", "trainable")
 def _one_place_to_train_on(city: City) -> None:
     city.keep([0, *range(12, 27)])
+
+
+# views ---------------------------------------------------------------------------------------------------------------
+
+
+@breaks("views", "views", "expect_table_row_count_to_be_between", "")
+def _a_few_views(city: City) -> None:
+    city.frames["views"] = city["views"].head(40)
+
+
+@breaks("views", "views", "expect_column_values_to_be_unique", "view_id")
+def _a_view_twice(city: City) -> None:
+    city["views"].loc[1, "view_id"] = 0
+
+
+@breaks("views", "views", "expect_column_values_to_be_in_set", "use")
+def _a_view_for_nothing(city: City) -> None:
+    city["views"].loc[len(city["views"]) - 1, "use"] = "other"
+
+
+@breaks("views", "views", "expect_column_values_to_be_in_set", "split")
+def _a_test_place_to_train_on(city: City) -> None:
+    city["views"].loc[len(city["views"]) - 1, "split"] = "test"
+
+
+@breaks("views", "views", "expect_column_a_values_not_to_be_shared_across_column_b", "sha256, place")
+def _a_view_at_two_places(city: City) -> None:
+    views = city["views"]
+    for column in ("pictures", "offset", "size", "sha256"):
+        views.loc[0, column] = views.loc[len(views) - 1, column]
+
+
+@breaks("views", "views", "expect_positions_to_agree", "lat, lon, x, y")
+def _a_view_from_elsewhere(city: City) -> None:
+    city["views"].loc[0, "x"] += 0.5
+
+
+@breaks("views", "views", "expect_groups_to_be_complete", "place, pano_id, direction")
+def _directions_that_no_view_shows(city: City) -> None:
+    views = city["views"]
+    city.frames["views"] = views[(views["use"] != "gallery") | (views["place"] > 3) | (views["heading_deg"] != 90.0)]
+
+
+@breaks("views", "views", "expect_column_values_to_be_in_set", "fov_deg")
+def _another_lens_in_the_gallery(city: City) -> None:
+    city["views"].loc[0, "fov_deg"] = 70.0
+
+
+@breaks("views", "views", "expect_column_values_to_be_between", "fov_deg")
+def _a_lens_that_no_phone_has(city: City) -> None:
+    city["views"].loc[len(city["views"]) - 1, "fov_deg"] = 120.0
+
+
+def _picture_cases(name: str) -> None:
+    """What a table of pictures must say, for views and photos alike."""
+
+    @breaks(name, name, "expect_column_values_to_be_null", "read_error")
+    def _a_picture_cut_short(city: City) -> None:
+        city[name].loc[0, "size"] -= 2
+
+    @breaks(name, name, "expect_column_pair_values_to_be_equal", "sha256, read_sha256")
+    def _another_picture(city: City) -> None:
+        city[name].loc[0, "sha256"] = "0" * 64
+
+    for side in ("width", "height"):
+
+        def _another_size(city: City, side: str = side) -> None:
+            city[name].loc[0, side] = 99
+
+        _another_size.__name__ = f"_another_{side}"
+        breaks(name, name, "expect_column_pair_values_to_be_equal", f"{side}, read_{side}")(_another_size)
+
+    for column in ("licence", "attribution"):
+
+        def _silent(city: City, column: str = column) -> None:
+            city[name].loc[0, column] = ""
+
+        _silent.__name__ = f"_no_{column}"
+        breaks(name, name, "expect_column_value_lengths_to_be_between", column)(_silent)
+
+
+_picture_cases("views")
+_picture_cases("photos")
+
+
+# photos --------------------------------------------------------------------------------------------------------------
+
+
+@breaks("photos", "photos", "expect_table_row_count_to_be_between", "")
+def _a_few_photos(city: City) -> None:
+    city.frames["photos"] = city["photos"].head(6)
+
+
+@breaks("photos", "photos", "expect_column_values_to_be_unique", "photo_id")
+def _a_photo_twice(city: City) -> None:
+    city["photos"].loc[1, "photo_id"] = 0
+
+
+@breaks("photos", "photos", "expect_column_values_to_be_in_set", "split")
+def _a_photo_to_train_on(city: City) -> None:
+    city["photos"].loc[0, "split"] = "train"
+
+
+@breaks("photos", "photos", "expect_groups_to_be_complete", "spot, of_spot")
+def _a_photo_lost(city: City) -> None:
+    city.frames["photos"] = city["photos"].drop(index=1)
+
+
+@breaks("photos", "photos", "expect_positions_to_agree", "lat, lon, x, y")
+def _a_photo_from_elsewhere(city: City) -> None:
+    city["photos"].loc[0, "lat"] += 1e-6
+
+
+@breaks("photos", "photos", "expect_column_values_to_be_between", "distance_error_m")
+def _a_photo_said_to_be_nearer(city: City) -> None:
+    city["photos"].loc[0, "distance_m"] = 5.0
+
+
+@breaks("photos", "photos", "expect_column_pair_values_to_be_equal", "near, within_25m")
+def _a_photo_said_to_have_no_answer(city: City) -> None:
+    city["photos"].loc[0, "near"] = False
+
+
+@breaks("photos", "photos", "expect_column_values_to_be_between", "training_m")
+def _a_photo_near_a_training_place(city: City) -> None:
+    """Another photo's nearest place turns out to be one that is trained on."""
+    views = city["views"]
+    city["views"].loc[views["place"] == city["photos"].loc[0, "place"], "split"] = "train"
+
+
+@breaks("photos", "photos", "expect_column_values_to_be_between", "same_month_m")
+def _a_photo_of_the_gallerys_month(city: City) -> None:
+    city["photos"].loc[0, "month"] = MONTHS[1]
 
 
 # descriptors ---------------------------------------------------------------------------------------------------------

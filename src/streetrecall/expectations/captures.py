@@ -200,7 +200,7 @@ def _pictures(limits: CheckCaptures) -> list[Any]:
         expect(
             gxe.ExpectColumnPairValuesToBeEqual,
             "An equirectangular picture holds the whole sphere, so it is twice as wide as high.",
-            "the provider's module must say `perspective` of any other picture",
+            "the provider's module must call the projection of any other picture perspective",
             column_A="read_width",
             column_B="read_height_twice",
             row_condition=SPHERE & WITH_PICTURE & Column("read_error").is_null(),

@@ -176,8 +176,7 @@ def _splits(limits: CheckLocations) -> list[Any]:
         expect(
             ExpectGroupsToBeApart,
             "Places of different splits that lie nearer show the same facades, so the test would measure memory.",
-            "raise the smallest radius or `apart_m` in `order.levels`, or lower "
-            "`checks.locations.min_split_distance_m` on purpose",
+            "raise the smallest radius of `order.levels`, or lower `checks.locations.min_split_distance_m` on purpose",
             column_list=["x", "y", "split"],
             min_m=limits.min_split_distance_m,
             row_condition=Column("split") != "gallery",

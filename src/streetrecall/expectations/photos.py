@@ -111,7 +111,7 @@ def _gallery(limits: CheckPhotos) -> list[Any]:
         expect(
             gxe.ExpectColumnValuesToBeBetween,
             "A place that the model was trained on must not be the right answer: it would be memory.",
-            "raise `apart_m` of the dense training level in `order.levels`",
+            "raise apart_m of the dense level for training in `order.levels`",
             column="training_m",
             min_value=RADII_M[0],
         ),
