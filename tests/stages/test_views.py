@@ -123,10 +123,10 @@ def test_dates_uses_and_splits(params: Params, tmp_path: Path) -> None:
     assert set(zip(train["width"], train["height"], strict=True)) == {(256, 192), (192, 256)}
     for _, views_of in train.groupby("pano_id"):
         turns = np.diff(np.sort(views_of["heading_deg"]), append=views_of["heading_deg"].min() + 360)
-        assert turns.max() < 1.6 * 45
+        assert turns.max() < 1.6 * 360 / params.views.training.views
     assert set(cut.table["shard"].str.split("/").str[0]) == {"shared"}
     assert cut.metrics["gallery"]["places_by_split"] == {"gallery": 1, "test": 1, "train": 1}
-    assert cut.metrics["train"] == {"views": 32, "panoramas": 4, "places": 1, "places_by_split": {"train": 1}}
+    assert cut.metrics["train"] == {"views": 48, "panoramas": 4, "places": 1, "places_by_split": {"train": 1}}
 
 
 def test_an_older_date_takes_the_place_of_a_bad_one(params: Params, tmp_path: Path) -> None:

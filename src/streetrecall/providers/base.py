@@ -161,8 +161,8 @@ class Provider(Protocol):
     def plan(self, locations: pd.DataFrame) -> Iterator[CaptureRequest]:
         """The requests for all pictures at each of ``locations`` (LOCATIONS columns).
 
-        A place has every date in every direction. A dense place (`is_dense`) has the ``scrape.gallery_dates`` newest
-        dates, as equirectangular pictures where the provider has them.
+        A place has every date in every direction. A dense place (`is_dense`) has equirectangular pictures where the
+        provider has them. A place of split gallery has only the dates of `dates_wanted`.
         """
         ...
 
@@ -174,12 +174,21 @@ class Provider(Protocol):
 
 
 def is_dense(split: str, radius_m: float) -> bool:
-    """Whether a place is of a dense level, whose places need few dates: its neighbours see nearly the same.
+    """Whether a place is of a dense level, whose places need no frames: a whole sphere takes less time.
 
     >>> is_dense("gallery", 50.0), is_dense("train", 10.0), is_dense("train", 45.0)
     (True, True, False)
     """
     return split == "gallery" or radius_m < DENSE_M
+
+
+def dates_wanted(split: str, gallery_dates: int) -> slice:
+    """Which of a place's dates, newest first, are captured: all, but of a place that only answers those that may.
+
+    >>> "abcde"[dates_wanted("gallery", 2)], "abcde"[dates_wanted("train", 2)]
+    ('bc', 'abcde')
+    """
+    return slice(1, 1 + gallery_dates) if split == "gallery" else slice(None)
 
 
 def subset_names(locations: pd.DataFrame) -> dict[int, str]:
