@@ -29,7 +29,7 @@ def raw() -> dict[str, Any]:
 def test_the_projects_own_file_is_valid() -> None:
     loaded = params.load(FILE)
     assert loaded.provider == "simulated"
-    assert [level.radius_m for level in loaded.order.levels] == [100, 75, 60, 50, 45, 35, 10, 10]
+    assert [level.radius_m for level in loaded.order.levels] == [100, 75, 60, 50, 45, 35, 10, 5]
 
 
 def test_values_pass_through_unchanged(raw: dict[str, Any]) -> None:

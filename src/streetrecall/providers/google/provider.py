@@ -30,6 +30,7 @@ from streetrecall.providers.base import (
     Coverage,
     Panorama,
     Photo,
+    dates_wanted,
     is_dense,
     subset_names,
 )
@@ -155,8 +156,8 @@ class GoogleProvider:
     def plan(self, locations: pd.DataFrame) -> Iterator[CaptureRequest]:
         """All dates of each place, newest first, in the directions of ``scrape.headings_deg``.
 
-        A dense place has only its newest dates, each as one equirectangular picture if ``has_panoramas``. A place
-        without an answer about its dates is left out and listed in ``unplanned``; the next run asks again.
+        A dense place has equirectangular pictures if ``has_panoramas``, and one of split gallery only some dates. A
+        place without an answer about its dates is left out and listed in ``unplanned``; the next run asks again.
         """
         self._require_terms()
         columns = [locations[name].tolist() for name in ("place", "pano_id", "level", "split", "radius_m")]
@@ -171,8 +172,9 @@ class GoogleProvider:
         for place, place_pano, level, split, dense in places:
             if place_pano not in dates:
                 continue
-            newest_first = json.loads(dates[place_pano])[: self._params.scrape.gallery_dates if dense else None]
-            for index, (pano, month, lat, lon, attribution) in enumerate(newest_first):
+            newest_first = list(enumerate(json.loads(dates[place_pano])))
+            for index, known in newest_first[dates_wanted(split, self._params.scrape.gallery_dates)]:
+                pano, month, lat, lon, attribution = known
                 panorama = Panorama(pano, lat, lon, month, self._licence, attribution)
                 yield from self._pictures(place, index, panorama, split, subsets[level], dense)
 
