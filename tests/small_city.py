@@ -47,6 +47,7 @@ class SmallCity:
             self.index,
             self.baseline,
             self.crops / "images.parquet",
+            (self.folder / "data/photos", self.folder / "data/views"),
             out / "data/results",
             out / "metrics/evaluate.json",
             out / "metrics/headline.json",
@@ -98,7 +99,15 @@ def build(folder: Path, places: int = 24, noise: tuple[float, float] = (0.9, 1.6
         descriptors = centres[rows["place"] * 4 + rows["direction"]] + level * rng.normal(size=(len(rows), 32))
         descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
         write_descriptors(target, rows, descriptors)
+    without_photos(city.index)
     return city
+
+
+def without_photos(index: Path) -> None:
+    """Empty tables of views and photos, as a provider without photos has."""
+    for table, name in ((tables.VIEWS, "views"), (tables.PHOTOS, "photos")):
+        tables.write(table, pd.DataFrame(columns=list(table.columns)), index / f"{name}.parquet")
+        np.save(index / f"{name}.npy", np.zeros((0, 32), np.float16))
 
 
 def write_descriptors(folder: Path, rows: pd.DataFrame, descriptors: np.ndarray) -> None:

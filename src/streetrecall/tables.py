@@ -302,6 +302,36 @@ POSITIONS = _table(
     spread_m="float64",  # root mean square distance of the neighbours from it; smaller is more confident
 )
 
+PHOTO_ANSWERS = _table(
+    "photo_answers",
+    "The model's answer to each photo, and to all photos of a spot together.",
+    ("protocol", "split", "query"),
+    protocol="str",  # photos or photos_three
+    split="str",
+    query="int64",  # photo_id, or the spot where its photos are asked together
+    spot="int64",
+    month="str",
+    lat="float64",  # true position
+    lon="float64",
+    distance_m="float64",  # to the nearest place of the gallery that may answer
+    angle_deg="float64",  # to the nearest direction of the gallery there; NaN for several photos
+    fov_deg="float64",  # NaN for several photos
+    answerable="bool",  # a place of the gallery that may answer lies within 25 m
+    rank_25m="int64",  # rank, from 1, of the first place within 25 m; 0 if none of the best 20 is
+    rank_50m="int64",
+    rank_100m="int64",
+    answer_place="int64",  # -1 if there is no answer
+    error_m="float64",  # distance from the photo to the first answer
+    score="float64",  # confidence: of the first answer
+    margin="float64",  # confidence: score of the first answer minus that of the best one elsewhere
+    inliers="int64",  # confidence: point matches of the first answer that agree
+    answered="bool",  # the score is above the threshold; otherwise the answer is withheld
+    position_lat="float64",  # predicted from the best places
+    position_lon="float64",
+    position_error_m="float64",
+    radius_m="float64",  # contains the true position with the stated coverage; NaN: too few photos to calibrate
+)
+
 NEIGHBOURS = _table(
     "neighbours",
     "The model's best answers to a query, for contact sheets.",
@@ -319,7 +349,7 @@ TABLES = {
     t.name: t
     for t in (
         *(GRID, PANORAMAS, NO_COVERAGE, LOCATIONS, CAPTURES, IMAGES, VIEWS, PHOTOS, DESCRIPTORS),
-        *(PREDICTIONS, POSITIONS, NEIGHBOURS),
+        *(PREDICTIONS, POSITIONS, PHOTO_ANSWERS, NEIGHBOURS),
     )
 }
 

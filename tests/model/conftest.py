@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from tinytown import Town, make_town
 
 from streetrecall import tables
 from streetrecall.pictures import shards
@@ -49,7 +50,14 @@ def make_crops(folder: Path, places: dict[str, int], size: int = 64, directions:
         source="",
     )  # fmt: skip
     tables.write(tables.IMAGES, table, folder / "images.parquet")
+    for empty, name in ((tables.VIEWS, "views"), (tables.PHOTOS, "photos")):
+        tables.write(empty, pd.DataFrame(columns=list(empty.columns)), folder / f"{name}.parquet")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_town(tmp_path_factory: pytest.TempPathFactory) -> Town:
+    return make_town(tmp_path_factory.mktemp("town"))
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ import yaml
 
 from streetrecall import tables
 from streetrecall.errors import UserError
-from streetrecall.params.schema import load
+from streetrecall.params.schema import Train, load
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -63,20 +63,36 @@ def write_params(folder: Path, **train: Any) -> Path:
     return path
 
 
-def command(stage: str, params: Path, crops: Path, out: Path) -> list[str]:
+def command(stage: str, params: Path, crops: Path, out: Path, views: Path | None = None) -> list[str]:
+    """A stage on ``crops``, whose folder also has empty tables of views and photos, or on the town around ``views``."""
     parts = [sys.executable, "-m", "streetrecall.cli", stage, "--params", str(params), "--crops", str(crops)]
+    parts += ["--views", str(views or crops), "--photos", str(views.parent / "photos" if views else crops)]
     parts += ["--model", str(out / "embedder"), "--metrics", str(out / f"{stage}.json")]
     if stage == "train":
         return [*parts, "--curves", str(out / "train.csv"), "--speed", str(out.with_suffix(".speed.csv"))]
     return [*parts, "--index", str(out / "index")]
 
 
-def run(stage: str, params: Path, crops: Path, out: Path, store: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    stage: str, params: Path, crops: Path, out: Path, store: Path, views: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"STREETRECALL_STORE": str(store)}
     out.mkdir(parents=True, exist_ok=True)
     return subprocess.run(
-        command(stage, params, crops, out), env=environment, capture_output=True, text=True, check=False, timeout=300
+        command(stage, params, crops, out, views),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
+
+
+def make_trainer(params: Train, crops: Path, images: pd.DataFrame, store: Path) -> Any:
+    from streetrecall.model.collection import CropCollection
+    from streetrecall.model.trainer import Trainer
+
+    return Trainer(params, CropCollection(crops, images, params.batch, params.seed), store)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -221,7 +237,6 @@ def test_what_is_saved_describes_as_it_was_validated_and_the_index_holds_it_in_o
     trained: Path, tiny_crops: Path, tmp_path: Path
 ) -> None:
     from streetrecall.model import decoding, embedder
-    from streetrecall.model.trainer import Trainer
 
     crops, out = tmp_path / "crops", tmp_path / "out"
     shutil.copytree(tiny_crops, crops)
@@ -243,7 +258,7 @@ def test_what_is_saved_describes_as_it_was_validated_and_the_index_holds_it_in_o
     assert facts["recall@10_against_exact"] == 1.0
     assert (facts["described"], facts["quarantined"], facts["kind"]) == (76, 2, "exact")
 
-    trainer = Trainer(load(trained / "params.yaml").train, tiny_crops, images.assign(quarantine=""), tmp_path)
+    trainer = make_trainer(load(trained / "params.yaml").train, tiny_crops, images.assign(quarantine=""), tmp_path)
     described = trainer.collection.images["image_id"].iloc[trainer.collection.described]
     recall = trainer.validation.recall(model.describe([pictures[i] for i in described]))
     written = json.loads((trained / "out" / "train.json").read_text())["validation"]["recall@1"]
@@ -286,12 +301,11 @@ def keep_every_epoch(trainer: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("norms", ["frozen", "trained"])
 def test_what_is_frozen_stays_and_the_rest_is_trained(tiny_crops: Path, tmp_path: Path, norms: str) -> None:
-    from streetrecall.model.trainer import Trainer
 
     phase = {"start": "keep", "trains_after": "image", "epochs": 1, "steps": 1, "learning_rate": 0.01, "patience": 1}
     params = write_params(tmp_path, phases=[phase], frozen_layers=30, batch_norm=norms, min_spread=0.0, warmup_steps=0)
     images = tables.read(tables.IMAGES, tiny_crops / "images.parquet")
-    trainer = Trainer(load(params).train, tiny_crops, images, tmp_path)
+    trainer = make_trainer(load(params).train, tiny_crops, images, tmp_path)
     layers = [layer for layer in trainer.network.backbone.network.layers if layer.weights]
     frozen = {layer.name for layer in trainer.network.backbone.network.layers[:30]}
     before = {layer.name: layer.get_weights() for layer in layers}
@@ -334,10 +348,9 @@ def test_what_is_wrong_with_a_saved_model_is_named(trained: Path, tmp_path: Path
 
 def trainer_of(folder: Path, crops: Path, **train: Any) -> Any:
     """A trainer within this process."""
-    from streetrecall.model.trainer import Trainer
 
     images = tables.read(tables.IMAGES, crops / "images.parquet")
-    return Trainer(load(write_params(folder, **train)).train, crops, images, folder / "store")
+    return make_trainer(load(write_params(folder, **train)).train, crops, images, folder / "store")
 
 
 def test_maps_of_one_phase_are_gone_when_the_next_makes_its_own(

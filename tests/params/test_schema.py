@@ -152,7 +152,7 @@ def test_lda_takes_as_many_components_as_a_descriptor_has_dimensions(raw: dict[s
     original = copy.deepcopy(raw)
     original["train"]["recipe"] = "original"  # whose head starts at random
     assert params.parse(original).train.head.components == 1023
-    for phase in raw["train"]["phases"]:
+    for phase in (*raw["train"]["phases"], *raw["train"]["views"]["phases"]):
         phase["start"] = "pca"
     assert params.parse(raw).train.head.components == 1023
 

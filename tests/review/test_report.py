@@ -322,6 +322,14 @@ def test_guard_without_an_interval_treats_every_drop_as_clear() -> None:
     assert not guard_failures(side(0.8), side(0.76, evaluate__recall=0.05))
 
 
+def test_guard_of_photos_says_nothing_of_a_collection_without_photos() -> None:
+    limit = {"evaluate__model__validation__photos__recall_at_1_25m": 0.01}
+    assert not guard_failures(side(0.8), side(0.8, **limit))
+    key = "evaluate.model.validation.photos.recall_at_1_25m"
+    assert guard_failures(side(0.8, key=key), side(0.7, key=key, **limit))
+    assert guard_failures(side(0.8, key=key), side(0.8, **limit)), "photos that are lost are not overlooked"
+
+
 def test_guard_of_an_error_fails_if_it_grows() -> None:
     limit = {"evaluate__error_median_m": 5.0}
     key = "evaluate.error_median_m"

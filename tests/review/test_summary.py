@@ -50,6 +50,25 @@ def test_a_protocol_without_recall_is_shown_with_dashes(metrics: dict[str, Any])
     assert ("R@1, test, photos", "-", "-", "") in summary_rows(metrics)
 
 
+def test_photos_come_first_with_what_is_withheld(metrics: dict[str, Any]) -> None:
+    photos = RECALL | {"gallery_places": 400, "far_withheld": 0.8, "near_answered": 0.9}
+    metrics["model"]["test"] |= {"photos": photos, "photos_three": photos}
+    metrics["model"]["validation"]["photos"] = photos
+    rows = summary_rows(metrics)
+    assert rows[0] == ("R@1, test, photos", "90.0", "-", "64 queries of 16 spots, 400 places answer")
+    assert [row[0] for row in rows[1:9]] == [
+        "R@5, test, photos",
+        "photos: without a place, withheld",
+        "photos: with a place, answered",
+        "R@1, test, all photos of a spot together",
+        "R@5, test, all photos of a spot together",
+        "all photos of a spot together: without a place, withheld",
+        "all photos of a spot together: with a place, answered",
+        "R@1, validation, photos",
+    ]
+    assert len([row for row in rows if row[0].startswith("R@1, test, photos")]) == 1
+
+
 def test_known_protocols_come_in_their_order_then_others_by_name() -> None:
     found = protocols(
         dict.fromkeys(["b", "leave_one_date_out", "a", POSITION, "newest_vs_older", "newest_vs_before_2010"])

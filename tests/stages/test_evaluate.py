@@ -18,6 +18,7 @@ CURVES = {
     *("error_cdf", "radius_coverage", "recall_at_k", "recall_by_dates", "recall_by_gallery", "recall_by_gap"),
     *("recall_by_heading", "recall_by_season", "risk_coverage"),
 }
+PHOTO_CURVES = {"photos_by_angle", "photos_by_distance", "photos_by_fov"}
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_two_runs_write_the_same_bytes_and_no_number_is_none(city, params, tmp_p
     for run in ("a", "b"):
         city.evaluate(params, tmp_path / run)
     files = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()]
-    assert len(files) == 3 + 2 + len(CURVES) + 1
+    assert len(files) == 4 + 2 + len(CURVES) + len(PHOTO_CURVES) + 1
     assert filecmp.cmpfiles(tmp_path / "a", tmp_path / "b", files, shallow=False)[0] == files
     for name in ("evaluate", "headline"):
         content = json.loads((tmp_path / f"a/metrics/{name}.json").read_text())
@@ -123,8 +124,9 @@ def test_the_tables_agree_with_the_metrics(city, params, tmp_path):
 def test_curves_are_complete_and_end_where_the_metrics_are(city, params, tmp_path):
     found = city.evaluate(params, tmp_path)
     curves = {p.stem: pd.read_csv(p) for p in (tmp_path / "metrics/plots").glob("*.csv")}
-    assert set(curves) == CURVES
-    for table in curves.values():
+    assert set(curves) == CURVES | PHOTO_CURVES
+    for name in CURVES:
+        table = curves[name]
         assert set(table["system"]) == {"model", "baseline"}
     for system in ("model", "baseline"):
         sizes = curves["recall_by_gallery"].query("system == @system")
@@ -293,3 +295,95 @@ class TestBadInput:
         images = tables.read(tables.IMAGES, own.crops / "images.parquet")
         tables.write(tables.IMAGES, images[images["image_id"] != 9], own.crops / "images.parquet")
         self.refuse(own, params, "image_id 9")
+
+
+def with_photos(city: SmallCity, far: int = 4) -> None:
+    """Give ``city`` views of its places, and photos of validation and test, the last ``far`` spots of each without a
+    place; three photos a spot."""
+    rng = np.random.default_rng(8)
+    places = city.rows().drop_duplicates("place").sort_values("place")
+    centres = rng.normal(size=(len(places), 32))
+    plain = dict.fromkeys(("subset", "sha256", "provider", "licence", "attribution"), "")
+    plain |= {"offset": 0, "size": 0, "width": 224, "height": 224, "fov_deg": 60.0, "shard": ""}
+    position = ["place", "x", "y", "lat", "lon"]
+    views = pd.concat(
+        [
+            places[position].assign(month=month, pano_id=month, heading_deg=heading, split="gallery", use="gallery")
+            for month in MONTHS[:2]
+            for heading in (0.0, 90.0)
+        ],
+        ignore_index=True,
+    ).assign(**plain)
+    views["view_id"] = np.arange(len(views))
+    seen = centres[views["place"]] + 0.7 * rng.normal(size=(len(views), 32))
+    photos = []
+    for split in ("validation", "test"):
+        chosen = places.sample(10, random_state=len(split))[position].assign(split=split)
+        chosen["spot"] = np.arange(10) + 100 * (split == "test")
+        photos.append(pd.concat([chosen] * 3))
+    asked = pd.concat(photos, ignore_index=True).sort_values(["split", "spot"], ignore_index=True)
+    away = (asked["spot"] % 100 >= 10 - far).to_numpy()
+    described = centres[asked["place"]] * ~away[:, None] + 0.7 * rng.normal(size=(len(asked), 32))
+    asked["x"] += np.where(away, 9000.0, 4.0)
+    asked = asked.assign(
+        **plain, month=MONTHS[0], photo_id=np.arange(len(asked)), heading_deg=0.0, pitch_deg=0.0, roll_deg=0.0,
+        height_m=1.6, near=~away, distance_m=np.where(away, 9000.0, 4.0), angle_deg=3.0,
+    )  # fmt: skip
+    for table, rows, values, name in (
+        (tables.VIEWS, views, seen, "views"),
+        (tables.PHOTOS, asked, described, "photos"),
+    ):
+        tables.write(table, rows, city.index / f"{name}.parquet")
+        unit = values / np.linalg.norm(values, axis=1, keepdims=True)
+        np.save(city.index / f"{name}.npy", unit.astype(np.float16))
+
+
+@pytest.fixture
+def without_geometry(params: Params) -> Params:
+    """Parameters that compare no pictures, because the views of `with_photos` have none."""
+    asked = params.evaluate.photos
+    asked = asked.model_copy(update={"rerank": asked.rerank.model_copy(update={"places": 0})})
+    return params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"photos": asked})})
+
+
+def test_photos_are_answered_with_places(tmp_path, without_geometry):
+    city = build(tmp_path)
+    with_photos(city)
+    found = city.evaluate(without_geometry)["model"]
+    for split in ("validation", "test"):
+        single, three = found[split]["photos"], found[split]["photos_three"]
+        assert (single["queries"], single["queries_far"], single["places"]) == (18, 12, 6)
+        assert (three["queries"], three["queries_far"]) == (6, 4)
+        assert (single["gallery"], single["gallery_places"]) == (96, 24)
+        assert single["recall_at_1_25m"] > 0.5
+        assert single["recall_at_1_25m_ci_low"] <= single["recall_at_1_25m"] <= three["recall_at_1_25m"]
+    answers = tables.read(tables.PHOTO_ANSWERS, tmp_path / "data/results/photos.parquet")
+    assert len(answers) == 60 + 20
+    tested = answers.query("protocol == 'photos' and split == 'test'")
+    assert found["test"]["photos"]["far_withheld"] == pytest.approx(
+        1 - tested[~tested["answerable"]]["answered"].mean(), abs=1e-4
+    )
+    headline = json.loads((tmp_path / "metrics/headline.json").read_text())
+    assert headline["model"]["test_photos_r1"] == found["test"]["photos"]["recall_at_1_25m"]
+    curve = pd.read_csv(tmp_path / "metrics/plots/photos_by_distance.csv")
+    assert curve[["system", "distance_m", "queries"]].to_numpy().tolist() == [["model", 6.0, 18]]
+
+
+def test_views_of_the_photos_own_month_do_not_answer(tmp_path, without_geometry):
+    """The photos are of the month of the newest views, whose descriptors are made those of the photos."""
+    city = build(tmp_path)
+    with_photos(city, far=0)
+    views = tables.read(tables.VIEWS, city.index / "views.parquet")
+    d, asked = np.load(city.index / "views.npy"), np.load(city.index / "photos.npy")
+    before = city.evaluate(without_geometry)["model"]["test"]["photos"]
+    d[np.flatnonzero(views["month"] == MONTHS[0])] = asked[0]
+    np.save(city.index / "views.npy", d)
+    assert city.evaluate(without_geometry)["model"]["test"]["photos"] == before
+
+
+def test_without_photos_nothing_is_said_of_them(city, params, tmp_path):
+    found = city.evaluate(params, tmp_path)
+    assert "photos" not in found["model"]["test"]
+    assert tables.read(tables.PHOTO_ANSWERS, tmp_path / "data/results/photos.parquet").empty
+    for name in PHOTO_CURVES:
+        assert pd.read_csv(tmp_path / f"metrics/plots/{name}.csv").empty

@@ -105,7 +105,7 @@ def test_gallery_views_are_what_the_renderer_draws(city: City, params: Params, t
     assert cut.table["place"].tolist() == [2] * 12 + [1] * 12  # ordered by split: gallery, test
     assert cut.table["heading_deg"].tolist() == 2 * [30.0 * k for k in range(12)]
     for row in cut.table.itertuples():
-        drawn = artist.view(pano, row.heading_deg, 224, 224, 60.0, 0.0, 0.5).astype(float)
+        drawn = artist.view(pano, row.heading_deg, row.width, row.height, 60.0, 0.0, 0.5).astype(float)
         moved = np.abs(drawn[:, 30:] - drawn[:, :-30]).mean()
         assert np.abs(cut.picture(row.view_id) - drawn).mean() < min(6.0, 0.25 * moved)
 
@@ -120,7 +120,7 @@ def test_dates_uses_and_splits(params: Params, tmp_path: Path) -> None:
     assert set(train["pano_id"]) == {f"p0-{date}" for date in range(4)} and set(train["split"]) == {"train"}
     assert len(train) == 4 * params.views.training.views
     assert train["fov_deg"].between(*params.views.training.fov_deg).all()
-    assert set(zip(train["width"], train["height"], strict=True)) == {(256, 192), (192, 256)}
+    assert set(zip(train["width"], train["height"], strict=True)) == {(224, 224)}
     for _, views_of in train.groupby("pano_id"):
         turns = np.diff(np.sort(views_of["heading_deg"]), append=views_of["heading_deg"].min() + 360)
         assert turns.max() < 1.6 * 360 / params.views.training.views

@@ -14,7 +14,10 @@ Row = tuple[str, str, str, str]  # what, model, baseline, remark
 
 NEAR = f"{RIGHT_M}m"
 POSITION = "position"  # the section of predicted positions, beside those of the protocols
+PLACES_ANSWER = "gallery_places"  # only protocols of photos have this metric
 TITLES = {
+    "photos": "photos",
+    "photos_three": "all photos of a spot together",
     "newest_vs_older": "newest against older",
     "newest_vs_oldest": "newest against oldest",
     "newest_vs_before": "newest against before",
@@ -43,8 +46,32 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 
 def summary_rows(metrics: dict[str, Any]) -> list[Row]:
-    """Recall at 1 of every scope and protocol, then errors and positions on test."""
-    return [*_recalls(metrics["model"], metrics["baseline"]), *_positions(metrics["model"], metrics["baseline"])]
+    """Recall of photos, recall at 1 of every other scope and protocol, then errors and positions on test."""
+    photos = _photos(metrics["model"])
+    return [
+        *photos,
+        *_recalls(metrics["model"], metrics["baseline"]),
+        *_positions(metrics["model"], metrics["baseline"]),
+    ]
+
+
+def _photos(model: dict[str, Any]) -> Iterator[Row]:
+    """What a user gets, so the first rows. The baseline does not answer photos."""
+    for scope in ("test", "validation"):
+        for name, section in model.get(scope, {}).items():
+            if PLACES_ANSWER not in section:
+                continue
+            for k in (1, 5) if scope == "test" else (1,):
+                title = f"R@{k}, {scope}, {protocol_title(name)}"
+                yield title, percent(section, f"recall_at_{k}_{NEAR}"), "-", _spots(section) if k == 1 else ""
+            if scope == "test" and "far_withheld" in section:
+                withheld, answered = percent(section, "far_withheld"), percent(section, "near_answered")
+                yield f"{protocol_title(name)}: without a place, withheld", withheld, "-", ""
+                yield f"{protocol_title(name)}: with a place, answered", answered, "-", ""
+
+
+def _spots(section: dict[str, Any]) -> str:
+    return f"{section['queries']} queries of {section['places']} spots, {section[PLACES_ANSWER]} places answer"
 
 
 def _recalls(model: dict[str, Any], baseline: dict[str, Any]) -> Iterator[Row]:
@@ -52,6 +79,8 @@ def _recalls(model: dict[str, Any], baseline: dict[str, Any]) -> Iterator[Row]:
         names = protocols(model.get(scope, {})) if scope == "test" else ["newest_vs_older"]
         for name in names:
             m, b = (system.get(scope, {}).get(name, {}) for system in (model, baseline))
+            if PLACES_ANSWER in m:
+                continue  # a protocol of photos, see _photos
             for k in (1, 5) if (scope, name) == ("test", "newest_vs_older") else (1,):
                 key = f"recall_at_{k}_{NEAR}"
                 remark = _counts(m) if k == 1 else ""
@@ -77,7 +106,7 @@ def protocols(scope: dict[str, Any]) -> list[str]:
     """The protocols of a scope: those with a title in that order, then others by name.
 
     >>> protocols({"photos": {}, "city": {}, "newest_vs_before_2015": {}, POSITION: {}})
-    ['newest_vs_before_2015', 'city', 'photos']
+    ['photos', 'newest_vs_before_2015', 'city']
     """
     known = list(TITLES)
 

@@ -18,6 +18,7 @@ from keras import ops
 
 from streetrecall.errors import UserError
 from streetrecall.model import torch_pickle
+from streetrecall.model.shapes import Size, sides
 
 LAST = "last"  # a name for the deepest map of any backbone
 
@@ -192,8 +193,8 @@ def _as_same(padding: keras.layers.ZeroPadding2D, readers: list[keras.Layer]) ->
     return True
 
 
-def build(name: str, weights: str, image_size: int) -> Backbone:
-    """The backbone ``name`` for square pictures of ``image_size`` pixels, with ``weights`` ``imagenet`` or ``none``.
+def build(name: str, weights: str, image_size: Size) -> Backbone:
+    """The backbone ``name`` for pictures of ``image_size``, with ``weights`` ``imagenet`` or ``none``.
 
     Raises:
         UserError: the name is unknown, or the weights are not available.
@@ -205,27 +206,28 @@ def build(name: str, weights: str, image_size: int) -> Backbone:
     raise UserError(f"there is no backbone '{name}'; the known ones are {', '.join(NAMES)}")
 
 
-def _lite(name: str, weights: str, image_size: int) -> Backbone:
+def _lite(name: str, weights: str, image_size: Size) -> Backbone:
     from keras_cv.models import EfficientNetLiteBackbone
 
-    if image_size % 32:
-        raise UserError(f"{name} takes pictures with a side that is a multiple of 32 pixels, not {image_size}")
+    for side in sides(image_size):
+        if side % 32:
+            raise UserError(f"{name} takes pictures with a side that is a multiple of 32 pixels, not {side}")
     width, depth = LITE_SCALES[name]
     network = EfficientNetLiteBackbone(
-        **LITE, width_coefficient=width, depth_coefficient=depth, input_shape=(image_size, image_size, 3)
+        **LITE, width_coefficient=width, depth_coefficient=depth, input_shape=(*sides(image_size), 3)
     )
     if weights == "imagenet":
         load_lite_weights(network, lite_weights_path(name))
     return Backbone(name, Standardise.from_config(LITE_PIXELS), network)
 
 
-def _application(name: str, weights: str, image_size: int) -> Backbone:
+def _application(name: str, weights: str, image_size: Size) -> Backbone:
     application = APPLICATIONS[name]
     try:
         network = getattr(keras.applications, application.factory)(
             include_top=False,
             weights=None if weights == "none" else weights,
-            input_shape=(image_size, image_size, 3),
+            input_shape=(*sides(image_size), 3),
         )
     except Exception as error:
         if weights == "none":

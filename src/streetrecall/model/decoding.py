@@ -11,11 +11,14 @@ import pandas as pd
 import tensorflow as tf
 
 from streetrecall.errors import UserError
+from streetrecall.model.shapes import Size, sides
 from streetrecall.pictures.shards import ShardReader
 
 
 class Pictures(Sequence[bytes]):
-    """The JPEGs of ``images`` (IMAGES rows), in order. Each is read from its shard below ``crops`` on access.
+    """The JPEGs of ``images``, in order. Each is read from its shard below ``crops`` on access.
+
+    ``images`` has the columns shard, offset and size; its first column is the id that errors name.
 
     Raises:
         UserError: a shard is missing or too short.
@@ -23,7 +26,7 @@ class Pictures(Sequence[bytes]):
 
     def __init__(self, crops: Path, images: pd.DataFrame) -> None:
         self._reader = ShardReader(crops)
-        self._crops, self._names = crops, images["image_id"].to_numpy()
+        self._crops, self._id, self._names = crops, images.columns[0], images.iloc[:, 0].to_numpy()
         self._where = list(zip(images["shard"], images["offset"].astype(int), images["size"].astype(int), strict=True))
 
     def __len__(self) -> int:
@@ -40,18 +43,19 @@ class Pictures(Sequence[bytes]):
         self.close()
 
     def name(self, position: int) -> str:
-        """Shard and image_id of that picture, for error messages."""
-        return f"{self._crops / self._where[position][0]}: image_id {self._names[position]}"
+        """Shard and id of that picture, for error messages."""
+        return f"{self._crops / self._where[position][0]}: {self._id} {self._names[position]}"
 
 
-def decode(data: Any, size: int) -> Any:
-    """A JPEG as (size, size, 3) float32 of 0-255, resized if it has another size. A TensorFlow op."""
+def decode(data: Any, size: Size) -> Any:
+    """A JPEG as (height, width, 3) float32 of 0-255, resized if it has another size. A TensorFlow op."""
+    height, width = sides(size)
     image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
     image = tf.cast(image, tf.float32)
     shape = tf.shape(image)
-    fits = tf.logical_and(shape[0] == size, shape[1] == size)
-    image = tf.cond(fits, lambda: image, lambda: tf.image.resize(image, (size, size), antialias=True))
-    return tf.ensure_shape(image, (size, size, 3))
+    fits = tf.logical_and(shape[0] == height, shape[1] == width)
+    image = tf.cond(fits, lambda: image, lambda: tf.image.resize(image, (height, width), antialias=True))
+    return tf.ensure_shape(image, (height, width, 3))
 
 
 def fetch(jpegs: Sequence[bytes], position: Any) -> Any:
@@ -62,7 +66,7 @@ def fetch(jpegs: Sequence[bytes], position: Any) -> Any:
     return tf.ensure_shape(tf.numpy_function(lambda i: jpegs[int(i)], [position], tf.string, stateful=False), ())
 
 
-def batches(jpegs: Sequence[bytes], size: int, batch: int, threads: int) -> Iterator[tuple[Any, int]]:
+def batches(jpegs: Sequence[bytes], size: Size, batch: int, threads: int) -> Iterator[tuple[Any, int]]:
     """Decoded pictures in batches of exactly ``batch``, and how many of them are real; black ones fill the last batch.
 
     Raises:
@@ -73,7 +77,7 @@ def batches(jpegs: Sequence[bytes], size: int, batch: int, threads: int) -> Iter
     data = data.batch(batch).map(
         lambda x: (tf.pad(x, [[0, batch - tf.shape(x)[0]], [0, 0], [0, 0], [0, 0]]), tf.shape(x)[0])
     )
-    data = data.map(lambda x, n: (tf.ensure_shape(x, (batch, size, size, 3)), n))
+    data = data.map(lambda x, n: (tf.ensure_shape(x, (batch, *sides(size), 3)), n))
     with naming_broken(jpegs):
         for pixels, real in without_autotune(data.prefetch(2)):
             yield pixels, int(real)
@@ -94,7 +98,7 @@ def naming_broken(jpegs: Sequence[bytes]) -> Iterator[None]:
                 tf.io.decode_jpeg(jpegs[position])
             except tf.errors.InvalidArgumentError as fault:
                 raise UserError(
-                    f"{name(position)} is no JPEG: {fault.message.splitlines()[0]}; run the stage crop again"
+                    f"{name(position)} is no JPEG: {fault.message.splitlines()[0]}; run the stage that wrote it again"
                 ) from fault
         raise
     finally:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from streetrecall.errors import UserError
 from streetrecall.files import whole, write_json
 from streetrecall.model import runtime  # noqa: F401  first: it silences the log of TensorFlow's import
+from streetrecall.model.shapes import Size
 from streetrecall.params.schema import Head
 
 CONFIG, WEIGHTS = "config.json", "embedder.weights.h5"
@@ -33,10 +34,8 @@ class Embedder:
     threads: int = 2
 
     def __post_init__(self) -> None:
-        import tensorflow as tf
-
-        model = self.network.inference()
-        self._run = tf.function(lambda pixels: model(pixels, training=False))
+        self._runs: dict[Size, Any] = {}
+        self._runner(self.image_size)
 
     @property
     def dimensions(self) -> int:
@@ -51,12 +50,32 @@ class Embedder:
         parts = list(self.describe_all(jpegs))
         return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), np.float32)
 
-    def describe_all(self, jpegs: Sequence[bytes]) -> Iterator[NDArray[np.float32]]:
-        """As `describe`, batch by batch, for more pictures than fit into memory."""
+    def describe_all(self, jpegs: Sequence[bytes], size: Size | None = None) -> Iterator[NDArray[np.float32]]:
+        """As `describe`, batch by batch, for more pictures than fit into memory.
+
+        ``size``: of the pictures, if the network is to see them at another size than ``image_size``.
+
+        Raises:
+            UserError: also if the embedder takes square pictures only, and ``size`` is another.
+        """
         from streetrecall.model import decoding
 
-        for pixels, count in decoding.batches(jpegs, self.image_size, self.batch_size, self.threads):
-            yield self._run(pixels).numpy()[:count].astype(np.float32)
+        size = self.image_size if size is None else size
+        run = self._runner(size)
+        for pixels, count in decoding.batches(jpegs, size, self.batch_size, self.threads):
+            yield run(pixels).numpy()[:count].astype(np.float32)
+
+    def _runner(self, size: Size) -> Any:
+        """The compiled network for pictures of ``size``."""
+        if size not in self._runs:
+            import tensorflow as tf
+
+            from streetrecall.model import network
+
+            same = size == self.image_size
+            model = (self.network if same else network.resized(self.network, size, self.head)).inference()
+            self._runs[size] = tf.function(lambda pixels: model(pixels, training=False))
+        return self._runs[size]
 
 
 def save(embedder: Embedder, folder: str | Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from streetrecall.params.schema import Loss
+from streetrecall.params.schema import Loss, ViewTraining
 
 Pairs = tuple[Any, Any]
 
@@ -48,6 +48,38 @@ def masks(anchors: Pictures, others: Pictures, guard_m: float) -> tuple[Any, Any
     positive = (anchors.label[:, None] == others.label[None, :]) & another & there
     apart = tf.reduce_sum(tf.square(anchors.xy[:, None, :] - others.xy[None, :, :]), -1) > guard_m**2
     negative = (anchors.place[:, None] != others.place[None, :]) & apart & there
+    return positive, negative
+
+
+class Sights(NamedTuple):
+    """Facts about n views, for `masks_by_sight`.
+
+    ``image`` (n,) is as in `Pictures`, ``xy`` (n, 2) in metres, ``heading`` (n,) in degrees.
+    """
+
+    image: Any
+    xy: Any
+    heading: Any
+
+
+def masks_by_sight(anchors: Sights, others: Sights, params: ViewTraining) -> tuple[Any, Any]:
+    """As `masks`, by what is seen: positive are views from nearby that look the same way, negative are views from far
+    away or that look another way. All between is neither.
+
+    >>> from types import SimpleNamespace
+    >>> limits = SimpleNamespace(near_m=14, near_deg=25, far_m=35, far_deg=75)
+    >>> xy = tf.constant([[0., 0.], [10., 0.], [20., 0.], [0., 0.], [50., 0.]])
+    >>> five = Sights(tf.range(5), xy, tf.constant([355., 10., 0., 90., 0.]))
+    >>> same, other = masks_by_sight(five, five, limits)
+    >>> same.numpy().astype(int).tolist()[0], other.numpy().astype(int).tolist()[0]
+    ([0, 1, 0, 0, 0], [0, 0, 0, 1, 1])
+    """
+    there = others.image[None, :] >= 0
+    another = anchors.image[:, None] != others.image[None, :]
+    squared = tf.reduce_sum(tf.square(anchors.xy[:, None, :] - others.xy[None, :, :]), -1)
+    turned = tf.abs(tf.math.floormod(anchors.heading[:, None] - others.heading[None, :] + 180.0, 360.0) - 180.0)
+    positive = (squared <= params.near_m**2) & (turned <= params.near_deg) & another & there
+    negative = ((squared >= params.far_m**2) | (turned >= params.far_deg)) & there
     return positive, negative
 
 

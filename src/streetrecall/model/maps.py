@@ -23,6 +23,7 @@ from streetrecall.imports import code_digest
 from streetrecall.model import decoding, runtime
 from streetrecall.model.backbone import Backbone
 from streetrecall.model.leases import lease
+from streetrecall.model.shapes import Size
 from streetrecall.progress import progress
 
 CHUNK = 512  # pictures in a file
@@ -30,9 +31,9 @@ BATCH = 32
 
 
 def compute(
-    backbone: Backbone, layers: list[str], crops: Path, images: pd.DataFrame, size: int, threads: int, cache: Path
+    backbone: Backbone, layers: list[str], crops: Path, images: pd.DataFrame, size: Size, threads: int, cache: Path
 ) -> list[NDArray[np.float16]]:
-    """Outputs of ``layers`` for each picture of ``images`` (IMAGES rows).
+    """Outputs of ``layers`` for each picture of ``images`` (rows of IMAGES, VIEWS or PHOTOS).
 
     Each layer gives an array (rows, height, width, channels), float16. They are kept below ``cache`` in files of 512
     pictures, so a run that was killed computes only the missing files. Several runs may share the cache: a set of maps
@@ -67,7 +68,9 @@ def compute(
     return outputs
 
 
-def key_of(frozen: keras.Model, backbone: str, layers: list[str], size: int, images: pd.DataFrame, threads: int) -> str:
+def key_of(
+    frozen: keras.Model, backbone: str, layers: list[str], size: Size, images: pd.DataFrame, threads: int
+) -> str:
     """What the maps depend on, as one hash."""
     facts = {
         "weights": weights_digest(frozen),

@@ -10,7 +10,8 @@ import keras
 from streetrecall.errors import UserError
 from streetrecall.model import backbone as backbones
 from streetrecall.model import branches as poolings
-from streetrecall.params.schema import Head
+from streetrecall.model.shapes import Size, sides
+from streetrecall.params.schema import GridBranch, Head
 
 IMAGE, HEAD = "image", "head"  # values of a phase's trains_after that are no layer of the backbone
 MAPS, POOLED, DESCRIPTOR = "maps", "pooled", "descriptor"  # outputs of a tail
@@ -70,7 +71,7 @@ class Network:
         return keras.Model(start, pooled if to == POOLED else self.projection(pooled))
 
 
-def build(backbone: str, weights: str, image_size: int, head: Head) -> Network:
+def build(backbone: str, weights: str, image_size: Size, head: Head) -> Network:
     """The embedder that ``train.backbone`` and ``train.head`` describe, its projection and centres not yet set.
 
     Raises:
@@ -92,10 +93,31 @@ def build(backbone: str, weights: str, image_size: int, head: Head) -> Network:
     )(pooled)
     unit = keras.layers.UnitNormalization(axis=-1, name="unit", dtype="float32")(projected)
     projection = keras.Model(pooled, unit, name="descriptor")
-    image = keras.Input((image_size, image_size, 3), name="image")
+    image = keras.Input((*sides(image_size), 3), name="image")
     features = keras.Model(base.network.input, tensors, name="maps")
     whole = keras.Model(image, projection(branches(as_input(features(base.pixels(image))))), name="embedder")
     return Network(base, maps, branches, projection, whole)
+
+
+def resized(network: Network, image_size: Size, head: Head) -> Network:
+    """A separate network for pictures of another size, with a copy of the current weights.
+
+    Raises:
+        UserError: a branch `grid` gives as many values as its map has positions, so it takes one size only.
+    """
+    if any(isinstance(branch, GridBranch) for branch in head.branches):
+        raise UserError(
+            "the branch 'grid' of the embedder takes square pictures only, and photos are not square; train on views "
+            "(train.views) with branches of other kinds"
+        )
+    other = build(network.backbone.name, "none", image_size, head)
+    copy_weights(network, other)
+    return other
+
+
+def copy_weights(source: Network, target: Network) -> None:
+    """Set the weights of ``target`` to those of ``source``, which has the same layers for another size."""
+    target.whole.set_weights(source.whole.get_weights())
 
 
 def as_input(tensors: Any) -> Any:

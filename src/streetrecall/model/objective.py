@@ -45,8 +45,7 @@ class Objective:
 
     def __init__(self, params: Train, collection: Collection) -> None:
         self.memory = Memory(min(params.batch.memory, len(collection.training)), params.head.dimensions)
-        self._loss, self._guard_m = losses.build(params.loss), params.batch.guard_m
-        self._facts = (collection.label, collection.place, collection.xy)
+        self._loss, self._pairs = losses.build(params.loss), collection.pairs
 
     def step(self, model: keras.Model, optimizer: Any, average: Average) -> Step:
         """A function that trains ``model`` on a batch of inputs and their rows; it returns loss and active share."""
@@ -79,9 +78,4 @@ class Objective:
 
     def _judge(self, descriptors: Any, rows: Any, others: Any, others_rows: Any) -> Any:
         similarity = tf.matmul(descriptors, others, transpose_b=True)
-        pairs = losses.masks(self._pictures(rows), self._pictures(others_rows), self._guard_m)
-        return self._loss(similarity, *pairs)
-
-    def _pictures(self, rows: Any) -> losses.Pictures:
-        known = tf.maximum(rows, 0)
-        return losses.Pictures(rows, *(tf.gather(values, known) for values in self._facts))
+        return self._loss(similarity, *self._pairs(rows, others_rows))

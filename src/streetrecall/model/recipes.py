@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from streetrecall.params.schema import GemBranch, Phase, Train
+from streetrecall.params.schema import Batch, GemBranch, Phase, Train
+
+
+def for_views(train: Train) -> Train:
+    """The settings of a training on views: those of ``train.views`` in place of the head's branches, the batch and the
+    phases."""
+    views = train.views
+    batch = Batch(
+        places=views.places,
+        images=views.images,
+        guard_m=views.far_m,
+        gap_weight=0.0,
+        hard_share=0.0,
+        memory=views.memory,
+    )
+    head = train.head.model_copy(update={"branches": views.branches})
+    return train.model_copy(update={"head": head, "batch": batch, "phases": views.phases})
 
 
 def effective(train: Train) -> Train:

@@ -16,7 +16,6 @@ from typing import Any
 import keras
 import keras_cv
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -28,10 +27,8 @@ from streetrecall.model.history import Progress, Stopwatch
 from streetrecall.model.maps import weights_digest
 from streetrecall.model.objective import Objective, Step
 from streetrecall.model.sources import Source, Sources
-from streetrecall.model.validation import Validation
 from streetrecall.params.schema import Phase, Train
 from streetrecall.progress import progress as progress_bar
-from streetrecall.retrieval.rows import descriptor_rows
 
 SHOWN_EVERY = 10  # steps
 START_IMAGES = 30_000  # training pictures that start the projection: of 10,000 values each they take 1.2 GB
@@ -49,7 +46,7 @@ class Result:
 
 
 class Trainer:
-    """Trains an embedder on ``images`` (IMAGES rows of any split and quarantine) of ``crops``.
+    """Trains an embedder on ``collection``.
 
     Args:
         store: folder of caches and checkpoints.
@@ -62,15 +59,14 @@ class Trainer:
     def __init__(
         self,
         params: Train,
-        crops: Path,
-        images: pd.DataFrame,
+        collection: Collection,
         store: Path,
         on_progress: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         self.params, self.on_progress = params, on_progress
-        self.collection = Collection(crops, images, params.batch, params.seed)
-        self.validation = Validation(descriptor_rows(self.collection.images.iloc[self.collection.described]))
+        self.collection = collection
         self.network = network.build(params.backbone, params.weights, params.image_size, params.head)
+        self.validation = collection.validation(params, self.network)
         self.sources = Sources(params, self.collection, self.network, store / "maps")
         for phase in params.phases:  # a wrong layer in any phase is an error now, not after hours of training
             self.sources.tail(phase.trains_after, network.DESCRIPTOR)

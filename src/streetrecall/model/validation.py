@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol as TypingProtocol
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,15 @@ class Protocol:
     gallery: NDArray[np.int64]
     years: float = 0.0
     older: bool = False
+
+
+class Recall(TypingProtocol):
+    """How well descriptors do. ``query_counts`` counts the queries of each protocol."""
+
+    query_counts: dict[str, int]
+
+    def recall(self, descriptors: NDArray[np.float32]) -> dict[str, float]:
+        """Recall by protocol, and ``mean``, by which training selects."""
 
 
 class Validation:

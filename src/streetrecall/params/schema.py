@@ -149,7 +149,7 @@ class Crop(Section):
 
 class TrainingViews(Section):
     views: Annotated[int, Field(ge=0)]
-    long_side: Annotated[int, Field(ge=32, le=2048)]
+    size: Annotated[int, Field(ge=32, le=2048)]
     fov_deg: Annotated[list[float], Field(min_length=2, max_length=2)]
     pitch_deg: Annotated[list[float], Field(min_length=2, max_length=2)]
     roll_deg: Annotated[float, Field(ge=0, le=45)]
@@ -276,6 +276,29 @@ class Phase(Section):
     patience: Count
 
 
+class ViewTraining(Section):
+    near_m: NonNegative
+    near_deg: Annotated[float, Field(ge=0, le=180)]
+    far_m: NonNegative
+    far_deg: Annotated[float, Field(ge=0, le=180)]
+    branches: Annotated[list[Branch], Field(min_length=1)]
+    places: Annotated[int, Field(ge=2)]
+    images: Annotated[int, Field(ge=2)]
+    memory: Annotated[int, Field(ge=0)]
+    phases: Annotated[list[Phase], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _of_any_shape(self) -> ViewTraining:
+        if any(isinstance(branch, GridBranch) for branch in self.branches):
+            raise ValueError("the branch 'grid' takes square pictures only, and photos are not square")
+        if self.near_m > self.far_m or self.near_deg > self.far_deg:
+            raise ValueError(
+                "a pair of views would be positive and negative: near_m and near_deg must not be larger than "
+                "far_m and far_deg"
+            )
+        return self
+
+
 class Augment(Section):
     shift: Share
     zoom: Share
@@ -297,6 +320,7 @@ class Train(Section):
     loss: Loss
     batch: Batch
     phases: Annotated[list[Phase], Field(min_length=1)]
+    views: ViewTraining
     frozen_layers: Annotated[int, Field(ge=0)]
     batch_norm: Literal["frozen", "trained"]
     warmup_steps: Annotated[int, Field(ge=0)]
@@ -307,7 +331,9 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _enough_components(self) -> Train:
-        lda = self.recipe == "streetrecall" and any(phase.start == "lda" for phase in self.phases)
+        lda = self.recipe == "streetrecall" and any(
+            phase.start == "lda" for phase in (*self.phases, *self.views.phases)
+        )
         if lda and self.head.components < self.head.dimensions:
             raise ValueError(
                 f"head.components is {self.head.components}, and lda needs at least as many as head.dimensions, "
@@ -339,12 +365,30 @@ class Position(Section):
     radius_floor_m: NonNegative
 
 
+class Rerank(Section):
+    places: Annotated[int, Field(ge=0, le=100)]
+    views: Count
+    weight: NonNegative
+    photo_px: Annotated[int, Field(ge=64)]
+    photo_points: Annotated[int, Field(ge=50)]
+    view_points: Annotated[int, Field(ge=50)]
+
+
+class PhotoAnswering(Section):
+    over_dates: Share
+    neighbour_weight: NonNegative
+    neighbour_m: NonNegative
+    temperature: Positive
+    rerank: Rerank
+
+
 class Evaluate(Section):
     seed: Seed
     bootstrap_draws: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     before_year: Annotated[int, Field(ge=1000, le=9999)]
     position: Position
+    photos: PhotoAnswering
 
 
 class Params(Section):

@@ -14,6 +14,8 @@ from streetrecall.printing import Value, is_number, number
 from streetrecall.review.metrics import HIGH, LOW, Better, better
 from streetrecall.review.revisions import Results, interval
 
+PHOTOS = ".photos."  # part of the names of metrics that only collections with photos have
+
 
 @dataclass(frozen=True)
 class Change:
@@ -111,6 +113,8 @@ def _guarded(name: str, limit: float, by_key: dict[str, Change]) -> str:
     if change is None:
         if not any(key.startswith(name.split(".", 1)[0] + ".") for key in by_key):
             return ""
+        if PHOTOS in name and not any(PHOTOS in key for key in by_key):
+            return ""  # a collection without photos
         nearest = get_close_matches(name, by_key, n=1, cutoff=0.0)[0]
         return f"params.yaml: guard names '{name}', which is no metric; the nearest is '{nearest}'"
     if better(name) is Better.NEITHER:

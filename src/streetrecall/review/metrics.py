@@ -23,9 +23,9 @@ class Better(Enum):
 # The first pattern that is found in a name decides.
 PATTERNS = {
     # What the data are, how large the model is, how training went: described, not judged.
-    r"^(grid|metadata|order|scrape|crop)\.": Better.NEITHER,
+    r"^(grid|metadata|order|scrape|views|photos|crop)\.": Better.NEITHER,
     r"^train\.(best|epochs|model|training)\b": Better.NEITHER,
-    r"^index\.(kind|dimensions|described|quarantined)$": Better.NEITHER,
+    r"^index\.(kind|dimensions|described|quarantined|views|photos)$": Better.NEITHER,
     r"(^|[._])(queries|images|places|gallery)(_|\.|$)": Better.NEITHER,  # denominators
     r"_stated$": Better.NEITHER,  # what was asked for
     r"_lost$": Better.SMALLER,  # recall lost to the approximate index
@@ -33,7 +33,7 @@ PATTERNS = {
     r"(^|[._])error_": Better.SMALLER,  # metres
     r"(^|[._])radius_(mean|median)_m$": Better.SMALLER,  # metres; a smaller radius says more
     r"(^|[._])coverage$": Better.LARGER,  # how often the radius holds
-    r"(^|[._])(recall|right|answered)(@|_|\b)|_r1$": Better.LARGER,
+    r"(^|[._])(recall|right|answered|withheld)(@|_|\b)|_r[15]$": Better.LARGER,
 }
 
 

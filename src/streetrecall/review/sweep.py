@@ -27,14 +27,16 @@ from streetrecall.review.copies import require_tracked
 from streetrecall.review.metrics import Better, better
 from streetrecall.review.revisions import Results, at_revision, interval, require_clone
 
+METRICS = [f"evaluate.model.validation.{protocol}.recall_at_1_25m" for protocol in ("photos", "newest_vs_older")]
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("grid", nargs="+", metavar="KEY=VALUE,VALUE", help="a parameter and the values to try")
     parser.add_argument("--jobs", type=int, default=2, help="workers (%(default)s); each runs a whole pipeline")
     parser.add_argument(
         "--metric",
-        default="evaluate.model.validation.newest_vs_older.recall_at_1_25m",
-        help="FILE.KEY of metrics/ to compare, best first; not of test, which is for the final choice (%(default)s)",
+        help="FILE.KEY of metrics/ to compare, best first; not of test, which is for the final choice "
+        f"({METRICS[0]} if the last commit has it, else {METRICS[1]})",
     )
     parser.add_argument(
         "--untracked", action="store_true", help="go on although git does not track a file that the pipeline reads"
@@ -50,7 +52,8 @@ def main(args: argparse.Namespace) -> int:
     if not args.untracked:
         require_tracked(root)
     base = at_revision(root, "HEAD")
-    _warn_of_metric(args.metric, base)
+    metric = args.metric or next((name for name in METRICS if name in base.metrics), METRICS[1])
+    _warn_of_metric(metric, base)
 
     before = set(_experiments(root))
     for combination in combinations:
@@ -60,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
     code = watch([*DVC, "exp", "run", "--run-all", "--jobs", str(args.jobs)], root)
     found = {name: revision for name, revision in _experiments(root).items() if name not in before}
     results = {name: at_revision(root, revision) for name, revision in found.items()}
-    print(compare(base, results, list(combinations[0]), args.metric))
+    print(compare(base, results, list(combinations[0]), metric))
     if len(found) < len(combinations):
         missing = len(combinations) - len(found)
         print(

@@ -13,6 +13,10 @@ from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.months import month_numbers
 
+# Files beside the descriptors of the model's pictures: of the gallery's views, and of the photos asked against them.
+VIEWS, VIEW_ROWS = "views.npy", "views.parquet"
+PHOTOS, PHOTO_ROWS = "photos.npy", "photos.parquet"
+
 
 @dataclass(frozen=True)
 class System:
@@ -29,28 +33,36 @@ def read_system(name: str, folder: Path) -> System:
     Raises:
         UserError: a file is missing, or holds something else than finite descriptors of unit norm, one for each row.
     """
-    rows = tables.read(tables.DESCRIPTORS, folder / "rows.parquet")
-    path = folder / "descriptors.npy"
+    return System(name, *read_described(tables.DESCRIPTORS, folder / "rows.parquet", folder / "descriptors.npy"))
+
+
+def read_described(table: tables.Table, rows_path: Path, path: Path) -> tuple[pd.DataFrame, NDArray[np.float32]]:
+    """The rows of ``table`` in ``rows_path``, and the descriptors of the same pictures in ``path``.
+
+    Raises:
+        UserError: as `read_system`.
+    """
+    rows = tables.read(table, rows_path)
+    (key,) = table.key
+    picture = {"image_id": "image", "view_id": "view", "photo_id": "photo"}[key]
     try:
         descriptors = np.load(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file; run the stage that describes pictures (dvc repro)") from error
     if descriptors.ndim != 2 or len(descriptors) != len(rows):
-        raise UserError(f"{path}: shape {descriptors.shape}, but rows.parquet beside it has {len(rows)} rows")
+        raise UserError(f"{path}: shape {descriptors.shape}, but {rows_path.name} beside it has {len(rows)} rows")
     if not np.issubdtype(descriptors.dtype, np.floating):
         raise UserError(f"{path}: holds {descriptors.dtype}, not floating-point numbers")
     bad = np.flatnonzero(~np.isfinite(descriptors).all(axis=1))
     if len(bad):
-        raise UserError(f"{path}: the descriptor of image {rows['image_id'][bad[0]]} holds a value that is no number")
+        raise UserError(f"{path}: the descriptor of {picture} {rows[key][bad[0]]} holds a value that is no number")
     descriptors = descriptors.astype(np.float32)
     norm = np.linalg.norm(descriptors, axis=1)
     bad = np.flatnonzero(np.abs(norm - 1) > 0.01)
     if len(bad):
-        raise UserError(
-            f"{path}: the descriptor of image {rows['image_id'][bad[0]]} has length {norm[bad[0]]:.3f}, not 1"
-        )
+        raise UserError(f"{path}: the descriptor of {picture} {rows[key][bad[0]]} has length {norm[bad[0]]:.3f}, not 1")
     try:
         month_numbers(rows["month"])
     except ValueError as error:
-        raise UserError(f"{folder / 'rows.parquet'}: {error}") from error
-    return System(name, rows, descriptors)
+        raise UserError(f"{rows_path}: {error}") from error
+    return rows, descriptors

@@ -17,8 +17,10 @@ from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import write_json, write_text
 from streetrecall.params.schema import Params, load
+from streetrecall.retrieval.photos import Photos, answer_photos, gallery_of
 from streetrecall.retrieval.rank import rank
-from streetrecall.scoring import curves, measures
+from streetrecall.scoring import curves, measures, photos
+from streetrecall.scoring import system as systems
 from streetrecall.scoring.breakdown import RightAgainstWrong, right_against_wrong
 from streetrecall.scoring.calibration import calibrate, reliability, with_radius
 from streetrecall.scoring.outcome import Outcome, neighbours, outcome
@@ -26,11 +28,12 @@ from streetrecall.scoring.position import locate_queries
 from streetrecall.scoring.protocols import Protocol, groups, protocols, scopes
 from streetrecall.scoring.ranking import Ranking
 from streetrecall.scoring.recall import KS, RIGHT_M
-from streetrecall.scoring.system import System, read_system
+from streetrecall.scoring.system import System, read_described, read_system
 
 CALIBRATION, TEST = "validation", "test"  # radii are calibrated on the first split and checked on the second
 SPLITS = [CALIBRATION, TEST]
 SHOWN = 5  # answers to each query in the NEIGHBOURS table
+CURVES = {"distance": "distance_m", "angle": "angle_deg", "fov": "fov_deg"}  # of photos
 SHOWN_PROTOCOLS = ("newest_vs_older", "city")
 
 
@@ -39,6 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "index": "folder with the model's descriptors and its index",
         "baseline": "folder with the baseline's descriptors",
         "images": "IMAGES table to read",
+        "views": "folder of the views' shards",
+        "photos": "folder of the photos' shards",
         "results": "folder to write: the tables of answers, positions and neighbours",
         "metrics": "JSON to write: all metrics",
         "headline": "JSON to write: the most important metrics",
@@ -48,9 +53,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    run(
-        load(args.params), args.index, args.baseline, args.images, args.results, args.metrics, args.headline, args.plots
-    )
+    folders = (args.photos, args.views)
+    outputs = (args.results, args.metrics, args.headline, args.plots)
+    run(load(args.params), args.index, args.baseline, args.images, folders, *outputs)
 
 
 @dataclass(frozen=True)
@@ -64,9 +69,19 @@ class Evaluation:
 
 
 def run(
-    params: Params, index: Path, baseline: Path, images: Path, results: Path, metrics: Path, headline: Path, plots: Path
+    params: Params,
+    index: Path,
+    baseline: Path,
+    images: Path,
+    pictures: tuple[Path, Path],
+    results: Path,
+    metrics: Path,
+    headline: Path,
+    plots: Path,
 ) -> dict[str, Any]:
     """Evaluate the model of ``index`` and the ``baseline``; returns the content of ``metrics``.
+
+    ``pictures`` are the folders of the photos' and the views' shards.
 
     Raises:
         UserError: descriptors and rows disagree, or the two systems describe different pictures.
@@ -74,20 +89,25 @@ def run(
     model, hog = read_system("model", index), read_system("baseline", baseline)
     if not model.rows.equals(hog.rows):
         raise UserError(f"{index} and {baseline} describe different pictures; run the stages baseline and index again")
-    pictures = tables.read(tables.IMAGES, images).set_index("image_id")
-    unknown = set(model.rows["image_id"]) - set(pictures.index)
+    described = tables.read(tables.IMAGES, images).set_index("image_id")
+    unknown = set(model.rows["image_id"]) - set(described.index)
     if unknown:
         raise UserError(f"{index}/rows.parquet: image_id {min(unknown)} is not in {images}; run the stage index again")
 
-    found = {system.name: evaluate(system, pictures, params) for system in (model, hog)}
+    found = {system.name: evaluate(system, described, params) for system in (model, hog)}
     outcomes = found["model"].outcomes
     content = {name: evaluation.metrics for name, evaluation in found.items()}
+    asked = evaluate_photos(index, pictures, params)
+    for (split, protocol), numbers in asked.metrics.items():
+        content["model"].setdefault(split, {})[protocol] = numbers
     content["index"] = {split: check_index(index, model, outcomes[split, "city"]) for split in SPLITS}
 
     plots.mkdir(parents=True, exist_ok=True)
     for name in found["model"].curves:
         parts = [evaluation.curves[name].assign(system=system) for system, evaluation in found.items()]
         write_csv(plots / f"{name}.csv", pd.concat(parts, ignore_index=True))
+    for name, curve in asked.curves.items():
+        write_csv(plots / f"{name}.csv", curve.assign(system="model"))
     from streetrecall.figures.map import draw_map
 
     draw_map(model.rows, outcomes[TEST, "city"].predictions, plots / "map.png")
@@ -95,10 +115,13 @@ def run(
     answers = pd.concat([o.predictions for evaluation in found.values() for o in evaluation.outcomes.values()])
     tables.write(tables.PREDICTIONS, answers, results / "queries.parquet")
     tables.write(tables.POSITIONS, pd.concat([e.positions for e in found.values()]), results / "positions.parquet")
+    tables.write(tables.PHOTO_ANSWERS, asked.answers, results / "photos.parquet")
     shown = [neighbours(outcomes[split, name], SHOWN) for split in SPLITS for name in SHOWN_PROTOCOLS]
     tables.write(tables.NEIGHBOURS, pd.concat(shown), results / "neighbours.parquet")
     write_json(metrics, content)
-    write_json(headline, {name: headlines(evaluation) for name, evaluation in found.items()})
+    headlined = {name: headlines(evaluation) for name, evaluation in found.items()}
+    headlined["model"] |= photo_headlines(asked)
+    write_json(headline, headlined)
     return content
 
 
@@ -137,6 +160,39 @@ def evaluate(system: System, pictures: pd.DataFrame, params: Params) -> Evaluati
         "radius_coverage": reliability(located[TEST], calibration),
     }
     return Evaluation(outcomes, pd.concat(placed.values()), metrics, drawn)
+
+
+@dataclass(frozen=True)
+class PhotoEvaluation:
+    """What was measured of the model with photos. ``answers`` has PHOTO_ANSWERS columns, ``metrics`` are by split and
+    protocol. Without photos all are empty."""
+
+    answers: pd.DataFrame
+    metrics: dict[tuple[str, str], dict[str, Any]]
+    curves: dict[str, pd.DataFrame]
+
+
+def evaluate_photos(index: Path, pictures: tuple[Path, Path], params: Params) -> PhotoEvaluation:
+    """Ask with the photos that ``index`` describes; its views answer."""
+    settings = params.evaluate
+    views = gallery_of(*read_described(tables.VIEWS, index / systems.VIEW_ROWS, index / systems.VIEWS))
+    asking = Photos(*read_described(tables.PHOTOS, index / systems.PHOTO_ROWS, index / systems.PHOTOS))
+    answers = pd.DataFrame(columns=list(tables.PHOTO_ANSWERS.columns))
+    if len(asking.rows) and len(views.rows):
+        parts = []
+        for protocol, found in answer_photos(asking, views, pictures, settings.photos).items():
+            table, difficulty_m = photos.answer_table(
+                protocol, found, views.places, views.xy, settings, params.city.crs
+            )
+            parts.append(photos.calibrated(table, difficulty_m, CALIBRATION, settings))
+        answers = pd.concat(parts, ignore_index=True)
+    measured = {
+        (str(split), str(protocol)): photos.measure_photos(table, len(views.rows), len(views.places), settings)
+        for (split, protocol), table in answers.groupby(["split", "protocol"])
+    }
+    single = answers[(answers["split"] == TEST) & (answers["protocol"] == photos.SINGLE)]
+    curves = {f"photos_by_{name}": photos.recall_by(single, column, settings) for name, column in CURVES.items()}
+    return PhotoEvaluation(answers, measured, curves)
 
 
 def answer(system: System, protocol: Protocol) -> Outcome:
@@ -185,6 +241,18 @@ def headlines(evaluation: Evaluation) -> dict[str, float]:
     numbers["test_radius_mean_m"] = position.get("radius_mean_m")
     numbers["test_aurc_margin"] = position.get("aurc_margin")
     return {name: number for name, number in numbers.items() if number is not None}
+
+
+def photo_headlines(asked: PhotoEvaluation) -> dict[str, float]:
+    """As `headlines`, of photos."""
+    kept = {f"r1{end}": f"recall_at_1_{RIGHT_M}m{end}" for end in ("", "_ci_low", "_ci_high")}
+    kept |= {"r5": f"recall_at_5_{RIGHT_M}m", "far_withheld": "far_withheld"}
+    return {
+        f"{split}_{protocol}_{short}": numbers[name]
+        for (split, protocol), numbers in asked.metrics.items()
+        for short, name in kept.items()
+        if name in numbers
+    }
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

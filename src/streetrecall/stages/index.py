@@ -1,4 +1,7 @@
-"""Stage index: describe all pictures that are not quarantined, and index those of the gallery."""
+"""Stage index: describe all pictures that are not quarantined, and index those of the gallery.
+
+It also describes the views of the gallery and the photos that are asked against them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import argparse
 import shutil
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,18 +18,25 @@ from numpy.typing import NDArray
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import write_array, write_json
+from streetrecall.model.shapes import photo_sizes
 from streetrecall.params.schema import Index as Settings
 from streetrecall.params.schema import load
 from streetrecall.progress import progress
 from streetrecall.retrieval import exact as search
 from streetrecall.retrieval import index as indexes
 from streetrecall.retrieval.rows import GALLERY, QUERY, descriptor_rows
+from streetrecall.scoring import system
+
+if TYPE_CHECKING:
+    from streetrecall.model.embedder import Embedder
 
 RECALL_AT = 10
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crops", type=Path, required=True, help="folder of images.parquet and its shards")
+    parser.add_argument("--views", type=Path, required=True, help="folder of views.parquet and its shards")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photos.parquet and its shards")
     parser.add_argument("--model", type=Path, required=True, help="folder that the stage train wrote")
     parser.add_argument("--index", type=Path, required=True, help="folder to write")
     parser.add_argument("--metrics", type=Path, required=True, help="facts about the index, JSON to write")
@@ -33,11 +44,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     params = load(args.params)
-    run(params.index, params.train.threads, args.crops, args.model, args.index, args.metrics)
+    run(params.index, params.train.threads, args.crops, args.views, args.photos, args.model, args.index, args.metrics)
 
 
-def run(settings: Settings, threads: int, crops: Path, model: Path, index: Path, metrics: Path) -> None:
+def run(
+    settings: Settings, threads: int, crops: Path, views: Path, photos: Path, model: Path, index: Path, metrics: Path
+) -> None:
     """Write the descriptors of all pictures without quarantine, the table of their rows, and the index of the gallery.
+
+    The descriptors of gallery views and of photos are in files of their own, with the tables of their rows.
 
     Raises:
         UserError: no picture to describe, no gallery, a picture that is no JPEG, or an embedder that cannot be read.
@@ -55,7 +70,11 @@ def run(settings: Settings, threads: int, crops: Path, model: Path, index: Path,
             f"{crops / 'images.parquet'}: no place has pictures of two dates in one direction, so there is no gallery; "
             "collect more dates"
         )
-    descriptors = describe(settings, threads, crops, model, used)
+    embedder = open_embedder(settings, threads, model)
+    descriptors = describe(embedder, crops, used, "pictures")
+    seen = tables.read(tables.VIEWS, views / "views.parquet")
+    seen = seen[seen["use"] == GALLERY].reset_index(drop=True)
+    asked = tables.read(tables.PHOTOS, photos / "photos.parquet")
 
     index.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(index / indexes.SCANN, ignore_errors=True)
@@ -64,11 +83,17 @@ def run(settings: Settings, threads: int, crops: Path, model: Path, index: Path,
     write_array(index / indexes.DESCRIPTORS, descriptors)
     tables.write(tables.DESCRIPTORS, rows, index / indexes.ROWS)
     indexes.save(built, index)
+    write_array(index / system.VIEWS, describe(embedder, views, seen, "views"))
+    tables.write(tables.VIEWS, seen, index / system.VIEW_ROWS)
+    write_array(index / system.PHOTOS, describe_photos(embedder, photos, asked))
+    tables.write(tables.PHOTOS, asked, index / system.PHOTO_ROWS)
 
     queries = descriptors[np.flatnonzero(rows["role"] == QUERY)]
     nearest = search.exact(queries, searched, RECALL_AT)[1]
     facts = {
         "described": len(rows),
+        "views": len(seen),
+        "photos": len(asked),
         "gallery": len(gallery),
         "queries": len(queries),
         "quarantined": int((images["quarantine"] != "").sum()),
@@ -79,26 +104,47 @@ def run(settings: Settings, threads: int, crops: Path, model: Path, index: Path,
     write_json(metrics, facts)
 
 
-def describe(settings: Settings, threads: int, crops: Path, model: Path, images: pd.DataFrame) -> NDArray[np.float16]:
-    """Descriptors (n, d) of the pictures of ``images`` (IMAGES rows), in order, by the embedder of ``model``.
-
-    Raises:
-        UserError: a picture is no JPEG, or the embedder cannot be read or gives values that are not finite.
-    """
+def open_embedder(settings: Settings, threads: int, model: Path) -> Embedder:
+    """The embedder of ``model``, on so many threads."""
     from streetrecall.model import runtime
 
     runtime.configure(threads, 0)
-    from streetrecall.model import decoding, embedder
+    from streetrecall.model import embedder
 
-    loaded = embedder.load(model, settings.batch_size, threads)
-    descriptors = np.empty((len(images), loaded.dimensions), np.float16)
+    return embedder.load(model, settings.batch_size, threads)
+
+
+def describe(
+    embedder: Embedder, folder: Path, pictures: pd.DataFrame, name: str, size: tuple[int, int] | None = None
+) -> NDArray[np.float16]:
+    """Descriptors (n, d) of ``pictures``, in order.
+
+    ``pictures`` (n rows of IMAGES, VIEWS or PHOTOS) are in shards below ``folder``; ``size`` is the height and width at
+    which the network sees them, if it is not that of training.
+
+    Raises:
+        UserError: a picture is no JPEG, or the embedder gives values that are not finite.
+    """
+    from streetrecall.model import decoding
+
+    descriptors = np.empty((len(pictures), embedder.dimensions), np.float16)
+    if pictures.empty:
+        return descriptors
     done, began = 0, time.perf_counter()
-    with progress(len(images), "describe", "image") as bar:
-        for part in loaded.describe_all(decoding.Pictures(crops, images)):
+    with progress(len(pictures), f"describe {name}", "image") as bar:
+        for part in embedder.describe_all(decoding.Pictures(folder, pictures), size):
             descriptors[done : done + len(part)] = part
             done += len(part)
             bar.update(len(part))
-    print(f"{len(images)} pictures described, {len(images) / max(time.perf_counter() - began, 1e-9):.0f} a second")
+    print(f"{len(pictures)} {name} described, {len(pictures) / max(time.perf_counter() - began, 1e-9):.0f} a second")
     if not np.isfinite(descriptors).all():
-        raise UserError(f"{model}: the embedder gives descriptors that are not finite; run the stage train again")
+        raise UserError("the embedder gives descriptors that are not finite; run the stage train again")
+    return descriptors
+
+
+def describe_photos(embedder: Embedder, folder: Path, photos: pd.DataFrame) -> NDArray[np.float16]:
+    """Descriptors (n, d) of ``photos`` (PHOTOS rows), in order. See `streetrecall.model.shapes.photo_size`."""
+    descriptors = np.empty((len(photos), embedder.dimensions), np.float16)
+    for size, rows in photo_sizes(photos["width"].to_numpy(), photos["height"].to_numpy()).items():
+        descriptors[rows] = describe(embedder, folder, photos.iloc[rows], "photos", size)
     return descriptors

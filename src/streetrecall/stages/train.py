@@ -1,4 +1,7 @@
-"""Stage train: crops of train and validation -> an embedder, its curves and facts about the training."""
+"""Stage train: views or crops of train and validation -> an embedder, its curves and facts about the training.
+
+It trains on views where there are some, and photos of split validation to choose the best epoch by; else on crops.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crops", type=Path, required=True, help="folder of images.parquet and its shards")
+    parser.add_argument("--views", type=Path, required=True, help="folder of views.parquet and its shards")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photos.parquet and its shards")
     parser.add_argument("--model", type=Path, required=True, help="folder to write: config.json, embedder.weights.h5")
     parser.add_argument("--metrics", type=Path, required=True, help="facts about the training, JSON to write")
     parser.add_argument("--curves", type=Path, required=True, help="one row per epoch, CSV to write")
@@ -27,29 +32,41 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    run(load(args.params).train, args.crops, args.model, args.metrics, args.curves, args.speed)
+    inputs = (args.crops, args.views, args.photos)
+    run(load(args.params).train, *inputs, args.model, args.metrics, args.curves, args.speed)
 
 
-def run(params: Train, crops: Path, model: Path, metrics: Path, curves: Path, speed: Path) -> None:
+def run(
+    params: Train, crops: Path, views: Path, photos: Path, model: Path, metrics: Path, curves: Path, speed: Path
+) -> None:
     """Train as ``params`` say. A run that was killed continues after its last epoch and ends with the same weights.
 
     Raises:
         UserError: too few places, weights that are not available, or a training that collapsed.
     """
     images = tables.read(tables.IMAGES, crops / "images.parquet")
+    seen = tables.read(tables.VIEWS, views / "views.parquet")
+    asked = tables.read(tables.PHOTOS, photos / "photos.parquet")
 
     from streetrecall.model import embedder, recipes, runtime
 
     params = recipes.effective(params)
     runtime.configure(params.threads, params.seed, params.precision)
+    from streetrecall.model.collection import Collection, CropCollection, Source, ViewCollection, trains_on_views
     from streetrecall.model.trainer import Trainer
 
+    collection: Collection
+    if params.recipe == "streetrecall" and trains_on_views(seen, asked):
+        params = recipes.for_views(params)
+        collection = ViewCollection(params, Source(views, seen), Source(photos, asked))
+    else:
+        collection = CropCollection(crops, images, params.batch, params.seed)
     began = time.perf_counter()
 
     def on_progress(progress: Progress) -> None:
         _write_progress(progress, curves, speed)
 
-    trainer = Trainer(params, crops, images, store_folder(), on_progress)
+    trainer = Trainer(params, collection, store_folder(), on_progress)
     result = trainer.run()
     model.mkdir(parents=True, exist_ok=True)
     embedder.save(embedder.Embedder(result.network, params.backbone, params.image_size, params.head), model)

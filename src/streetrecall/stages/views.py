@@ -226,13 +226,11 @@ def training_views(settings: Views, panorama: Panorama, pano_id: str) -> Iterato
 
 
 def draw_view(training: TrainingViews, heading: float, rng: np.random.Generator) -> View:
-    """A view near ``heading``, upright or lying, with a random lens, tilt and roll."""
-    long, short = training.long_side, training.long_side * 3 // 4
-    width, height = (short, long) if rng.random() < 0.5 else (long, short)
+    """A square view near ``heading``, with a random lens, tilt and roll."""
     pitch = rng.uniform(training.pitch_deg[0], training.pitch_deg[1])
     roll = rng.uniform(-training.roll_deg, training.roll_deg)
     fov = rng.uniform(training.fov_deg[0], training.fov_deg[1])
-    return View(round(heading, 1) % 360.0, round(fov, 1), width, height, pitch, roll)
+    return View(round(heading, 1) % 360.0, round(fov, 1), training.size, training.size, pitch, roll)
 
 
 def _as_a_photo(settings: Views, picture: tone.Bytes, rng: np.random.Generator) -> tuple[tone.Bytes, int]:

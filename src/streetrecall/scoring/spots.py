@@ -1,0 +1,57 @@
+"""Scores of places from similarities of views: what all views of a place and of its neighbours say together.
+
+Views that were taken near to each other and look the same way see the same things, so a right answer has neighbours and
+other dates that answer nearly as well. A chance similarity has none.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streetrecall.scoring.ranking import Floats, Ints
+
+
+def place_scores(similarity: NDArray[np.float32], date: Ints, place_of_date: Ints, over_dates: float) -> Floats:
+    """Scores of places, (n, places), from similarities of n photos with m views.
+
+    The score is ``1 - over_dates`` times the best view of all dates, plus ``over_dates`` times the mean of the best
+    views of the place's dates.
+
+    Args:
+        similarity: (n, m).
+        date: (m,) number of each view's panorama, 0, 1, ...; each number occurs.
+        place_of_date: (dates,) number of each panorama's place, 0, 1, ...; each number occurs.
+
+    >>> similarity = np.array([[0.8, 0.2, 0.6, 0.5]], np.float32)
+    >>> place_scores(similarity, np.array([0, 0, 1, 2]), np.array([0, 0, 1]), 0.5).round(3).tolist()
+    [[0.75, 0.5]]
+    """
+    best = _reduce(np.maximum, similarity, date)
+    top = _reduce(np.maximum, best, place_of_date)
+    mean = _reduce(np.add, best, place_of_date) / np.bincount(place_of_date)
+    return (1 - over_dates) * top.astype(np.float64) + over_dates * mean
+
+
+def with_neighbours(scores: Floats, xy: Floats, weight: float, reach_m: float) -> Floats:
+    """``scores`` (n, places) plus ``weight`` times the mean score of the places within ``reach_m`` metres.
+
+    A place without a neighbour counts as its own neighbour, so that it is not at a disadvantage. ``xy`` (places, 2).
+
+    >>> with_neighbours(np.array([[0.5, 0.7, 0.6]]), np.array([[0.0, 0], [9, 0], [99, 0]]), 0.5, 14.0).round(3).tolist()
+    [[0.85, 0.95, 0.9]]
+    """
+    apart = np.hypot(*(xy[:, None] - xy[None]).transpose(2, 0, 1))
+    near = apart <= reach_m
+    np.fill_diagonal(near, False)
+    alone = ~near.any(axis=1)
+    near[alone, alone] = True
+    share = near / near.sum(axis=1, keepdims=True)
+    return scores + weight * (scores @ share.T)
+
+
+def _reduce(function: np.ufunc, values: NDArray, group: Ints) -> NDArray:
+    """``function`` over the columns of ``values`` (n, m) of each group, (n, groups)."""
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(int(group.max()) + 1))
+    return function.reduceat(values[:, order], starts, axis=1)
