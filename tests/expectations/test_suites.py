@@ -732,6 +732,14 @@ def _a_photo_of_the_gallerys_month(city: City) -> None:
     city["photos"].loc[0, "month"] = MONTHS[1]
 
 
+@pytest.mark.parametrize("check", ["views", "photos"])
+def test_a_provider_without_views_and_photos_passes(check: str, city: City, report: Report) -> None:
+    city.set("provider", "archive")
+    for name in ("views", "photos"):
+        city.frames[name] = city[name].head(0)
+    assert [r["sentence"] for r in report(city, check)["results"] if not r["success"]] == []
+
+
 # descriptors ---------------------------------------------------------------------------------------------------------
 
 

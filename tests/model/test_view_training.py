@@ -103,13 +103,16 @@ def test_the_index_describes_gallery_views_and_photos(
     reader.close()
 
 
-def test_an_embedder_with_a_grid_refuses_photos(tiny_crops: Path, tiny_town: Town, tmp_path: Path) -> None:
+def test_an_embedder_with_a_grid_sees_photos_squeezed_and_says_so(
+    tiny_crops: Path, tiny_town: Town, tmp_path: Path
+) -> None:
     params = params_of(tmp_path)
     done = run("train", params, tiny_crops, tmp_path / "out", tmp_path / "store")
     assert done.returncode == 0, done.stderr
     done = run("index", params, tiny_crops, tmp_path / "out", tmp_path / "store", tiny_town.views)
-    assert done.returncode == 2
-    assert "the branch 'grid' of the embedder takes square pictures only" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "the branch 'grid' takes square pictures only, so photos are squeezed" in done.stdout
+    assert len(np.load(tmp_path / "out/index/photos.npy")) == 12
 
 
 def test_views_that_see_the_same_are_a_group_and_positive_pairs(tiny_town: Town, settings: Train) -> None:

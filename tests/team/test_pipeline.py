@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(3000)]
 SMALL_CITY = [[18.0665, 59.3240], [18.0710, 59.3240], [18.0710, 59.3260], [18.0665, 59.3260], [18.0665, 59.3240]]
 QUICK = {
     "evaluate.bootstrap_draws": 200,
+    "photos.spots": 8,
     "train.phases": [
         {
             "start": "pca",

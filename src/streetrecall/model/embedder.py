@@ -41,6 +41,11 @@ class Embedder:
     def dimensions(self) -> int:
         return self.head.dimensions
 
+    @property
+    def takes_any_shape(self) -> bool:
+        """Whether it takes pictures that are not square; the branch ``grid`` does not."""
+        return not any(branch.pool == "grid" for branch in self.head.branches)
+
     def describe(self, jpegs: Sequence[bytes]) -> NDArray[np.float32]:
         """Descriptors of unit norm, (n, d) float32, of JPEG pictures of any size (best: 224 x 224, as from `crop`).
 

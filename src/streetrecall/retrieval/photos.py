@@ -81,7 +81,7 @@ def answer_photos(
     several = photos.rows.iloc[firsts].assign(query=photos.rows["spot"], angle_deg=np.nan, fov_deg=np.nan)
     return {
         SINGLE: Answered(single, values, inliers),
-        THREE: Answered(several, together(values, index), together(inliers, index).astype(np.int64)),
+        THREE: Answered(several, together(values, index).round(9), together(inliers, index).round().astype(np.int64)),
     }
 
 
@@ -128,14 +128,16 @@ def score(month: NDArray[np.str_], descriptors: NDArray[np.float32], gallery: Ga
 
 
 def together(values: NDArray, group: Ints) -> Floats:
-    """The sum of ``values`` (n, p) over the rows of each group (n,), which are numbered 0, 1, ...
+    """The mean of ``values`` (n, p) over the rows of each group (n,), which are numbered 0, 1, ...
 
-    >>> together(np.array([[0.5, 0.25], [0.25, 0.125], [0.125, 0.5]]), np.array([0, 1, 0])).tolist()
-    [[0.625, 0.75], [0.25, 0.125]]
+    It ranks as the sum does, and is comparable between groups of different size.
+
+    >>> together(np.array([[0.5, 0.25], [0.25, 0.125], [0.25, 0.5]]), np.array([0, 1, 0])).tolist()
+    [[0.375, 0.375], [0.25, 0.125]]
     """
     summed = np.zeros((int(group.max(initial=-1)) + 1, values.shape[1]))
     np.add.at(summed, group, values)
-    return summed
+    return summed / np.bincount(group)[:, None]
 
 
 def _by_month(photo_month: NDArray[np.str_], view_month: NDArray[np.str_]) -> Iterator[tuple[Ints, Ints]]:

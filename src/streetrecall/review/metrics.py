@@ -33,7 +33,7 @@ PATTERNS = {
     r"(^|[._])error_": Better.SMALLER,  # metres
     r"(^|[._])radius_(mean|median)_m$": Better.SMALLER,  # metres; a smaller radius says more
     r"(^|[._])coverage$": Better.LARGER,  # how often the radius holds
-    r"(^|[._])(recall|right|answered|withheld)(@|_|\b)|_r[15]$": Better.LARGER,
+    r"(^|[._])(recall|right|answered|withheld|auroc)(@|_|\b)|_r[15]$": Better.LARGER,
 }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from scipy.stats import rankdata
 
 from streetrecall.geo import unproject
 from streetrecall.params.schema import Evaluate
@@ -105,6 +106,18 @@ def threshold(score: Floats, near: NDArray[np.bool_]) -> float | None:
     return float(candidates[gain.argmax()]) if len(candidates) else None
 
 
+def auroc(confidence: Floats, near: NDArray[np.bool_]) -> float:
+    """Probability that a near photo has more confidence than a far one; ties count half, and no answer is the least.
+
+    >>> auroc(np.array([0.9, 0.2, 0.2, np.nan]), np.array([True, True, False, False]))
+    0.875
+    """
+    values = np.nan_to_num(confidence, nan=-np.inf)
+    rank = rankdata(values)
+    count = int(near.sum())
+    return float((rank[near].sum() - count * (count + 1) / 2) / (count * (len(near) - count)))
+
+
 def calibrated(table: pd.DataFrame, difficulty_m: Floats, calibration: str, settings: Evaluate) -> pd.DataFrame:
     """PHOTO_ANSWERS rows with `answered` and `radius_m`, which the photos of the split ``calibration`` decide.
 
@@ -147,6 +160,9 @@ def measure_photos(table: pd.DataFrame, views: int, places: int, settings: Evalu
         shares["far_withheld"] = (~answered, ~near)
         shares["near_answered"] = (answered, near)
         shares["right_answered"] = (answered, near & right)
+    if near.any() and (~near).any():
+        for name in ("score", "margin", "inliers"):
+            out[f"auroc_{name}"] = share(auroc(table[name].to_numpy(float), near))
     if near.any() and np.isfinite(table["radius_m"][near]).all():
         radius_m = table["radius_m"].to_numpy()
         shares["coverage"] = ((table["position_error_m"] <= table["radius_m"]).to_numpy(), near)

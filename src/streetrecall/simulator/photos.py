@@ -27,7 +27,7 @@ from streetrecall.pictures import tone
 from streetrecall.pictures.codec import encode_jpeg
 from streetrecall.pictures.projections import View
 from streetrecall.simulator.city.buildings import SIGNS
-from streetrecall.simulator.city.kinds import FACADE, PARTY
+from streetrecall.simulator.city.kinds import QUAY
 from streetrecall.simulator.city.panoramas import Pano
 from streetrecall.simulator.city.plan import City
 from streetrecall.simulator.render import tables, textures
@@ -194,14 +194,14 @@ def _draw_spot(
 
 
 def view_distance(city: City, x: float, y: float, heading_deg: float, width_deg: float, rays: int = 9) -> float:
-    """Distance to the first wall of a house, metres: the median over ``rays`` directions across a view, 200 at most.
+    """Distance to the first house or hedge, metres: the median over ``rays`` directions across a view, 200 at most.
 
     A photo with a bare wall two metres before the lens shows no place.
     """
     walls = city.walls
-    house = (walls.kind == FACADE) | (walls.kind == PARTY)
-    ax, ay = walls.x0[house] - x, walls.y0[house] - y
-    ex, ey = walls.x1[house] - walls.x0[house], walls.y1[house] - walls.y0[house]
+    high = walls.kind != QUAY
+    ax, ay = walls.x0[high] - x, walls.y0[high] - y
+    ex, ey = walls.x1[high] - walls.x0[high], walls.y1[high] - walls.y0[high]
     found = []
     for turn in np.linspace(-0.45, 0.45, rays) * width_deg:
         angle = math.radians(heading_deg + turn)

@@ -143,7 +143,11 @@ def describe(
 
 
 def describe_photos(embedder: Embedder, folder: Path, photos: pd.DataFrame) -> NDArray[np.float16]:
-    """Descriptors (n, d) of ``photos`` (PHOTOS rows), in order. See `streetrecall.model.shapes.photo_size`."""
+    """Descriptors (n, d) of ``photos`` (PHOTOS rows), in order. See `streetrecall.model.shapes.photo_sizes`."""
+    if not embedder.takes_any_shape:
+        if len(photos):
+            print("the branch 'grid' takes square pictures only, so photos are squeezed; it is not made for photos")
+        return describe(embedder, folder, photos, "photos")
     descriptors = np.empty((len(photos), embedder.dimensions), np.float16)
     for size, rows in photo_sizes(photos["width"].to_numpy(), photos["height"].to_numpy()).items():
         descriptors[rows] = describe(embedder, folder, photos.iloc[rows], "photos", size)
