@@ -1,4 +1,4 @@
-"""A small city and its service, shared by the tests of this folder: starting it compiles or loads the renderer once."""
+"""The default city and its service, shared by the tests of this folder: the renderer is compiled or loaded once."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_a_place_has_one_to_sixteen_dates_newest_first(city: City) -> None:
     assert max(p.date for p in city.panos) <= "2024-12"
 
 
-def test_some_frames_are_dark_undated_or_another_places(city: City, city_params: Params) -> None:
+def test_some_frames_are_dark_or_undated_or_of_another_place(city: City, city_params: Params) -> None:
     p = city_params.simulated
     share = np.mean([q.dark for q in city.panos])
     assert 0 < share < 4 * p.dark_share
@@ -84,7 +84,7 @@ def test_some_frames_are_dark_undated_or_another_places(city: City, city_params:
         assert (source.street, source.month) == (q.street, q.month)
 
 
-def test_no_camera_stands_in_a_house_or_in_water(city: City) -> None:
+def test_no_camera_is_in_a_house_or_in_water(city: City) -> None:
     blocks = shapely.STRtree([shapely.Polygon(inner).buffer(-0.5) for inner, _ in city.block_shapes])
     at = shapely.points([(p.x, p.y) for p in city.panos])
     assert blocks.query(at, "within").size == 0
@@ -132,14 +132,14 @@ def test_a_facade_that_is_repainted_changes_colour_that_month_and_no_window(city
     assert before[1][b, buildings.I_SCAFFOLD] == 1
 
 
-def test_later_cameras_see_more_and_stand_lower() -> None:
+def test_later_cameras_resolve_more_and_are_lower() -> None:
     eras = [cameras.camera(year * 12) for year in (2008, 2011, 2015, 2020)]
     assert [e.scale for e in eras] == sorted(e.scale for e in eras)
     assert [e.height for e in eras] == sorted((e.height for e in eras), reverse=True)
 
 
 @pytest.mark.parametrize(("month", "low", "high"), [(0, 6, 15), (5, 15, 55)])
-def test_the_sun_stands_where_it_does_in_stockholm(month: int, low: float, high: float) -> None:
+def test_the_sun_is_where_it_is_in_stockholm(month: int, low: float, high: float) -> None:
     for line in range(20):
         sky = weather(1, line, 2020 * 12 + month)
         assert low <= sky.sun_elevation <= high
@@ -188,7 +188,7 @@ def test_the_fingerprint_follows_every_source_file(tmp_path: Path, edited: str) 
         ('{"type": "Point", "coordinates": [18, 59]}', "is Point; a city is a Polygon"),
     ],
 )
-def test_a_bad_polygon_is_named(city_params: Params, tmp_path: Path, text: str, says: str) -> None:
+def test_a_bad_polygon_is_refused(city_params: Params, tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "data/cities/town.geojson"
     path.parent.mkdir(parents=True)
     path.write_text(text)
@@ -239,7 +239,7 @@ def test_the_city_lies_where_its_polygon_does(city: City, city_params: Params) -
     assert ring[:, 1].min() - 0.001 < lat.min() and lat.max() < ring[:, 1].max() + 0.001
 
 
-def test_nothing_stands_in_the_water(city: City) -> None:
+def test_nothing_is_in_the_water(city: City) -> None:
     water = shapely.unary_union(
         [shapely.Polygon(inner).buffer(-0.5) for inner, kind in city.block_shapes if kind == WATER]
     )

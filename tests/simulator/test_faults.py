@@ -17,14 +17,14 @@ from streetrecall.simulator.service.server import running
 
 ROOT = Path(__file__).parents[2]
 
-KEY = "AIzaStandIn"
+KEY = "AIzaSimulator"
 
 
 def view(base: str, pano: str, timeout: float = 10.0, **query: str) -> requests.Response:
     return requests.get(f"{base}/tiles/view", params={"pano": pano, "heading": "0", **query}, timeout=timeout)
 
 
-def test_refusals_carry_what_the_real_ones_do(base: str, pano: str) -> None:
+def test_refusals_look_like_real_ones(base: str, pano: str) -> None:
     busy = view(base, pano, fault="429")
     assert busy.status_code == 429 and int(busy.headers["retry-after"]) >= 0
     assert view(base, pano, fault="500").status_code == 500
@@ -41,7 +41,7 @@ def test_a_reset_and_a_truncated_body(base: str, pano: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["timeout", "stalled-tile"])
-def test_what_hangs_hangs(base: str, pano: str, kind: str) -> None:
+def test_a_hanging_answer_hangs(base: str, pano: str, kind: str) -> None:
     start = time.monotonic()
     with pytest.raises((requests.ReadTimeout, requests.ConnectionError)):
         view(base, pano, timeout=0.7, fault=kind)
@@ -50,10 +50,10 @@ def test_what_hangs_hangs(base: str, pano: str, kind: str) -> None:
 
 def test_malformed_and_mistyped_answers(base: str, pano: str) -> None:
     url, query = f"{base}/maps/api/streetview/metadata", {"pano": pano, "key": KEY}
-    spoilt = requests.get(url, params={**query, "fault": "malformed"}, timeout=10)
-    assert spoilt.status_code == 200 and spoilt.headers["content-type"].startswith("application/json")
+    damaged = requests.get(url, params={**query, "fault": "malformed"}, timeout=10)
+    assert damaged.status_code == 200 and damaged.headers["content-type"].startswith("application/json")
     with pytest.raises(requests.exceptions.JSONDecodeError):
-        spoilt.json()
+        damaged.json()
     mistyped = requests.get(url, params={**query, "fault": "content-type"}, timeout=10)
     assert mistyped.status_code == 200 and mistyped.headers["content-type"] == "text/html"
     quota = requests.get(url, params={**query, "fault": "quota"}, timeout=10).json()
@@ -122,6 +122,6 @@ def test_the_order_of_the_query_and_the_key_do_not_make_another_item() -> None:
     "values",
     [{"probabilities": {"fire": 0.1}}, {"probabilities": {"500": 1.5}}, {"often": 1}, {"times": 0}, {"hang_s": 0}],
 )
-def test_a_bad_plan_is_named(values: dict[str, object], city_params: Params) -> None:
+def test_a_bad_plan_is_refused(values: dict[str, object], city_params: Params) -> None:
     with pytest.raises(UserError, match="faults: "), running(city_params, faults=values):  # type: ignore[arg-type]
         pass

@@ -1,4 +1,4 @@
-"""The service over HTTP: Google's and Panoramax's contracts, unmodified clients of others, the viewer's requests."""
+"""The service over HTTP: Google's and Panoramax's contracts, other projects' clients, the viewer's requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from streetrecall.simulator.service.server import running
 
 ROOT = Path(__file__).parents[2]
 
-KEY = "AIzaStandIn"
+KEY = "AIzaSimulator"
 
 
 def metadata(base: str, **query: Any) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def at(city: City, pano: str) -> tuple[float, float]:
 # -- Google's metadata -------------------------------------------------------------------------------------------------
 
 
-def test_metadata_tells_the_panorama_near_a_point(base: str, city: City) -> None:
+def test_metadata_names_the_panorama_near_a_point(base: str, city: City) -> None:
     lat, lon = at(city, city.panos[city.spot_panos[100][0]].pano_id)
     answer = metadata(base, location=f"{lat},{lon}")
     assert list(answer) == sorted(answer)
@@ -85,7 +85,7 @@ def test_metadata_statuses(base: str, query: dict[str, str], status: str) -> Non
     assert "pano_id" not in answer
 
 
-def test_metadata_keeps_to_the_radius(base: str, city: City) -> None:
+def test_metadata_respects_the_radius(base: str, city: City) -> None:
     x0 = min(p.x for p in city.panos)
     west = next(p for p in city.panos if p.x == x0)
     lat, lon = city.position(west)
@@ -94,7 +94,7 @@ def test_metadata_keeps_to_the_radius(base: str, city: City) -> None:
     assert metadata(base, location=beside, radius=90)["status"] == "OK"
 
 
-def test_a_signature_that_fits_is_taken(base: str) -> None:
+def test_a_correct_signature_is_accepted(base: str) -> None:
     path = f"/maps/api/streetview/metadata?location=59.3249,18.0694&key={KEY}"
     answer = requests.get(f"{base}{path}&signature={signature(path)}", timeout=20).json()
     assert answer["status"] == "OK"
@@ -120,7 +120,7 @@ def test_a_static_image(base: str, pano: str) -> None:
     assert picture(large.content).size == (640, 640)
 
 
-def test_where_no_picture_is_the_static_image_is_grey_or_an_error(base: str) -> None:
+def test_without_imagery_the_static_image_is_grey_or_an_error(base: str) -> None:
     query: dict[str, Any] = {"location": "59.5,18.07", "size": "64x48", "key": KEY}
     grey = requests.get(f"{base}/maps/api/streetview", params=query, timeout=20)
     assert grey.status_code == 200
@@ -134,7 +134,7 @@ def test_where_no_picture_is_the_static_image_is_grey_or_an_error(base: str) -> 
 # -- Google's JavaScript API; tests/providers/test_google_page.py has a browser use it ---------------------------------
 
 
-def test_the_script_tells_a_key_that_is_not_taken_in_the_page(base: str) -> None:
+def test_the_script_reports_a_refused_key_in_the_page(base: str) -> None:
     for query, denial in (
         ({"key": KEY}, "null"),
         ({"key": "no"}, '"InvalidKeyMapError"'),
@@ -145,7 +145,7 @@ def test_the_script_tells_a_key_that_is_not_taken_in_the_page(base: str) -> None
         assert answer.text.rstrip().endswith(f"({denial});")
 
 
-def test_the_script_learns_of_a_panorama_and_its_dates_from_any_page(base: str, city: City, pano: str) -> None:
+def test_the_script_gets_a_panorama_and_its_dates_on_any_page(base: str, city: City, pano: str) -> None:
     url = f"{base}/maps/api/js/GeoPhotoService.GetMetadata"
     answer = requests.get(url, params={"key": KEY, "pano": pano}, timeout=20)
     assert answer.headers["access-control-allow-origin"] == "*"
@@ -160,7 +160,7 @@ def test_the_script_learns_of_a_panorama_and_its_dates_from_any_page(base: str, 
         assert requests.get(url, params={"key": KEY, **query}, timeout=20).json() == {"status": status}
 
 
-# -- clients of others, unmodified but for their base URL --------------------------------------------------------------
+# -- other projects' clients, unmodified except for their base URL -----------------------------------------------------
 
 
 def test_google_streetview_downloads(base: str, pano: str, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_google_streetview_downloads(base: str, pano: str, tmp_path: Path) -> No
     assert json.loads((tmp_path / "metadata.json").read_text())[0]["pano_id"] == pano
 
 
-def test_googlemaps_asks_and_signs(base: str, pano: str) -> None:
+def test_googlemaps_requests_and_signs(base: str, pano: str) -> None:
     import googlemaps
 
     path = "/maps/api/streetview/metadata"
@@ -282,7 +282,7 @@ def test_get_and_post_agree(base: str) -> None:
     [{"limit": "0"}, {"limit": "10001"}, {"limit": "many"}, {"bbox": "1,2,3"}, {"bbox": "1,2,3,x"},
      {"datetime": "yesterday"}, {"intersects": "{}"}, {"sortby": "+colour"}],
 )  # fmt: skip
-def test_a_bad_search_says_so_as_the_real_server_does(base: str, query: dict[str, str]) -> None:
+def test_a_bad_search_is_refused_as_by_the_real_server(base: str, query: dict[str, str]) -> None:
     answer = requests.get(f"{base}/api/search", params=query, timeout=20)
     assert answer.status_code == 400
     assert answer.json()["status_code"] == 400 and answer.json()["message"]
@@ -300,8 +300,8 @@ def test_collections_page(base: str, city: City) -> None:
         answer = requests.get(url, timeout=20).json()
         items += [f["id"] for f in answer["features"]]
         url = next((k["href"] for k in answer["links"] if k["rel"] == "next"), "")
-    told = requests.get(f"{base}/api/collections/{names[0]}", timeout=20).json()
-    assert len(set(items)) == told["stats:items"]["count"]
+    collection = requests.get(f"{base}/api/collections/{names[0]}", timeout=20).json()
+    assert len(set(items)) == collection["stats:items"]["count"]
     assert requests.get(f"{base}/api/collections/nothing", timeout=20).status_code == 404
 
 
@@ -347,14 +347,14 @@ def refused(base: str) -> bool:
         return sock.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_it_is_gone_when_the_block_ends_even_by_an_error(city_params: Params) -> None:
+def test_it_stops_when_the_block_ends_even_by_an_error(city_params: Params) -> None:
     with pytest.raises(ZeroDivisionError), running(city_params, root=ROOT) as url:
         assert not refused(url)
         raise ZeroDivisionError
     assert refused(url)
 
 
-def test_it_dies_with_a_killed_parent() -> None:
+def test_it_ends_with_a_killed_parent() -> None:
     code = (
         "import sys, time; from pathlib import Path; from streetrecall.params.schema import load;"
         "from streetrecall.simulator.service.server import running; root = Path(sys.argv[1]);\n"

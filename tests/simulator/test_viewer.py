@@ -1,4 +1,4 @@
-"""The viewer page in a real browser: readiness, labels, overlays, mouse and keyboard, and no request elsewhere."""
+"""The viewer page in a real browser: readiness, labels, controls, mouse, keyboard, and no request to another host."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_a_person_can_look_around(browser: Browser, base: str, city: City, pano:
     chosen.send_keys(Keys.ENTER)
     until(browser, lambda s: s["ready"] and s["pano"] == city.dates(found)[1].pano_id)
     until(browser, lambda _: browser.switch_to.active_element.get_attribute("aria-current") == "true")
-    ActionChains(browser).send_keys(Keys.TAB, Keys.TAB, Keys.ENTER).perform()  # the strip goes on from where it was
+    ActionChains(browser).send_keys(Keys.TAB, Keys.TAB, Keys.ENTER).perform()  # the strip keeps its focus
     old = until(browser, lambda s: s["ready"] and s["pano"] == city.dates(found)[3].pano_id)
     browser.find_element(By.ID, "compass").click()
     until(browser, lambda s: s["ready"] and s["heading"] == 0)
@@ -178,7 +178,7 @@ def test_a_person_can_look_around(browser: Browser, base: str, city: City, pano:
     assert f"pano={newer['pano']}" in browser.current_url
 
 
-def test_the_page_asks_no_other_host(browser: Browser, base: str, pano: str) -> None:
+def test_the_page_requests_no_other_host(browser: Browser, base: str, pano: str) -> None:
     import json
 
     browser.get_log("performance")

@@ -110,47 +110,17 @@ def find(city: City, request: Request) -> tuple[str, str, Pano | None]:
 
 def router(city: City) -> APIRouter:
     """The contract's paths below ``/maps/api``."""
-    routes = APIRouter()
+    routes = APIRouter(prefix="/maps/api")
 
-    @routes.get("/maps/api/streetview/metadata")
+    @routes.get("/streetview/metadata")
     def metadata(request: Request) -> Response:
-        refusal = _refusal(request)
-        if refusal:
-            return _Json({"error_message": refusal, "status": "REQUEST_DENIED"})
-        status, message, pano = find(city, request)
-        if pano is None:
-            return _Json({**({"error_message": message} if message else {}), "status": status})
-        lat, lon = city.position(pano)
-        answer: dict[str, Any] = {"copyright": COPYRIGHT}
-        if pano.dated:
-            answer["date"] = pano.date
-        return _Json({**answer, "location": {"lat": lat, "lng": lon}, "pano_id": pano.pano_id, "status": "OK"})
+        return _metadata(city, request)
 
-    @routes.get("/maps/api/streetview")
+    @routes.get("/streetview")
     def static(request: Request) -> Response:
-        q = request.query_params
-        refusal = _refusal(request)
-        if refusal:
-            return Response(refusal, 403, media_type="text/plain")
-        match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", q.get("size", ""))
-        if not match:
-            return Response("The Google Maps Platform: missing or invalid 'size'.", 400, media_type="text/plain")
-        width, height = (max(16, min(MAX_SIDE, int(v))) for v in match.groups())
-        heading = _number(q.get("heading"), float("nan"), -360.0, 360.0)
-        fov, pitch = _number(q.get("fov"), 90.0, 1.0, 1e4), _number(q.get("pitch"), 0.0, -90.0, 90.0)
-        if heading is None or fov is None or pitch is None:
-            return Response("Invalid 'heading', 'fov' or 'pitch'.", 400, media_type="text/plain")
-        status, _, pano = find(city, request)
-        if pano is None:
-            strict = q.get("return_error_code", "false").lower() == "true"
-            code = (400 if status == "INVALID_REQUEST" else 404) if strict else 200
-            return Response(jpeg(grey(width, height)), code, media_type="image/jpeg")
-        if math.isnan(heading):  # not given
-            heading = pano.heading
-        picture = renderer(city).view(pano, heading, width, height, min(fov, 120.0), pitch, 0.5)
-        return Response(jpeg(picture), media_type="image/jpeg")
+        return _static_image(city, request)
 
-    @routes.get("/maps/api/js")
+    @routes.get("/js")
     def script(request: Request) -> Response:
         """The API's script. As with Google's, the page learns of a refused key; the status does not show it."""
         denial = None
@@ -159,25 +129,66 @@ def router(city: City) -> APIRouter:
         code = (Path(__file__).parent / "maps.js").read_text(encoding="utf-8")
         return Response(f"{code}({json.dumps(denial)});\n", media_type="text/javascript")
 
-    @routes.get("/maps/api/js/GeoPhotoService.GetMetadata")
+    @routes.get("/js/GeoPhotoService.GetMetadata")
     def panorama(request: Request) -> Response:
-        """What the script requests when a page calls ``StreetViewService.getPanorama``."""
-        refusal = _refusal(request)
-        status, _, pano = ("REQUEST_DENIED", "", None) if refusal else find(city, request)
-        headers = {"access-control-allow-origin": "*"}
-        if pano is None:
-            return _Json({"status": status}, headers=headers)
-        lat, lon = city.position(pano)
-        links = [
-            {"pano": other.pano_id, "heading": math.degrees(math.atan2(other.x - pano.x, other.y - pano.y)) % 360}
-            for other in city.neighbours(pano)
-        ]
-        answer = {
-            "copyright": COPYRIGHT, "links": links, "location": {"pano": pano.pano_id, "lat": lat, "lng": lon},
-            "status": "OK", "time": [{"pano": p.pano_id, "date": p.date} for p in reversed(city.dates(pano))],
-        }  # fmt: skip
-        if pano.dated:
-            answer["imageDate"] = pano.date
-        return _Json(answer, headers=headers)
+        return _panorama(city, request)
 
     return routes
+
+
+def _metadata(city: City, request: Request) -> Response:
+    refusal = _refusal(request)
+    if refusal:
+        return _Json({"error_message": refusal, "status": "REQUEST_DENIED"})
+    status, message, pano = find(city, request)
+    if pano is None:
+        return _Json({**({"error_message": message} if message else {}), "status": status})
+    lat, lon = city.position(pano)
+    answer: dict[str, Any] = {"copyright": COPYRIGHT}
+    if pano.dated:
+        answer["date"] = pano.date
+    return _Json({**answer, "location": {"lat": lat, "lng": lon}, "pano_id": pano.pano_id, "status": "OK"})
+
+
+def _static_image(city: City, request: Request) -> Response:
+    q = request.query_params
+    refusal = _refusal(request)
+    if refusal:
+        return Response(refusal, 403, media_type="text/plain")
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", q.get("size", ""))
+    if not match:
+        return Response("The Google Maps Platform: missing or invalid 'size'.", 400, media_type="text/plain")
+    width, height = (max(16, min(MAX_SIDE, int(v))) for v in match.groups())
+    heading = _number(q.get("heading"), float("nan"), -360.0, 360.0)
+    fov, pitch = _number(q.get("fov"), 90.0, 1.0, 1e4), _number(q.get("pitch"), 0.0, -90.0, 90.0)
+    if heading is None or fov is None or pitch is None:
+        return Response("Invalid 'heading', 'fov' or 'pitch'.", 400, media_type="text/plain")
+    status, _, pano = find(city, request)
+    if pano is None:
+        strict = q.get("return_error_code", "false").lower() == "true"
+        code = (400 if status == "INVALID_REQUEST" else 404) if strict else 200
+        return Response(jpeg(grey(width, height)), code, media_type="image/jpeg")
+    if math.isnan(heading):  # not given
+        heading = pano.heading
+    picture = renderer(city).view(pano, heading, width, height, min(fov, 120.0), pitch, 0.5)
+    return Response(jpeg(picture), media_type="image/jpeg")
+
+
+def _panorama(city: City, request: Request) -> Response:
+    """What the script requests when a page calls ``StreetViewService.getPanorama``."""
+    status, _, pano = ("REQUEST_DENIED", "", None) if _refusal(request) else find(city, request)
+    headers = {"access-control-allow-origin": "*"}
+    if pano is None:
+        return _Json({"status": status}, headers=headers)
+    lat, lon = city.position(pano)
+    links = [
+        {"pano": other.pano_id, "heading": math.degrees(math.atan2(other.x - pano.x, other.y - pano.y)) % 360}
+        for other in city.neighbours(pano)
+    ]
+    answer = {
+        "copyright": COPYRIGHT, "links": links, "location": {"pano": pano.pano_id, "lat": lat, "lng": lon},
+        "status": "OK", "time": [{"pano": p.pano_id, "date": p.date} for p in reversed(city.dates(pano))],
+    }  # fmt: skip
+    if pano.dated:
+        answer["imageDate"] = pano.date
+    return _Json(answer, headers=headers)

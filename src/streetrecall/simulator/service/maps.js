@@ -1,14 +1,14 @@
-// As much of Google's Maps JavaScript API as shows panoramas, over the simulated city. Like the real one it loads coarse
-// tiles first and fades them into fine ones, tells nobody when it is done, lays controls and street names over the
-// picture unless told not to, and always a copyright line. The service calls this function with the error of a key that
-// it does not take, or null.
+// The part of Google's Maps JavaScript API that shows panoramas, over the simulated city. As the real one it first loads
+// coarse tiles and fades them into fine ones, has no event for the end of it, draws controls and street names over the
+// picture unless an option switches them off, and always draws a copyright line. The service calls this function with
+// the name of the error of a refused key, or with null.
 (function (denial) {
   "use strict";
   const script = new URL(document.currentScript.src);
   const { origin } = script;
   const FADE_MS = 350;
   const FOCAL = 756 / Math.tan(Math.PI / 3) / 810; // of the view's height, at zoom 1; as in viewer.js
-  const DATE_KEY = "xE"; // a minified name, another with every version
+  const DATE_KEY = "xE"; // a minified name, which changes with every version of the real API
   const frame = () => new Promise(requestAnimationFrame);
 
   class LatLng {
@@ -117,7 +117,7 @@
       try {
         for (const picture of tiles) await this.#fade(await picture, number);
       } catch {
-        // what is there stays, and nobody is told
+        // as in the real API: the picture stays as it is, and no error is raised
       }
     }
 
@@ -137,7 +137,7 @@
       }
     }
 
-    // What a page has to switch off, as plain boxes, and the line that it cannot.
+    // Plain boxes for what a page has to switch off, and the line that it cannot switch off.
     #furnish() {
       const { disableDefaultUI: bare, showRoadLabels = true } = this.#options;
       const box = (text, where) => {

@@ -83,7 +83,7 @@ def router(city: City) -> APIRouter:
     def collections(request: Request, limit: int = 100, page: int = 1) -> Response:
         base, names = _base(request), list(catalogue.collections)
         limit, page = max(1, min(limit, 1000)), max(1, page)
-        links = _page_links(base, f"{base}/collections")
+        links = _page_links(base, f"{base}/", f"{base}/collections", "application/json")
         if page * limit < len(names):
             href = f"{base}/collections?limit={limit}&page={page + 1}"
             links.append({"href": href, "rel": "next", "type": "application/json"})
@@ -99,7 +99,7 @@ def router(city: City) -> APIRouter:
     def items(request: Request, name: str, limit: int = 1000, startAfterRank: int = 0) -> Response:
         rows, limit, base = members(name), limit_of(limit), _base(request)
         url, after = f"{base}/collections/{name}/items", startAfterRank + limit
-        links = _page_links(base, url)
+        links = _page_links(base, f"{base}/collections/{name}", url, "application/geo+json")
         if after < len(rows):
             href = f"{url}?limit={limit}&startAfterRank={after}"
             links.append({"href": href, "rel": "next", "type": "application/geo+json"})
@@ -123,11 +123,11 @@ def router(city: City) -> APIRouter:
     return routes
 
 
-def _page_links(base: str, url: str) -> list[dict[str, str]]:
+def _page_links(base: str, parent: str, url: str, kind: str) -> list[dict[str, str]]:
     return [
         {"href": f"{base}/", "rel": "root", "title": "Instance catalog", "type": "application/json"},
-        {"href": f"{base}/", "rel": "parent", "title": "Instance catalog", "type": "application/json"},
-        {"href": url, "rel": "self", "type": "application/json"},
+        {"href": parent, "rel": "parent", "type": "application/json"},
+        {"href": url, "rel": "self", "type": kind},
     ]
 
 

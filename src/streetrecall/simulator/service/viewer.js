@@ -1,5 +1,5 @@
 "use strict";
-// A street-view viewer. The service renders what is seen; the page asks for one picture per view, the latest one wins.
+// A street-view viewer. The service renders each view; the page requests one picture per view and shows the latest.
 // For automation: viewer.show({pano, heading}), viewer.dates(pano) and viewer.state; see docs/simulated-city.md.
 (() => {
   const query = new URLSearchParams(location.search);
@@ -14,9 +14,9 @@
   const state = { pano: null, heading: 0, ready: false, frame: 0, error: null, status: 0, retryAfter: null };
   let pitch = 0;
   let zoom = Math.min(5, Math.max(0.6, parseFloat(query.get("zoom") || "1") || 1));
-  let wanted = 0; // number of the newest wish
+  let newest = 0; // number of the newest request
   let abort = null;
-  let about = null;
+  let place = null; // what the service says of the panorama's place
   let pending = null;
   let busy = false;
 
@@ -73,10 +73,10 @@
 
   const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
 
-  // Fetch and paint one view. Only when exactly it has been decoded and painted, and two animation frames have passed
-  // since, does state.ready become true; a wish that a newer one overtook never becomes ready.
+  // Fetch and paint one view. state.ready becomes true two animation frames after exactly this view has been decoded and
+  // painted. It never becomes true for a request that a newer one has replaced.
   async function paint(scale) {
-    const number = ++wanted;
+    const number = ++newest;
     if (abort) abort.abort();
     abort = new AbortController();
     Object.assign(state, { ready: false, error: null, status: 0, retryAfter: null });
@@ -85,7 +85,7 @@
       const w = Math.round(view.width * scale);
       const h = Math.round(view.height * scale);
       const bitmap = await picture(address(pano, heading, w, h), abort.signal);
-      if (number !== wanted) return bitmap.close();
+      if (number !== newest) return bitmap.close();
       context.imageSmoothingQuality = "medium";
       context.drawImage(bitmap, 0, 0, view.width, view.height);
       bitmap.close();
@@ -94,9 +94,9 @@
       $("message").hidden = true;
       await frame();
       await frame();
-      if (number === wanted) state.ready = true;
+      if (number === newest) state.ready = true;
     } catch (error) {
-      if (number !== wanted) return;
+      if (number !== newest) return;
       state.error = String(error.message || error);
       state.status = error.status || 0;
       state.retryAfter = error.retryAfter || null;
@@ -107,7 +107,7 @@
     }
   }
 
-  // For a person: at most one picture under way, small ones while moving, a sharp one at rest.
+  // For a person: one request at a time, for small pictures while the view moves and for a sharp one at the end.
   async function look(moving) {
     pending = moving ? "moving" : "still";
     if (busy) return;
@@ -120,7 +120,7 @@
     busy = false;
   }
 
-  // A panorama's place: position, dates, ways on. Without a panorama, somewhere to begin.
+  // The place of a panorama: position, dates and neighbours. Without a panorama, the place where a visit begins.
   async function dates(pano) {
     let answer;
     try {
@@ -139,7 +139,7 @@
   }
 
   async function load(pano) {
-    return (about = await dates(pano));
+    return (place = await dates(pano));
   }
 
   function show(next) {
@@ -149,30 +149,30 @@
     if (next.pitch !== undefined) pitch = +next.pitch;
     if (next.zoom !== undefined) zoom = +next.zoom;
     if (moved && (withUi || withLabels)) {
-      about = null;
+      place = null;
       load(state.pano).then(furnish, () => {});
     }
     return paint(1);
   }
 
-  // -- what lies over the picture --------------------------------------------------------------------------------
+  // -- labels and controls over the picture ----------------------------------------------------------------------
 
   function overlay() {
     drawLabels();
     if (!withUi) return;
     $("needle").setAttribute("transform", "rotate(" + -state.heading + ")");
-    if (about) placeWalk();
+    if (place) placeWalk();
   }
 
-  // The street's name, painted along the road as if it lay on the ground.
+  // The street's name, drawn along the road as if it were painted on the ground.
   function drawLabels() {
     const canvas = $("labels");
     const pen = canvas.getContext("2d");
     pen.setTransform(1, 0, 0, 1, 0, 0);
     pen.clearRect(0, 0, canvas.width, canvas.height);
-    if (!withLabels || !about) return;
+    if (!withLabels || !place) return;
     for (const turn of [0, 180]) {
-      const off = ((wrap(about.bearing + turn - state.heading + 180) - 180) * Math.PI) / 180;
+      const off = ((wrap(place.bearing + turn - state.heading + 180) - 180) * Math.PI) / 180;
       if (Math.abs(off) > 1) continue;
       const f = focal();
       const distance = 11;
@@ -182,23 +182,23 @@
       pen.font = "600 " + Math.round((f * 1.5) / distance) + "px system-ui, sans-serif";
       pen.textAlign = "center";
       pen.fillStyle = "rgb(255 255 255 / 0.72)";
-      pen.fillText(about.street, 0, 0);
+      pen.fillText(place.street, 0, 0);
     }
   }
 
   function furnish() {
-    if (!about || about.pano !== state.pano) return;
+    if (!place || place.pano !== state.pano) return;
     drawLabels();
     if (!withUi) return;
-    $("street").textContent = about.street;
-    $("where").textContent = about.lat.toFixed(5) + ", " + about.lng.toFixed(5);
-    $("when").textContent = written(about.date);
-    $("captured").textContent = "Image capture: " + written(about.date);
-    $("copyright").textContent = about.copyright;
+    $("street").textContent = place.street;
+    $("where").textContent = place.lat.toFixed(5) + ", " + place.lng.toFixed(5);
+    $("when").textContent = written(place.date);
+    $("captured").textContent = "Image capture: " + written(place.date);
+    $("copyright").textContent = place.copyright;
     const strip = $("dates");
     const held = strip.contains(document.activeElement);
     strip.replaceChildren();
-    for (const entry of about.dates) {
+    for (const entry of place.dates) {
       const button = document.createElement("button");
       const image = document.createElement("img");
       const label = document.createElement("span");
@@ -221,7 +221,7 @@
     const box = $("walk");
     const held = box.contains(document.activeElement);
     box.replaceChildren();
-    for (const link of about.links) {
+    for (const link of place.links) {
       const off = ((wrap(link.heading - state.heading + 180) - 180) * Math.PI) / 180;
       if (Math.abs(off) > 0.9) continue;
       const f = focal();
@@ -283,15 +283,15 @@
     look(false).then(remember);
   }
   function walk(turned) {
-    if (!about) return;
+    if (!place) return;
     const off = (link) => Math.abs(wrap(link.heading - state.heading - turned + 180) - 180);
-    const best = about.links.slice().sort((a, b) => off(a) - off(b))[0];
+    const best = place.links.slice().sort((a, b) => off(a) - off(b))[0];
     if (best && off(best) < 60) show({ pano: best.pano }).then(remember);
   }
   function date(step) {
-    if (!about) return;
-    const i = about.dates.findIndex((entry) => entry.pano === state.pano) + step;
-    if (about.dates[i]) show({ pano: about.dates[i].pano }).then(remember);
+    if (!place) return;
+    const i = place.dates.findIndex((entry) => entry.pano === state.pano) + step;
+    if (place.dates[i]) show({ pano: place.dates[i].pano }).then(remember);
   }
   const keys = {
     ArrowLeft: () => turn(-15), ArrowRight: () => turn(15), ArrowUp: () => walk(0), ArrowDown: () => walk(180),
@@ -319,11 +319,11 @@
     const pano = query.get("pano");
     try {
       if (!withUi && !withLabels && (!pano || query.has("heading"))) {
-        return pano && show({ pano, heading: query.get("heading") }); // bare: nothing is asked for but what is shown
+        return pano && show({ pano, heading: query.get("heading") }); // request nothing but the view
       }
       await load(pano);
-      state.pano = about.pano;
-      await show({ heading: query.has("heading") ? query.get("heading") : about.heading });
+      state.pano = place.pano;
+      await show({ heading: query.has("heading") ? query.get("heading") : place.heading });
       furnish();
     } catch (error) {
       state.error = String(error.message || error);

@@ -1,5 +1,6 @@
 """The ray caster, compiled by numba. `compiled` holds what Python calls; every other module is a part of these.
 
-numba keeps the machine code beside the source, or in ``NUMBA_CACHE_DIR``. Its cache notices an edit of the file of the
-function that Python calls, but not of a file that this function uses, so `compiled` adds a hash of all sources.
+numba keeps the machine code beside the source, or in ``NUMBA_CACHE_DIR``. Its cache notices an edit of the module that
+holds the function which Python calls, but not an edit of a module that this function uses. So `compiled` makes a hash
+of all sources a part of the key.
 """

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streetrecall.simulator.render.kernels.lens import Ray, height_at, row_at
-from streetrecall.simulator.render.kernels.light import Colour, Light, haze_at, put
+from streetrecall.simulator.render.kernels.light import Colour, haze_at
 from streetrecall.simulator.render.kernels.options import kernel
 from streetrecall.simulator.render.kernels.rays import sunlight_at
-from streetrecall.simulator.render.tables import ESTATE, VAN, Bytes, Camera, Floats, Scene
+from streetrecall.simulator.render.kernels.view import Ray, View, height_at, put, row_at
+from streetrecall.simulator.render.tables import ESTATE, VAN, Camera, Floats
 
 Record = Any  # one row of a record array
 KNOTS = 4  # a roof line bends at most so often
@@ -56,11 +56,9 @@ def car_span(car: Record, x: float, y: float, dx: float, dy: float) -> tuple[flo
 
 
 @kernel
-def paint_car(
-    image: Bytes, ray: Ray, number: int, near: float, far: float, knots: Floats, camera: Camera, scene: Scene,
-    light: Light,
-) -> None:  # fmt: skip
+def paint_car(view: View, ray: Ray, number: int, near: float, far: float, knots: Floats) -> None:
     """Paint a car that a ray enters and leaves at these distances. ``knots`` is room for KNOTS + 2 numbers."""
+    _, camera, _, scene, light = view
     car = scene.cars[number]
     sunlit = 0.55
     if light.direct > 0:
@@ -70,16 +68,17 @@ def paint_car(
         light.ambient * 0.82 + light.direct * sunlit * 0.35,
         haze_at(near, light),
     )
-    _darken_below(image, ray, near, far, camera)
-    _paint_top(image, ray, car, near, far, knots, camera, shown, light)
-    _paint_side(image, ray, car, near, camera, shown, light)
+    _darken_below(view, ray, near, far)
+    _paint_top(view, ray, car, near, far, knots, shown)
+    _paint_side(view, ray, car, near, shown)
 
 
 @kernel
-def _darken_below(image: Bytes, ray: Ray, near: float, far: float, camera: Camera) -> None:
+def _darken_below(view: View, ray: Ray, near: float, far: float) -> None:
     """The shadow under a car."""
+    image, camera = view.image, view.camera
     first, end = int(row_at(0.0, far, ray, camera)), int(row_at(0.0, near, ray, camera))
-    for row in range(max(0, first), min(image.shape[1], end)):
+    for row in range(max(0, first), min(camera.lens.rows, end)):
         for channel in range(3):
             image[ray.column, row, channel] = np.uint8(image[ray.column, row, channel] * 0.35)
 
@@ -91,12 +90,9 @@ def _on_ray(car: Record, ray: Ray, distance: float, camera: Camera) -> tuple[flo
 
 
 @kernel
-def _paint_top(
-    image: Bytes, ray: Ray, car: Record, near: float, far: float, knots: Floats, camera: Camera, shown: CarLight,
-    light: Light,
-) -> None:  # fmt: skip
+def _paint_top(view: View, ray: Ray, car: Record, near: float, far: float, knots: Floats, shown: CarLight) -> None:
     """The top is a plane between each two knots of the roof line: paint these from far to near."""
-    above = shown.above
+    camera, above = view.camera, shown.above
     for q in range(_fill_knots(car, ray, near, far, knots, camera) - 1, 0, -1):
         ahead_near, ahead_far = _on_ray(car, ray, knots[q - 1], camera)[0], _on_ray(car, ray, knots[q], camera)[0]
         row_near = math.floor(row_at(_roof_line(ahead_near, car)[0], knots[q - 1], ray, camera) + 0.5)
@@ -105,8 +101,8 @@ def _paint_top(
             colour = (0.20 * above, 0.24 * above, 0.28 * above)
         else:
             colour = ((car.red + 0.03) * above, (car.green + 0.03) * above, (car.blue + 0.035) * above)
-        for row in range(max(0, min(row_far, row_near)), min(image.shape[1], max(row_near, row_far))):
-            put(image, ray.column, row, colour, shown.haze, light)
+        for row in range(max(0, min(row_far, row_near)), min(camera.lens.rows, max(row_near, row_far))):
+            put(view, ray, row, colour, shown.haze)
 
 
 @kernel
@@ -171,22 +167,21 @@ def _roof_line(ahead: float, car: Record) -> tuple[float, bool]:
 
 
 @kernel
-def _paint_side(
-    image: Bytes, ray: Ray, car: Record, near: float, camera: Camera, shown: CarLight, light: Light
-) -> None:
+def _paint_side(view: View, ray: Ray, car: Record, near: float, shown: CarLight) -> None:
     """The side or end at which a ray enters."""
+    camera = view.camera
     ahead, left = _on_ray(car, ray, near, camera)
     top = _roof_line(ahead, car)[0]
     at_end = abs(ahead) > car.half_length * 0.995
     first = math.floor(row_at(top, near, ray, camera) + 0.5)
     end = max(int(row_at(0.18, near, ray, camera)) + 1, int(row_at(0.0, near, ray, camera)))
-    for row in range(max(0, first), min(image.shape[1], end)):
+    for row in range(max(0, first), min(camera.lens.rows, end)):
         z = height_at(row, near, ray, camera)
         if z < (0.2 if at_end else 0.22) and (at_end or _wheel(ahead, z, car) >= WHEEL):
             continue  # below the body
         red, green, blue = _end_colour(ahead, left, z, car) if at_end else _side_colour(ahead, z, top, car)
         colour = (red * shown.beside, green * shown.beside, blue * shown.beside)
-        put(image, ray.column, row, colour, shown.haze, light)
+        put(view, ray, row, colour, shown.haze)
 
 
 @kernel

@@ -14,12 +14,12 @@ import numpy as np
 from streetrecall.simulator.city import kinds
 from streetrecall.simulator.render.kernels.car import KNOTS, car_span, paint_car
 from streetrecall.simulator.render.kernels.ground import paint_ground
-from streetrecall.simulator.render.kernels.lens import Ray, row_at, row_of, slope_of
-from streetrecall.simulator.render.kernels.light import Light, light_of, put
+from streetrecall.simulator.render.kernels.light import light_of
 from streetrecall.simulator.render.kernels.options import kernel
 from streetrecall.simulator.render.kernels.rays import REACH_M, Hits, visible_walls
 from streetrecall.simulator.render.kernels.sky import sky
 from streetrecall.simulator.render.kernels.sprite import paint_sprite
+from streetrecall.simulator.render.kernels.view import Ray, View, put, row_at, row_of, slope_of
 from streetrecall.simulator.render.kernels.wall import paint_wall
 from streetrecall.simulator.render.tables import Bytes, Camera, CityTables, Floats, Ints, Scene
 
@@ -58,22 +58,22 @@ def scratch() -> Scratch:
 @kernel
 def cast(image: Bytes, camera: Camera, city: CityTables, scene: Scene, room: Scratch) -> None:
     """Draw a picture into ``image`` (columns, rows, 3), uint8."""
-    light = light_of(scene.environment, city.atlas.noise)
+    view = View(image, camera, city, scene, light_of(scene.environment, city.atlas.noise))
     hits, things, knots = room
     for column in range(image.shape[0]):
         ray = Ray(column, camera.dx[column], camera.dy[column], camera.stretch[column])
         walls = visible_walls(camera.x, camera.y, ray.dx, ray.dy, camera.z, city, hits)
         nearest = _nearest_house(hits, walls, city)
-        count = _collect(ray, hits, walls, nearest, camera, scene, things)
-        _paint_background(image, ray, hits, walls, nearest, camera, city, scene, light)
+        count = _collect(view, ray, hits, walls, nearest, things)
+        _paint_background(view, ray, hits, walls, nearest)
         for i in range(count):
             distance, number, detail = things.distance[i], things.number[i], things.detail[i]
             if things.kind[i] == WALL:
-                paint_wall(image, ray, number, distance, detail, camera, city, scene, light)
+                paint_wall(view, ray, number, distance, detail)
             elif things.kind[i] == SPRITE:
-                paint_sprite(image, ray, number, distance, detail, camera, city, scene, light)
+                paint_sprite(view, ray, number, distance, detail)
             else:
-                paint_car(image, ray, number, distance, detail, knots, camera, scene, light)
+                paint_car(view, ray, number, distance, detail, knots)
 
 
 @kernel
@@ -87,10 +87,9 @@ def _nearest_house(hits: Hits, walls: int, city: CityTables) -> float:
 
 
 @kernel
-def _collect(
-    ray: Ray, hits: Hits, walls: int, nearest: float, camera: Camera, scene: Scene, things: Things
-) -> int:  # fmt: skip
+def _collect(view: View, ray: Ray, hits: Hits, walls: int, nearest: float, things: Things) -> int:
     """Fill ``things`` with what the ray meets, far to near; returns their number."""
+    _, camera, _, scene, _ = view
     count = 0
     for k in range(walls):
         count = _append(things, count, hits.distance[k], WALL, hits.wall[k], hits.along[k])
@@ -136,12 +135,10 @@ def _sort(things: Things, count: int) -> None:
 
 
 @kernel
-def _paint_background(
-    image: Bytes, ray: Ray, hits: Hits, walls: int, nearest: float, camera: Camera, city: CityTables, scene: Scene,
-    light: Light,
-) -> None:  # fmt: skip
+def _paint_background(view: View, ray: Ray, hits: Hits, walls: int, nearest: float) -> None:
     """Paint the sky, the haze at the horizon and the ground, as far as houses do not hide them."""
-    rows = image.shape[1]
+    _, camera, city, scene, light = view
+    rows = camera.lens.rows
     horizon = int(row_of(0.0, camera.lens))
     sky_to, ground_from = horizon, horizon
     for k in range(walls):
@@ -153,7 +150,7 @@ def _paint_background(
     for row in range(min(rows, max(sky_to, 0))):
         slope = slope_of(row, camera.lens) * ray.stretch
         colour = sky(ray.dx, ray.dy, max(slope, 0.0), scene.environment, city.atlas.noise)
-        put(image, ray.column, row, colour, 0.0, light)
+        put(view, ray, row, colour, 0.0)
     for row in range(max(0, min(sky_to, horizon)), min(rows, max(ground_from, horizon))):
-        put(image, ray.column, row, (light.fog_red, light.fog_green, light.fog_blue), 0.0, light)
-    paint_ground(image, ray, ground_from, camera, city, scene, light)
+        put(view, ray, row, (light.fog_red, light.fog_green, light.fog_blue), 0.0)
+    paint_ground(view, ray, ground_from)

@@ -37,21 +37,21 @@ def _functions() -> tuple[Draw, FillShade]:
 
 
 def compile_for(sources: str) -> tuple[Draw, FillShade]:
-    """Compiled functions, or those of numba's cache that were compiled from the same sources.
+    """The compiled functions: from numba's cache if it has them for the same hash of the sources.
 
-    numba's cache is keyed by the variables that a function closes over, among others: here the hash of the sources.
+    The key of that cache includes the values of the variables that a function closes over, such as ``sources`` here.
     """
 
     @njit(cache=True, **OPTIONS)
     def draw(image: Bytes, camera: Camera, city: CityTables, scene: Scene, room: cast.Scratch) -> None:
-        assert sources
-        cast.cast(image, camera, city, scene, room)
+        if sources:
+            cast.cast(image, camera, city, scene, room)
 
     @njit(cache=True, **OPTIONS)
     def fill_shade(
         shade: Floats32, x: float, y: float, sun: Sun, city: CityTables, trees: Floats, leaves: float
     ) -> None:  # fmt: skip
-        assert sources
-        rays.fill_shade(shade, x, y, sun, city, trees, leaves)
+        if sources:
+            rays.fill_shade(shade, x, y, sun, city, trees, leaves)
 
     return draw, fill_shade

@@ -7,20 +7,17 @@ from typing import NamedTuple
 
 from streetrecall.simulator.city import kinds
 from streetrecall.simulator.render import textures
-from streetrecall.simulator.render.kernels.lens import Ray, pixels_per_radian, slope_of
-from streetrecall.simulator.render.kernels.light import Colour, Light, haze_at, lit, put, snowed
+from streetrecall.simulator.render.kernels.light import Colour, Light, haze_at, lit, snowed
 from streetrecall.simulator.render.kernels.options import kernel
 from streetrecall.simulator.render.kernels.sampling import material, mip_level, noise_at
+from streetrecall.simulator.render.kernels.view import Ray, View, pixels_per_radian, put, slope_of
 from streetrecall.simulator.render.tables import (
     GROUND_M,
     SHADE_M,
     Atlas,
-    Bytes,
-    Camera,
     CityTables,
     Environment,
     Floats32,
-    Scene,
 )
 
 SQUARE_M = 2.56  # side of a material's square
@@ -48,17 +45,16 @@ class Road(NamedTuple):
 
 
 @kernel
-def paint_ground(
-    image: Bytes, ray: Ray, first: int, camera: Camera, city: CityTables, scene: Scene, light: Light
-) -> None:
+def paint_ground(view: View, ray: Ray, first: int) -> None:
     """Paint a column's ground from row ``first`` downwards."""
+    _, camera, city, scene, light = view
     ground = city.ground
-    for row in range(max(0, first), image.shape[1]):
+    for row in range(max(0, first), camera.lens.rows):
         distance = -camera.z / min(slope_of(row, camera.lens) * ray.stretch, -0.004)
         x, y = camera.x + ray.dx * distance, camera.y + ray.dy * distance
         i, j = int((x - ground.x) / GROUND_M), int((y - ground.y) / GROUND_M)
         if i < 0 or j < 0 or i + 1 >= ground.distance.shape[1] or j + 1 >= ground.distance.shape[0]:
-            put(image, ray.column, row, (light.fog_red, light.fog_green, light.fog_blue), 0.0, light)
+            put(view, ray, row, (light.fog_red, light.fog_green, light.fog_blue), 0.0)
             continue
         fine = pixels_per_radian(camera.lens)
         pixel = distance * distance / (camera.z * fine)
@@ -77,7 +73,7 @@ def paint_ground(
         # Close to a wall the ground is darker.
         open_sky = 0.72 + 0.28 * min(1.0, max(0.0, abs(road.edge) * 1.6)) if road.edge > 0 else 1.0
         colour = lit(red, green, blue, light.ambient * open_sky, direct, light)
-        put(image, ray.column, row, colour, haze_at(distance, light), light)
+        put(view, ray, row, colour, haze_at(distance, light))
 
 
 @kernel

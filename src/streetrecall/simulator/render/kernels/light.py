@@ -1,15 +1,13 @@
-"""Light and haze: how much of it reaches a thing, and what of it reaches the picture."""
+"""Light and haze."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-import numpy as np
-
 from streetrecall.simulator.render.kernels.options import kernel
 from streetrecall.simulator.render.kernels.sky import sky
-from streetrecall.simulator.render.tables import Bytes, Environment, Floats32
+from streetrecall.simulator.render.tables import Environment, Floats32
 
 Colour = tuple[float, float, float]
 
@@ -76,24 +74,3 @@ def snowed(red: float, green: float, blue: float, snow: float) -> Colour:
 def haze_at(distance: float, light: Light) -> float:
     """How much of what is seen at a distance (metres) is haze, 0-1."""
     return 1.0 - math.exp(-distance * light.haze * 0.006)
-
-
-@kernel
-def put(image: Bytes, column: int, row: int, colour: Colour, haze: float, light: Light) -> None:
-    """Write a pixel of ``image`` (columns, rows, 3)."""
-    red, green, blue = colour
-    image[column, row, 0] = np.uint8(min(255.0, max(0.0, (red + (light.fog_red - red) * haze) * light.exposure)))
-    image[column, row, 1] = np.uint8(min(255.0, max(0.0, (green + (light.fog_green - green) * haze) * light.exposure)))
-    image[column, row, 2] = np.uint8(min(255.0, max(0.0, (blue + (light.fog_blue - blue) * haze) * light.exposure)))
-
-
-@kernel
-def blend(image: Bytes, column: int, row: int, colour: Colour, alpha: float, haze: float, light: Light) -> None:
-    """Mix a colour into a pixel; ``alpha`` is its share, 0-1."""
-    red, green, blue = colour
-    red = min(255.0, max(0.0, (red + (light.fog_red - red) * haze) * light.exposure))
-    green = min(255.0, max(0.0, (green + (light.fog_green - green) * haze) * light.exposure))
-    blue = min(255.0, max(0.0, (blue + (light.fog_blue - blue) * haze) * light.exposure))
-    image[column, row, 0] = np.uint8(image[column, row, 0] * (1 - alpha) + alpha * red)
-    image[column, row, 1] = np.uint8(image[column, row, 1] * (1 - alpha) + alpha * green)
-    image[column, row, 2] = np.uint8(image[column, row, 2] * (1 - alpha) + alpha * blue)

@@ -7,12 +7,12 @@ from typing import Any
 
 from streetrecall.simulator.city import kinds
 from streetrecall.simulator.render import tables, textures
-from streetrecall.simulator.render.kernels.lens import Ray, pixels_per_radian, row_at
-from streetrecall.simulator.render.kernels.light import Light, blend, haze_at
+from streetrecall.simulator.render.kernels.light import haze_at
 from streetrecall.simulator.render.kernels.options import kernel
 from streetrecall.simulator.render.kernels.rays import sunlight_at
 from streetrecall.simulator.render.kernels.sampling import mip_level, noise_at
-from streetrecall.simulator.render.tables import Atlas, Bytes, Camera, CityTables, Scene
+from streetrecall.simulator.render.kernels.view import Ray, View, blend, pixels_per_radian, row_at
+from streetrecall.simulator.render.tables import Atlas
 
 CROWN_STRIDE = (textures.CROWN * textures.CROWN * 4 - 1) // 3 * 2
 
@@ -22,11 +22,9 @@ NOTHING = (0.0, 0.0, 0.0, 0.0)
 
 
 @kernel
-def paint_sprite(
-    image: Bytes, ray: Ray, number: int, distance: float, offset: float, camera: Camera, city: CityTables,
-    scene: Scene, light: Light,
-) -> None:  # fmt: skip
+def paint_sprite(view: View, ray: Ray, number: int, distance: float, offset: float) -> None:
     """Paint a cut-out at a distance on a ray that passes its middle ``offset`` metres to the left."""
+    _, camera, city, scene, light = view
     sprite = scene.sprites[number]
     shape = sprite.shape
     top = int(row_at(sprite.top, distance, ray, camera))
@@ -43,7 +41,7 @@ def paint_sprite(
     level = mip_level(texels, textures.CROWN)
     # A crown's side that is turned to the sun is lighter.
     side = 1.0 + 0.25 * light.direct * (u - 0.5) * (-(ray.dy * light.sun_x - ray.dx * light.sun_y)) * 2.0
-    for row in range(max(0, top), min(image.shape[1], bottom)):
+    for row in range(max(0, top), min(camera.lens.rows, bottom)):
         v = (row + 0.5 - top) / max(1.0, bottom - top)
         if shape <= tables.BARE:
             red, green, blue, alpha = _crown(sprite, u, v, side, level, scene.environment.snow, city.atlas)
@@ -58,7 +56,7 @@ def paint_sprite(
         else:
             red, green, blue, alpha = _sign(sprite, u, v)
         if alpha > 0:
-            blend(image, ray.column, row, (red * strength, green * strength, blue * strength), alpha, haze, light)
+            blend(view, ray, row, (red * strength, green * strength, blue * strength), alpha, haze)
 
 
 @kernel

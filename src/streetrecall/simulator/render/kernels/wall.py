@@ -9,12 +9,12 @@ from streetrecall.simulator.city import buildings as columns
 from streetrecall.simulator.city import kinds
 from streetrecall.simulator.render import textures
 from streetrecall.simulator.render.kernels.facade import TILE_STRIDE, Strip, colour_in, facade
-from streetrecall.simulator.render.kernels.lens import Ray, height_at, pixels_per_radian, row_at
-from streetrecall.simulator.render.kernels.light import Colour, Light, haze_at, lit, put, snowed
+from streetrecall.simulator.render.kernels.light import Colour, haze_at, lit, snowed
 from streetrecall.simulator.render.kernels.options import kernel
 from streetrecall.simulator.render.kernels.rays import TALLEST_M, shadow_height
 from streetrecall.simulator.render.kernels.sampling import material, mip_level, noise_at
-from streetrecall.simulator.render.tables import Atlas, Bytes, Camera, CityTables, Scene
+from streetrecall.simulator.render.kernels.view import Ray, View, height_at, pixels_per_radian, put, row_at
+from streetrecall.simulator.render.tables import Atlas, Scene
 from streetrecall.simulator.render.tiles import TILE, TILE_CHANNELS
 
 
@@ -34,25 +34,22 @@ class Face(NamedTuple):
 
 
 @kernel
-def paint_wall(
-    image: Bytes, ray: Ray, wall: int, distance: float, along: float, camera: Camera, city: CityTables, scene: Scene,
-    light: Light,
-) -> None:  # fmt: skip
+def paint_wall(view: View, ray: Ray, wall: int, distance: float, along: float) -> None:
     """Paint a wall at a distance (metres) on a ray, ``along`` (0-1) from its first end."""
-    face = _face(ray, wall, distance, along, camera, city, light)
-    if city.walls.kind[wall] >= kinds.HEDGE:
-        _paint_low(image, ray, face, camera, city, scene, light)
+    walls = view.city.walls
+    face = _face(view, ray, wall, distance, along)
+    if walls.kind[wall] >= kinds.HEDGE:
+        _paint_low(view, ray, face)
         return
-    strip = _strip(face, camera, city, scene)
-    if city.walls.roof[wall] > city.walls.eaves[wall] and strip.front:
-        _paint_roof(image, ray, face, strip, camera, city, scene, light)
-    _paint_facade(image, ray, face, strip, camera, city, scene, light)
+    strip = _strip(view, face)
+    if walls.roof[wall] > walls.eaves[wall] and strip.front:
+        _paint_roof(view, ray, face, strip)
+    _paint_facade(view, ray, face, strip)
 
 
 @kernel
-def _face(
-    ray: Ray, w: int, distance: float, along: float, camera: Camera, city: CityTables, light: Light
-) -> Face:  # fmt: skip
+def _face(view: View, ray: Ray, w: int, distance: float, along: float) -> Face:
+    _, camera, city, _, light = view
     walls = city.walls
     top = math.floor(row_at(walls.eaves[w], distance, ray, camera) + 0.5)
     bottom = math.floor(row_at(0.0, distance, ray, camera) + 0.5)
@@ -75,7 +72,8 @@ def _face(
 
 
 @kernel
-def _strip(face: Face, camera: Camera, city: CityTables, scene: Scene) -> Strip:
+def _strip(view: View, face: Face) -> Strip:
+    _, camera, city, scene, _ = view
     floats, ints = scene.buildings
     b, length = city.walls.building[face.wall], city.walls.length[face.wall]
     width = floats[b, columns.F_BAY]
@@ -93,13 +91,12 @@ def _strip(face: Face, camera: Camera, city: CityTables, scene: Scene) -> Strip:
 
 
 @kernel
-def _paint_low(
-    image: Bytes, ray: Ray, face: Face, camera: Camera, city: CityTables, scene: Scene, light: Light
-) -> None:
+def _paint_low(view: View, ray: Ray, face: Face) -> None:
     """Paint a hedge or a quay."""
+    _, camera, city, scene, light = view
     hedge, eaves = city.walls.kind[face.wall] == kinds.HEDGE, city.walls.eaves[face.wall]
     atlas, leaves = city.atlas, scene.environment.leaves
-    for row in range(max(0, face.top), min(image.shape[1], face.bottom)):
+    for row in range(max(0, face.top), min(camera.lens.rows, face.bottom)):
         z = height_at(row, face.distance, ray, camera)
         if hedge:
             red, green, blue = _hedge(z, face.u, eaves, leaves, atlas)
@@ -107,7 +104,7 @@ def _paint_low(
             red = 0.5 * material(atlas.materials, kinds.ASHLAR, face.u / 2.56, z / 2.56, (0, textures.MATERIAL))
             green, blue = red, red
         direct = light.direct * (1.0 if z > face.dark_below else 0.0) * max(0.0, face.sun)
-        put(image, ray.column, row, lit(red, green, blue, light.ambient, direct, light), face.haze, light)
+        put(view, ray, row, lit(red, green, blue, light.ambient, direct, light), face.haze)
 
 
 @kernel
@@ -118,10 +115,9 @@ def _hedge(z: float, u: float, top: float, leaves: float, atlas: Atlas) -> Colou
 
 
 @kernel
-def _paint_roof(
-    image: Bytes, ray: Ray, face: Face, strip: Strip, camera: Camera, city: CityTables, scene: Scene, light: Light
-) -> None:
+def _paint_roof(view: View, ray: Ray, face: Face, strip: Strip) -> None:
     """Paint the slope of a roof above its facade."""
+    _, camera, city, scene, light = view
     walls, w = city.walls, face.wall
     behind = face.distance + walls.setback[w] / max(face.facing, 0.3)
     ridge = math.floor(row_at(walls.roof[w], behind, ray, camera) + 0.5)
@@ -129,11 +125,11 @@ def _paint_roof(
     snow = min(1.0, scene.environment.snow * 1.1)
     direct = light.direct * (1.0 if walls.eaves[w] + 1.0 > face.dark_below else 0.0)
     direct = direct * max(0.0, 0.6 * face.sun + 0.6 * light.sun_z)
-    for row in range(max(0, ridge), min(image.shape[1], face.top)):
+    for row in range(max(0, ridge), min(camera.lens.rows, face.top)):
         v = (row + 0.5 - ridge) / max(1, face.top - ridge)
         red, green, blue = _roof(v, strip, ribbed, scene, city.atlas)
         red, green, blue = snowed(red, green, blue, snow * (0.8 if v > 0.1 else 0.5))
-        put(image, ray.column, row, lit(red, green, blue, light.ambient, direct, light), face.haze, light)
+        put(view, ray, row, lit(red, green, blue, light.ambient, direct, light), face.haze)
 
 
 @kernel
@@ -161,10 +157,9 @@ def _roof(v: float, strip: Strip, ribbed: bool, scene: Scene, atlas: Atlas) -> C
 
 
 @kernel
-def _paint_facade(
-    image: Bytes, ray: Ray, face: Face, strip: Strip, camera: Camera, city: CityTables, scene: Scene, light: Light
-) -> None:
-    for row in range(max(0, face.top), min(image.shape[1], face.bottom)):
+def _paint_facade(view: View, ray: Ray, face: Face, strip: Strip) -> None:
+    _, camera, city, scene, light = view
+    for row in range(max(0, face.top), min(camera.lens.rows, face.bottom)):
         z = max(0.0, height_at(row, face.distance, ray, camera))
         red, green, blue, shade = facade(z, strip, scene.buildings, city.atlas)
         sunlit = min(1.0, max(0.0, (z - face.dark_below) / 0.25 + 0.5))
@@ -174,4 +169,4 @@ def _paint_facade(
         red *= a * light.sky_red * (0.4 + 0.6 * shade) + s * light.sun_red * shade
         green *= a * light.sky_green * (0.4 + 0.6 * shade) + s * light.sun_green * shade
         blue *= a * light.sky_blue * (0.4 + 0.6 * shade) + s * light.sun_blue * shade
-        put(image, ray.column, row, (red, green, blue), face.haze, light)
+        put(view, ray, row, (red, green, blue), face.haze)
