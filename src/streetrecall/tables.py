@@ -354,6 +354,11 @@ TABLES = {
 }
 
 
+def for_crops(captures: pd.DataFrame) -> pd.Series:
+    """Which rows of CAPTURES the stage crop makes pictures of: frames, and not those of places that only answer."""
+    return (captures["projection"] == Projection.PERSPECTIVE) & (captures["split"] != "gallery")
+
+
 def read(table: Table, path: str | Path) -> pd.DataFrame:
     """Read a table of this project; its columns must be those of ``table``.
 

@@ -732,6 +732,14 @@ def _a_photo_of_the_gallerys_month(city: City) -> None:
     city["photos"].loc[0, "month"] = MONTHS[1]
 
 
+def test_captures_that_are_for_views_alone_have_no_picture(city: City, report: Report) -> None:
+    captures = city["captures"]
+    sphere = captures.head(1).assign(pano_id="sphere", projection="equirectangular")
+    frame = captures.head(1).assign(pano_id="frame", split="gallery")
+    city.frames["captures"] = pd.concat([captures, sphere, frame], ignore_index=True)
+    assert report(city, "crops")["success"]
+
+
 @pytest.mark.parametrize("check", ["views", "photos"])
 def test_a_provider_without_views_and_photos_passes(check: str, city: City, report: Report) -> None:
     city.set("provider", "archive")

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import imagehash
@@ -85,6 +86,14 @@ def again_as_jpeg(data: bytes, quality: int) -> bytes:
     out = io.BytesIO()
     Image.open(io.BytesIO(data)).save(out, "JPEG", quality=quality)
     return out.getvalue()
+
+
+def test_spheres_and_places_that_only_answer_are_left_to_the_views(tmp_path: Path, params: Params) -> None:
+    one, two, three = (shot(place, 0, "2023-03", picture(place)) for place in range(3))
+    sphere = replace(two, request=replace(two.request, projection=tables.Projection.EQUIRECTANGULAR))
+    answering = replace(three, request=replace(three.request, split="gallery"))
+    done = Cropped(tmp_path, params, [one, sphere, answering])
+    assert done.images["place"].tolist() == [0]
 
 
 def test_pictures_of_the_right_size_keep_their_bytes_and_rows_are_complete(tmp_path: Path, params: Params) -> None:

@@ -42,6 +42,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     images = tables.read(tables.IMAGES, inputs["crops"] / "images.parquet")
     images = images.join(pictures.read(images, inputs["crops"]))
     captures = tables.read(tables.CAPTURES, inputs["captures"])
+    captures = captures[tables.for_crops(captures)]
     captures = captures.merge(images.groupby(KEY).size().rename("images").reset_index(), on=KEY, how="left")
     captures["images"] = captures["images"].fillna(0).astype("int64")
     suite = [

@@ -28,7 +28,7 @@ from streetrecall.pictures import shards
 from streetrecall.pictures.cropping import crop_picture
 from streetrecall.pictures.quarantine import BLANK, UNDECODABLE, WRONG_SHAPE, quarantine
 from streetrecall.progress import progress
-from streetrecall.tables import WITH_PICTURE, Projection
+from streetrecall.tables import WITH_PICTURE
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +86,7 @@ def run(params: Params, captures: Path, locations: Path, crops: Path, metrics: P
         UserError: there is no picture, a capture's place is unknown, or a shard does not hold what its table says.
     """
     taken = tables.read(tables.CAPTURES, captures / "captures.parquet")
-    usable = taken["status"].isin(WITH_PICTURE) & (taken["projection"] == Projection.PERSPECTIVE)
-    taken = taken[usable & (taken["split"] != "gallery")].reset_index(drop=True)
+    taken = taken[taken["status"].isin(WITH_PICTURE) & tables.for_crops(taken)].reset_index(drop=True)
     if taken.empty:
         raise UserError(f"{captures / 'captures.parquet'}: there is no picture; metrics/scrape.json counts the reasons")
     sources = plan_shards(taken, tables.read(tables.LOCATIONS, locations), locations)
