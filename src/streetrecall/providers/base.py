@@ -15,6 +15,7 @@ from typing import Protocol
 import pandas as pd
 
 from streetrecall.params.schema import Params
+from streetrecall.providers.folders import Found
 
 FAILED = "FAILED"  # the status of a Coverage without an answer; every other status is the provider's own word
 
@@ -127,6 +128,16 @@ class Provider(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class LocalProvider(Provider, Protocol):
+    """A provider that reads a collection on this machine. Its name is in the list of data/sources/dvc.yaml."""
+
+    root: Path
+
+    def files(self) -> list[Found]:
+        """All files that the answers come from, by their paths below ``root``, sorted."""
+        ...
 
 
 def subset_names(locations: pd.DataFrame) -> dict[int, str]:
