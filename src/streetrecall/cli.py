@@ -18,6 +18,7 @@ from streetrecall import __version__
 from streetrecall.errors import UserError
 
 COMMANDS = {
+    "fingerprint": ("streetrecall.stages.fingerprint", "stage: notice changes in a collection on this machine"),
     "grid": ("streetrecall.stages.grid", "stage: lay a grid of points over the city's polygon"),
     "metadata": ("streetrecall.stages.metadata", "stage: ask the provider where panoramas exist"),
     "order": ("streetrecall.stages.order", "stage: pick places by levels of shrinking radius, and split them"),

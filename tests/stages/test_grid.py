@@ -209,7 +209,7 @@ def test_no_shell_reads_the_path_of_the_archive(tmp_path: Path) -> None:
     project, home = tmp_path / "project", tmp_path / "home"
     collection = TinyArchive(tmp_path / 'it\'s $HOME "x" `touch ran` $(touch ran) & \\; *').root
     home.mkdir()
-    for name in ("params.yaml", "dvc.yaml", "src", "data/cities"):
+    for name in ("params.yaml", "dvc.yaml", "src", "data/cities", "data/sources"):
         target = project / name
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, target)

@@ -1,18 +1,20 @@
 """Providers: sources of street-level imagery behind one protocol (`streetrecall.providers.base.Provider`).
 
-To add a provider, write its module, add its section to params.yaml and the schema, and add a line to `PROVIDERS`. A
-provider's module is imported only when the provider is used.
+To add a provider, write its module, add its section to params.yaml and the schema, add a line to `PROVIDERS`, and say
+in data/sources when its answers change: a local one by its name in dvc.yaml, another by a file NAME.json. A provider's
+module is imported only when the provider is used.
 """
 
 from __future__ import annotations
 
 import pkgutil
 from pathlib import Path
+from typing import cast
 
 from streetrecall import geo
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
-from streetrecall.providers.base import Provider
+from streetrecall.providers.base import LocalProvider, Provider
 
 PROVIDERS = {
     "simulated": "streetrecall.providers.simulated:SimulatedProvider",
@@ -40,6 +42,22 @@ def open_provider(params: Params) -> Provider:
         UserError: the provider is unknown or cannot work as it is set up.
     """
     return provider_class(params.provider).open(params)
+
+
+def is_local(name: str) -> bool:
+    """Whether the provider called ``name`` reads files of this machine; it is then a `LocalProvider`."""
+    return hasattr(provider_class(name), "files")
+
+
+def open_local(params: Params) -> LocalProvider:
+    """`open_provider` for a provider that reads files of this machine.
+
+    Raises:
+        UserError: it does not, or it cannot work as it is set up.
+    """
+    if not is_local(params.provider):
+        raise UserError(f"params.yaml: provider: '{params.provider}' reads no files of this machine")
+    return cast(LocalProvider, open_provider(params))
 
 
 def polygon_path(params: Params, cities: Path) -> Path:

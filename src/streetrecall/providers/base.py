@@ -15,6 +15,7 @@ from typing import Protocol
 import pandas as pd
 
 from streetrecall.params.schema import Params
+from streetrecall.providers.folders import Found
 from streetrecall.tables import Projection
 
 DENSE_M = 20.0  # radius of a level; places nearer to each other than this are dense
@@ -189,6 +190,16 @@ def dates_wanted(split: str, gallery_dates: int) -> slice:
     ('bc', 'abcde')
     """
     return slice(1, 1 + gallery_dates) if split == "gallery" else slice(None)
+
+
+class LocalProvider(Provider, Protocol):
+    """A provider that reads a collection on this machine. Its name is in the list of data/sources/dvc.yaml."""
+
+    root: Path
+
+    def files(self) -> list[Found]:
+        """All files that the answers come from, by their paths below ``root``, sorted."""
+        ...
 
 
 def subset_names(locations: pd.DataFrame) -> dict[int, str]:

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 # Files and folders that file managers, archivers and network drives leave in a collection, in small letters. Names that
 # begin with a dot are skipped too (.DS_Store, ._*, .git, .directory, .Trashes).
@@ -89,7 +89,7 @@ def walk(root: Path, parts: Sequence[str] = (".",), refuse: Callable[[str], str]
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BufferedReader]:
     """Open a regular file for reading.
 
     Raises:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from streetrecall.errors import UserError
 from streetrecall.external import git
+from streetrecall.params.schema import Params
 
 READ_BY_DVC = ("dvc.yaml", "dvc.lock", "params.yaml")
 SHOWN = 5  # files that a message names
@@ -29,6 +31,23 @@ def require_tracked(root: Path) -> None:
             f"git does not track {len(untracked)} of the files that the pipeline reads: {names}. Experiments run in "
             "copies of the folder, which hold only what git tracks. Run `git add` for these files, or give a folder of "
             "pictures by its absolute path (archive.path). With --untracked, the experiments run without them"
+        )
+
+
+def require_collection(root: Path, params: Params) -> None:
+    """Make sure that a copy of the folder ``root`` finds the collection of a provider that reads this machine's files.
+
+    Raises:
+        UserError: its path is relative, and git does not track what is there.
+    """
+    path = getattr(getattr(params, params.provider), "path", None)
+    if path is None or Path(path).is_absolute():
+        return
+    inside = Path(os.path.normpath(root / path)).is_relative_to(root)
+    if not inside or git(root, "ls-files", "--others", "-z", "--", path):
+        raise UserError(
+            f"{params.provider}.path: {path}: experiments run in copies of this folder, which hold only what git "
+            f"tracks; give the absolute path: {(root / path).absolute()}"
         )
 
 

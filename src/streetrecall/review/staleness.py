@@ -21,6 +21,7 @@ from streetrecall.external import advice
 from streetrecall.params import document, schema
 
 ABSENT = {"deleted", "not in cache"}
+ALWAYS, SOURCES = "always changed", "data/sources/dvc.yaml:"  # stages there run each time, as they are meant to
 WRITTEN_BY_HAND = ("dvc.yaml", "dvc.lock", "params.yaml")
 
 
@@ -97,7 +98,11 @@ def _status(root: Path) -> list[str]:
         ]
         status = repo.status()
     return frozen + [
-        f"stage '{stage}': {line}" for stage, parts in status.items() for part in parts for line in _lines(part)
+        f"stage '{stage}': {line}"
+        for stage, parts in status.items()
+        for part in parts
+        if not (stage.startswith(SOURCES) and part == ALWAYS)
+        for line in _lines(part)
     ]
 
 

@@ -23,7 +23,7 @@ from streetrecall.params import document, schema
 from streetrecall.params.edit import plain_key, with_changes
 from streetrecall.printing import bounds, is_number, markdown_table, number, signed, text
 from streetrecall.review.changes import Change
-from streetrecall.review.copies import require_tracked
+from streetrecall.review.copies import require_collection, require_tracked
 from streetrecall.review.metrics import Better, better
 from streetrecall.review.revisions import Results, at_revision, interval, require_clone
 
@@ -123,7 +123,7 @@ def check_combinations(path: Path, combinations: list[dict[str, str]]) -> None:
     content = document.parse(document.read_text(path), path.name)
     for combination in combinations:
         changes = {key: _override(f"{key}={value}").value() for key, value in combination.items()}
-        schema.parse(with_changes(content, changes), path.name)
+        require_collection(path.parent, schema.parse(with_changes(content, changes), path.name))
 
 
 def require_identity(root: Path) -> None:
