@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streetrecall import tables
 from streetrecall.errors import UserError
-from streetrecall.files import write_array, write_json
+from streetrecall.files import require_in_project, write_array, write_json
 from streetrecall.params.schema import Index as Settings
 from streetrecall.params.schema import load
 from streetrecall.progress import progress
@@ -32,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    require_in_project(args.index)
     params = load(args.params)
     run(params.index, params.train.threads, args.crops, args.model, args.index, args.metrics)
 
