@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streetrecall.errors import UserError
+
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
@@ -53,6 +55,33 @@ def fresh_folders(parent: str | Path, names: Sequence[str]) -> Iterator[Path]:
             (fresh / name).replace(parent / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_in_project(*outputs: Path) -> None:
+    """Make sure that no link leads the output folders of a stage out of the project.
+
+    DVC refuses such an output, but only after the stage has done all its work.
+
+    Raises:
+        UserError: a link does; the message says what to do instead.
+    """
+    here = Path.cwd()
+    project = next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
+    for output in outputs:
+        below = Path(os.path.normpath(here / output))
+        if project is None or not below.is_relative_to(
+            here
+        ):  # DVC looks only at projects in git, and below their folder
+            continue
+        ways = [below, *below.parents][: len(below.relative_to(here).parts)]
+        for way in reversed(ways):
+            if way.is_symlink() and not way.resolve().is_relative_to(project.resolve()):
+                raise UserError(
+                    f"{way.relative_to(here)}: a link to {way.resolve()}, outside of the project. DVC takes no outputs "
+                    "from there. To keep them on another disk, replace the link by a folder and let DVC keep its cache "
+                    "there: dvc config --local cache.dir FOLDER && dvc config --local cache.type symlink. Or move the "
+                    "whole project to that disk"
+                )
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -85,8 +85,11 @@ FILES: dict[str, tuple[str | bytes, Callable[[Path], object], str, str, str]] = 
         os.fsencode(NAME).replace(b":", b"\xff", 1), content(PNG), "left_out", "not UTF-8", r" 19\xff02:10.773088.jpg",
     ),
     "folder whose name is not UTF-8": (b"caf\xe9", folder_with(NAME), "left_out", "not UTF-8", r"caf\xe9"),
-    "name with an escape": ("\x1b[2J\n.jpg", content(PNG), "left_out", "its name", r"/\x1b[2J\n.jpg"),
-    "name that turns what follows": ("a\u202egpj.b", content(PNG), "left_out", "only .jpg", r"/a\u202egpj.b"),
+    "name with an escape": ("\x1b[2J\n.jpg", content(PNG), "left_out", "cannot be printed", r"/\x1b[2J\n.jpg"),
+    "name that turns what follows": ("a\u202egpj.b", content(PNG), "left_out", "cannot be printed", r"/a\u202egpj.b"),
+    "time with an escape": (
+        NAME.replace(":", "\x1b", 1), content(PNG), "left_out", "cannot be printed", r" 19\x1b02:10.773088.jpg",
+    ),
     "no month": (NAME.replace("March", "Sep"), content(PNG), "left_out", "its name is not complete", ""),
     "underscores for blanks": (NAME.replace(" ", "_"), content(PNG), "left_out", "its name is not complete", ""),
     "another suffix": (NAME.replace("jpg", "webp"), content(PNG), "left_out", r"only \.jpg", ""),

@@ -13,6 +13,7 @@ from picture_table import JPEG, REFUSED, WHOLE
 from tinyarchive import FOLDERS, TinyArchive, of_archive
 
 from streetrecall import tables
+from streetrecall.cli import main as cli
 from streetrecall.errors import UserError
 from streetrecall.expectations.common.pictures import read
 from streetrecall.params.schema import Params
@@ -20,6 +21,7 @@ from streetrecall.providers import folders
 from streetrecall.providers.archive import IMAGES, LEVELS, Archive
 from streetrecall.stages import crop, scrape
 
+ROOT = Path(__file__).parents[2]
 GOOD = NAME.replace("0_1_0", "0_0_0")
 pytestmark = pytest.mark.timeout(120)
 
@@ -185,6 +187,30 @@ def test_all_pictures_of_the_table_in_one_collection(params: Params, tmp_path: P
     assert len(images) == len(WHOLE)
     assert not set(images["quarantine"]) & {"undecodable", "wrong_shape", "blank"}
     assert read(images, tmp_path / "crops")["read_error"].isna().all()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "scrape --locations l --captures data/out --metrics m",
+        "crop --captures c --locations l --crops data/out --metrics m",
+        "train --crops c --model data/out/model --metrics m --curves c --speed s",
+        "index --crops c --model m --index data/out/index --metrics m",
+        "baseline --crops c --baseline data/out/baseline",
+    ],
+    ids=lambda command: command.split()[0],
+)
+def test_outputs_that_are_linked_to_another_disk(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The stage says so before it opens its inputs, which do not exist here."""
+    (tmp_path / "project/.git").mkdir(parents=True)
+    (tmp_path / "project/data").mkdir()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "project/data/out").symlink_to(tmp_path / "disk")
+    monkeypatch.chdir(tmp_path / "project")
+    assert cli([*command.split(), "--params", str(ROOT / "params.yaml")]) == 2
+    assert f"data/out: a link to {tmp_path}/disk, outside of the project" in capsys.readouterr().err
 
 
 def test_a_rotated_picture_is_turned(params: Params, tmp_path: Path) -> None:

@@ -188,6 +188,7 @@ BAD_VALUES = {
     "a place with a fraction": ("\n1,", "\n1.5,", "line 2: new_order_idx '1.5' is not a whole number"),
     "a negative place": ("\n1,", "\n-1,", "line 2: new_order_idx '-1'"),
     "a blank panorama": ("pano-1", " ", "line 2 lacks one of"),
+    "a panorama with an escape": ("pano-1", "pano\x1b", r"line 2: PanoID 'pano\\x1b' is not"),
     "a location of one number": ("59.323, 18.063", "59.323", "line 2: Location '59.323' is not 'latitude, longitude'"),
     "blank lines before": ("\n1,1,1,", "\n\n\n1,x,1,", ""),
     "a bad line after blank ones": ("\n1,", "\n\n\n-1,", "line 4: new_order_idx"),

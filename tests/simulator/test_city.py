@@ -92,10 +92,10 @@ def test_no_camera_is_in_a_house_or_in_water(city: City) -> None:
 
 
 def test_streets_between_two_parks_or_waters_are_not_driven(city: City) -> None:
-    kinds = city.grid.kinds
+    kinds = city.street_grid.kinds
     n, m = kinds.shape
     seen = 0
-    for (axis, i, j), index in city.grid.street_at.items():
+    for (axis, i, j), index in city.street_grid.street_at.items():
         a, b = ((i - 1, j), (i, j)) if axis == "u" else ((i, j - 1), (i, j))
         if not (0 <= a[0] < n and 0 <= a[1] < m and 0 <= b[0] < n and 0 <= b[1] < m):
             continue

@@ -143,6 +143,7 @@ def test_experiments_with_a_collection(mine: Project, tiny: TinyArchive, tmp_pat
     assert "up to date" in mine.dvc("repro").stdout
     mine.dvc("exp", "apply", "aside")
     assert '"files": 8' in (mine.root / "data/scrape.txt").read_text(encoding="utf-8")
+    mine.run("streetrecall", "stale")
     mine.dvc("repro")
     assert ran(mine) == []
 

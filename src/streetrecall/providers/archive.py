@@ -239,9 +239,7 @@ class Archive:
                 continue
             source = entry.path.removeprefix(f"{IMAGES.as_posix()}/")
             folder = _FOLDER.fullmatch(source.partition("/")[0])
-            picture = (
-                parse_name(source, folder["version"]) if folder and not entry.problem.startswith("its name") else None
-            )
+            picture = parse_name(source, folder["version"]) if folder and source.isprintable() else None
             if picture is None:
                 self._leave_out(source, entry.problem or _flaw_of_name(source))
                 continue
@@ -290,6 +288,8 @@ def _flaw_of_name(source: str) -> str:
     folder, _, below = source.partition("/")
     if not below or not _FOLDER.fullmatch(folder):
         return _NO_FOLDER
+    if not source.isprintable():
+        return "its name cannot be printed"
     if not source.lower().endswith(_SUFFIXES):
         return f"only {', '.join(_SUFFIXES)} are read"
     return f"its name is not complete; it must say place, rotation, date index, month and time as {_EXAMPLE} does"

@@ -108,6 +108,7 @@ def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
 # The values that the tables may hold, by column (docs/archive.md).
 _ALLOWED: dict[str, tuple[Callable[[pd.Series], pd.Series], str]] = {
     "new_order_idx": (lambda column: column.str.fullmatch("[0-9]{1,9}"), "a whole number"),
+    "PanoID": (lambda column: column.map(str.isprintable), "a text that can be printed"),
     "Location": (lambda column: column.str.fullmatch(_LOCATION), "'latitude, longitude'"),
     "Copyright": (lambda column: column != "", "the name of the pictures' owner; write 'unknown' if it is not known"),
     "Date": (lambda column: (column == "") | column.str.fullmatch(months.PATTERN), "a month as YYYY-MM, or empty"),

@@ -131,7 +131,7 @@ def _points(
     others = gallery.xy[(gallery.split != split) & (gallery.split != "gallery")]
     if not count or not len(gallery.xy) or (near and not len(own)):
         return
-    streets = [s for s in city.streets if s.index not in city.grid.swallowed and s.width > 2 * FACADE_M]
+    streets = [s for s in city.streets if s.index not in city.street_grid.swallowed and s.width > 2 * FACADE_M]
     area = np.array([s.length * (s.width - 2 * FACADE_M) for s in streets])
     lines = np.array([(s.x0, s.y0, s.x1, s.y1, s.width / 2 - FACADE_M) for s in streets])
     to_own, to_others, to_all = (cKDTree(xy) if len(xy) else None for xy in (own, others, gallery.xy))

@@ -19,7 +19,7 @@ from PIL import Image
 
 from streetrecall import tables
 from streetrecall.errors import UserError
-from streetrecall.files import write_array
+from streetrecall.files import require_in_project, write_array
 from streetrecall.parallel import map_in_order
 from streetrecall.params import schema as parameters
 from streetrecall.params.schema import Baseline
@@ -39,6 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    require_in_project(args.baseline)
     run(parameters.load(args.params).baseline, args.crops, args.baseline)
 
 

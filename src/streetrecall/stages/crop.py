@@ -19,7 +19,7 @@ import pandas as pd
 
 from streetrecall import tables
 from streetrecall.errors import UserError
-from streetrecall.files import fresh_folders, write_json
+from streetrecall.files import fresh_folders, require_in_project, write_json
 from streetrecall.geo import project
 from streetrecall.parallel import map_in_order
 from streetrecall.params import schema as parameters
@@ -76,6 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    require_in_project(*(args.crops / folder for folder in _FOLDERS))
     run(parameters.load(args.params), args.captures, args.locations, args.crops, args.metrics)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from streetrecall import tables
 from streetrecall.errors import UserError
-from streetrecall.files import write_array, write_json
+from streetrecall.files import require_in_project, write_array, write_json
 from streetrecall.model.shapes import photo_sizes
 from streetrecall.params.schema import Index as Settings
 from streetrecall.params.schema import load
@@ -43,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    require_in_project(args.index)
     params = load(args.params)
     run(params.index, params.train.threads, args.crops, args.views, args.photos, args.model, args.index, args.metrics)
 

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from streetrecall import tables
-from streetrecall.files import fresh_folders, write_json
+from streetrecall.files import fresh_folders, require_in_project, write_json
 from streetrecall.geo import project
 from streetrecall.params.schema import Params, load
 from streetrecall.pictures import shards
@@ -41,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    require_in_project(args.photos / "shared", args.photos / "local")
     run(load(args.params), args.views, args.photos, args.metrics)
 
 

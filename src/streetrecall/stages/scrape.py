@@ -20,7 +20,7 @@ import pandas as pd
 
 from streetrecall import tables
 from streetrecall.errors import UserError
-from streetrecall.files import write_json
+from streetrecall.files import require_in_project, write_json
 from streetrecall.params.schema import Params, load
 from streetrecall.pictures.inspect import inspect
 from streetrecall.pictures.structure import NotAPictureError
@@ -48,6 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    require_in_project(args.captures / "shared", args.captures / "local")
     run(load(args.params), args.locations, args.captures, args.metrics, args.retry_failed)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streetrecall import tables
-from streetrecall.files import whole, write_json
+from streetrecall.files import require_in_project, whole, write_json
 from streetrecall.params.schema import Train, load
 from streetrecall.store.folder import store_folder
 
@@ -32,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    require_in_project(args.model)
     inputs = (args.crops, args.views, args.photos)
     run(load(args.params).train, *inputs, args.model, args.metrics, args.curves, args.speed)
 

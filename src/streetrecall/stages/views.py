@@ -21,7 +21,7 @@ import pandas as pd
 
 from streetrecall import tables
 from streetrecall.errors import UserError
-from streetrecall.files import fresh_folders, write_json
+from streetrecall.files import fresh_folders, require_in_project, write_json
 from streetrecall.geo import project
 from streetrecall.parallel import map_in_order
 from streetrecall.params.schema import Params, TrainingViews, Views, load
@@ -76,6 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    require_in_project(args.views / "shared", args.views / "local")
     run(load(args.params), args.captures, args.locations, args.views, args.metrics)
 
 

@@ -83,11 +83,11 @@ class City:
             polygon, lambda c: np.column_stack(project(c[:, 1], c[:, 0], crs)) - np.array([self.origin])
         )
         reach = math.hypot(extent[0] / 2, extent[1] / 2) + simulated.margin_m
-        self.grid = lay_streets(simulated, reach, generator(self.seed, Stream.STREETS))
-        self.streets = self.grid.streets
-        blocks = build_blocks(simulated, self.grid)
+        self.street_grid = lay_streets(simulated, reach, generator(self.seed, Stream.STREETS))
+        self.streets = self.street_grid.streets
+        blocks = build_blocks(simulated, self.street_grid)
         self.walls, self.buildings, self.block_shapes = blocks
-        self.trees, self.lamps, self.car_bays, self.people_bays = furnish(self.seed, self.grid, blocks)
+        self.trees, self.lamps, self.car_bays, self.people_bays = furnish(self.seed, self.street_grid, blocks)
         self.panos, self.spot_panos = drive(simulated, self.streets, self.polygon.buffer(simulated.margin_m / 3))
         self.by_id = {pano.pano_id: i for i, pano in enumerate(self.panos)}
 
