@@ -388,7 +388,7 @@ def test_it_runs_by_itself_until_it_is_interrupted() -> None:
 
 
 def test_a_service_that_cannot_start_says_why(city_params: Params, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no such file"), running(city_params, root=tmp_path):
+    with pytest.raises(UserError, match="has no polygon at"), running(city_params, root=tmp_path):
         pass
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
