@@ -42,7 +42,10 @@ def findings(root: Path) -> list[str]:
     if broken:
         return broken
     lock = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8")) or {}
-    stages = lock.get("stages") or {}
+    pipeline = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8")) or {}
+    names = set(pipeline.get("stages") or {})
+    # DVC leaves a stage that was renamed or removed in dvc.lock.
+    stages = {name: stage for name, stage in (lock.get("stages") or {}).items() if name.partition("@")[0] in names}
     from dvc.exceptions import DvcException
 
     found = _params(root)
