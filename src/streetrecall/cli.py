@@ -39,6 +39,10 @@ COMMANDS = {
     "sweep": ("streetrecall.review.sweep", "run a grid of experiments and compare them"),
     "report": ("streetrecall.review.report", "what a change did: staleness, metrics, parameters, data, checks, plots"),
     "stale": ("streetrecall.review.staleness", "does dvc.lock agree with the code, the parameters and the metrics?"),
+    "dependencies": (
+        "streetrecall.review.dependencies",
+        "does each stage of dvc.yaml depend on the code that it reaches?",
+    ),
     "uploads": ("streetrecall.review.uploads", "list or abort uploads that interrupted pushes left in the S3 remote"),
     "scrape-status": ("streetrecall.store.status", "what the store holds, what failed and why, progress of the run"),
     "serve-city": ("streetrecall.simulator.service.server", "run the street-view service of the simulated city"),

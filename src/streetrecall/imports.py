@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
+NAME_OF_A_MODULE = re.compile(r"streetrecall(\.\w+)+(:\w+)?")
 
 
-def closure(*modules: str) -> list[Path]:
+def closure(*modules: str, ends: Collection[str] = ()) -> list[Path]:
     """Files of the modules and of all that they import from this package, directly or not, sorted.
 
-    Imports inside functions count; imports under ``if TYPE_CHECKING`` do not, and neither do modules that are imported
-    by a computed name (importlib).
+    Imports inside functions count, and so does a text that names a module (a line of a registry, which importlib
+    reads). Imports under ``if TYPE_CHECKING`` do not. Imports of the modules ``ends`` are not followed.
 
     >>> {"tables.py", "files.py"} < {path.name for path in closure("streetrecall.tables")}
     True
@@ -25,17 +28,18 @@ def closure(*modules: str) -> list[Path]:
     found: set[Path] = set()
     waiting = list(modules)
     for module in modules:
-        if _file(module) is None:
+        if file_of(module) is None:
             raise ValueError(f"there is no module {module} in {PACKAGE}")
     while waiting:
         module = waiting.pop()
-        path = _file(module)
+        path = file_of(module)
         if path is None or path in found:
             continue
         found.add(path)
         if "." in module:
             waiting.append(module.rpartition(".")[0])  # Python runs the package's own file first
-        waiting += _imported(ast.parse(path.read_bytes()))
+        if module not in ends:
+            waiting += _names(path.read_bytes())
     return sorted(found)
 
 
@@ -49,7 +53,7 @@ def code_digest(*modules: str) -> str:
     return digest.hexdigest()
 
 
-def _file(module: str) -> Path | None:
+def file_of(module: str) -> Path | None:
     """The file of a module of this package; None if it is of another package, or no module but a name in one."""
     root, *parts = module.split(".")
     if root != PACKAGE.name:
@@ -57,6 +61,11 @@ def _file(module: str) -> Path | None:
     path = PACKAGE.joinpath(*parts)
     candidates = [path / "__init__.py", path.with_suffix(".py")] if parts else [path / "__init__.py"]
     return next((each for each in candidates if each.is_file()), None)
+
+
+@lru_cache(maxsize=1024)
+def _names(source: bytes) -> frozenset[str]:
+    return frozenset(_imported(ast.parse(source)))
 
 
 def _imported(node: ast.AST) -> Iterator[str]:
@@ -70,5 +79,8 @@ def _imported(node: ast.AST) -> Iterator[str]:
         elif isinstance(child, ast.ImportFrom) and child.module:
             yield child.module
             yield from (f"{child.module}.{alias.name}" for alias in child.names)
+        elif isinstance(child, ast.Constant) and isinstance(child.value, str):
+            if NAME_OF_A_MODULE.fullmatch(child.value):
+                yield child.value.split(":")[0]
         else:
             yield from _imported(child)

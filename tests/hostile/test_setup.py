@@ -47,7 +47,13 @@ def set_up(root: Path, notes: Path, **settings: str) -> subprocess.CompletedProc
     python.chmod(0o755)
     environment = {"PATH": os.environ["PATH"], "HOME": str(notes), "PYTHON": str(python), "NOTES": str(notes)}
     return subprocess.run(
-        ["make", "setup"], cwd=root, env=environment | settings, capture_output=True, text=True, timeout=60, check=False
+        ["make", "--no-print-directory", "setup"],
+        cwd=root,
+        env=environment | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -58,7 +64,9 @@ def test_any_folder(folder: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (root / ".venv/.ready").exists()
     calls = (tmp_path / "notes/calls").read_text(encoding="utf-8").splitlines()
-    again = subprocess.run(["make", "setup"], cwd=root, capture_output=True, text=True, timeout=60, check=True)
+    again = subprocess.run(
+        ["make", "--no-print-directory", "setup"], cwd=root, capture_output=True, text=True, timeout=60, check=True
+    )
     assert again.stdout == ""
     assert (tmp_path / "notes/calls").read_text(encoding="utf-8").splitlines() == calls
 
