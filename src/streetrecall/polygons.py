@@ -72,7 +72,10 @@ def read_polygon(path: str | Path, crs: str, features: str = "all") -> MultiPoly
     for part in parts:
         _check_area_of_use(part, crs)
     city = _join(parts, path, always=features == "all" and len(found) > 1)
-    check_crs(crs, *sample(city))
+    try:
+        check_crs(crs, *sample(city))
+    except UserError as error:
+        raise UserError(f"{error} (measured in the polygon of {path})") from error
     return city
 
 

@@ -68,6 +68,18 @@ def test_one_page_holds_every_plot_and_loads_nothing(project, capsys):
 
 
 @pytest.mark.slow
+def test_curves_without_rows_are_left_out_of_the_page(project, evaluated):
+    """A collection without photos, such as the archive, has empty curves of photos."""
+    empty = list((evaluated.folder / "metrics/plots").glob("photos_by_*.csv"))
+    assert len(empty) == 3
+    for path in empty:
+        assert len(path.read_text().splitlines()) == 1
+        shutil.copy(path, project / "metrics/plots")
+    assert cli.main(["plots"]) == 0
+    assert (project / "dvc_plots/index.html").read_text().count("<svg ") == len(CURVES) - 3
+
+
+@pytest.mark.slow
 def test_each_plot_is_shown_once_with_title_and_labels(project):
     shown = plots._filled_plots(str(project / "scratch"))
     curves = [name for name in shown if name.endswith(".csv")]

@@ -71,7 +71,7 @@ def test_a_broken_picture_of_the_collection_is_named(
     with (crops / bad["shard"]).open("r+b") as file:
         file.seek(bad["offset"])
         file.write(b"\0" * 20)
-    with pytest.raises(UserError, match=rf"{bad['shard']}: image_id {bad['image_id']} is no JPEG.*wrote it again"):
+    with pytest.raises(UserError, match=rf"{bad['shard']}: image_id {bad['image_id']} is no JPEG.*crop again"):
         maps.compute(small, ["pool"], crops, images, 64, 2, tmp_path / "maps")
 
 

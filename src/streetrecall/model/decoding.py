@@ -14,6 +14,8 @@ from streetrecall.errors import UserError
 from streetrecall.model.shapes import Size, sides
 from streetrecall.pictures.shards import ShardReader
 
+STAGES = {"image_id": "crop", "view_id": "views", "photo_id": "photos"}  # by the first column of their tables
+
 
 class Pictures(Sequence[bytes]):
     """The JPEGs of ``images``, in order. Each is read from its shard below ``crops`` on access.
@@ -45,6 +47,11 @@ class Pictures(Sequence[bytes]):
     def name(self, position: int) -> str:
         """Shard and id of that picture, for error messages."""
         return f"{self._crops / self._where[position][0]}: {self._id} {self._names[position]}"
+
+    @property
+    def stage(self) -> str:
+        """The stage that wrote the pictures, for error messages."""
+        return STAGES.get(self._id, "that wrote it")
 
 
 def decode(data: Any, size: Size) -> Any:
@@ -93,12 +100,13 @@ def naming_broken(jpegs: Sequence[bytes]) -> Iterator[None]:
         yield
     except (tf.errors.InvalidArgumentError, tf.errors.UnknownError):
         name: Callable[[int], str] = getattr(jpegs, "name", "picture {} (counted from 0)".format)
+        stage = getattr(jpegs, "stage", "that wrote it")
         for position in range(len(jpegs)):
             try:
                 tf.io.decode_jpeg(jpegs[position])
             except tf.errors.InvalidArgumentError as fault:
                 raise UserError(
-                    f"{name(position)} is no JPEG: {fault.message.splitlines()[0]}; run the stage that wrote it again"
+                    f"{name(position)} is no JPEG: {fault.message.splitlines()[0]}; run the stage {stage} again"
                 ) from fault
         raise
     finally:

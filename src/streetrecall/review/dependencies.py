@@ -86,9 +86,10 @@ def rewritten(text: str) -> str:
             break_long_words=False,
             break_on_hyphens=False,
         )
-        block = re.compile(rf"(^  {re.escape(name)}:\n(?:    .*\n|\n)*?)    deps:.*\n(?:      .*\n)*", re.MULTILINE)
-        text, count = block.subn(lambda match, lines=lines: match[1] + "\n".join(lines) + "\n", text, count=1)
-        assert count == 1, f"dvc.yaml: stage {name} has no deps"
+        block = re.compile(rf"^  {re.escape(name)}:\n(?:    .*\n|\n)*?(    deps:.*\n(?:      .*\n)*)", re.MULTILINE)
+        found = block.search(text)
+        assert found is not None, f"dvc.yaml: stage {name} has no deps"
+        text = text[: found.start(1)] + "\n".join(lines) + "\n" + text[found.end(1) :]
     return text
 
 
