@@ -17,6 +17,7 @@ def test_a_log_has_a_line_every_ten_seconds_at_most(
         for _ in range(1000):
             now[0] += 0.05  # 50 s in all
             bar.update(1)
-    lines = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.strip()]
+    lines = [line for line in capsys.readouterr().err.split("\n") if line]
     assert 5 <= len(lines) <= 7
     assert "1000/1000" in lines[-1]
+    assert not any("\r" in line for line in lines)
