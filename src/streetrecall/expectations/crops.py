@@ -17,10 +17,9 @@ from streetrecall.expectations.common.custom import (
     ExpectColumnPairValuesToBeOneOf,
     ExpectColumnShareOfOtherValuesToBeAtMost,
     ExpectGroupsToBeApart,
-    ExpectPositionsToAgree,
 )
 from streetrecall.expectations.common.look_alikes import ExpectColumnAHashesToBeApartAcrossColumnB
-from streetrecall.expectations.common.suite import RETRY, Batch, credited, expect
+from streetrecall.expectations.common.suite import RETRY, Batch, credited, expect, in_metres
 from streetrecall.params.checks import CheckCrops
 from streetrecall.params.schema import Params
 from streetrecall.pictures.quarantine import REASONS
@@ -180,14 +179,7 @@ def _leaks_of_place(limits: CheckCrops, crs: str) -> list[Any]:
             column_list=["x", "y", "split"],
             min_m=limits.min_split_distance_m,
         ),
-        expect(
-            ExpectPositionsToAgree,
-            "Errors are measured in metres, so degrees and metres must be the same position.",
-            "`city.crs` has changed since: `dvc repro crop`",
-            column_list=["lat", "lon", "x", "y"],
-            crs=crs,
-            tolerance_m=limits.position_tolerance_m,
-        ),
+        in_metres("crop", crs, limits.position_tolerance_m),
     ]
 
 

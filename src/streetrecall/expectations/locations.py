@@ -20,9 +20,8 @@ from streetrecall.expectations.common.custom import (
     ExpectDistanceToAgreeWithPositions,
     ExpectGroupsToBeApart,
     ExpectPicksToKeepTheirRadius,
-    ExpectPositionsToAgree,
 )
-from streetrecall.expectations.common.suite import Batch, expect
+from streetrecall.expectations.common.suite import Batch, expect, in_metres
 from streetrecall.params.checks import CheckLocations
 from streetrecall.params.schema import Order, Params
 
@@ -93,14 +92,7 @@ def _rows(limits: CheckLocations) -> list[Any]:
 
 def _positions(limits: CheckLocations, crs: str) -> list[Any]:
     return [
-        expect(
-            ExpectPositionsToAgree,
-            "Distances are measured in metres, so degrees and metres must be the same position.",
-            "`city.crs` has changed since: `dvc repro order`",
-            column_list=["lat", "lon", "x", "y"],
-            crs=crs,
-            tolerance_m=limits.position_tolerance_m,
-        ),
+        in_metres("order", crs, limits.position_tolerance_m),
         expect(
             ExpectDistanceToAgreeWithPositions,
             "Places are ordered by their distance to order.start.",

@@ -13,8 +13,8 @@ from scipy.spatial import cKDTree
 
 from streetrecall import tables
 from streetrecall.expectations.common import pictures
-from streetrecall.expectations.common.custom import ExpectGroupsToBeComplete, ExpectPositionsToAgree
-from streetrecall.expectations.common.suite import Batch, credited, expect, readable
+from streetrecall.expectations.common.custom import ExpectGroupsToBeComplete
+from streetrecall.expectations.common.suite import Batch, credited, expect, in_metres, readable
 from streetrecall.params.checks import CheckPhotos
 from streetrecall.params.schema import Params
 from streetrecall.tables import PHOTOS_OF_A_SPOT, RADII_M, Use
@@ -80,14 +80,7 @@ def _rows(params: Params) -> list[Any]:
             column_list=["spot", "of_spot"],
             members=list(range(PHOTOS_OF_A_SPOT)),
         ),
-        expect(
-            ExpectPositionsToAgree,
-            "Distances are measured in metres, so degrees and metres must be the same position.",
-            "`city.crs` has changed since: `dvc repro photos`",
-            column_list=["lat", "lon", "x", "y"],
-            crs=params.city.crs,
-            tolerance_m=params.checks.crops.position_tolerance_m,
-        ),
+        in_metres("photos", params.city.crs, params.checks.crops.position_tolerance_m),
     ]
 
 

@@ -14,9 +14,8 @@ from streetrecall.expectations.common import pictures
 from streetrecall.expectations.common.custom import (
     ExpectColumnAValuesNotToBeSharedAcrossColumnB,
     ExpectGroupsToBeComplete,
-    ExpectPositionsToAgree,
 )
-from streetrecall.expectations.common.suite import Batch, credited, expect, readable
+from streetrecall.expectations.common.suite import Batch, credited, expect, in_metres, readable
 from streetrecall.params.schema import Params
 from streetrecall.tables import Use
 
@@ -71,14 +70,7 @@ def _rows(params: Params) -> list[Any]:
             column_A="sha256",
             column_B="place",
         ),
-        expect(
-            ExpectPositionsToAgree,
-            "Distances are measured in metres, so degrees and metres must be the same position.",
-            "`city.crs` has changed since: `dvc repro views`",
-            column_list=["lat", "lon", "x", "y"],
-            crs=params.city.crs,
-            tolerance_m=params.checks.crops.position_tolerance_m,
-        ),
+        in_metres("views", params.city.crs, params.checks.crops.position_tolerance_m),
     ]
 
 

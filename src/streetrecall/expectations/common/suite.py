@@ -9,6 +9,8 @@ import great_expectations.expectations as gxe
 import pandas as pd
 from great_expectations.expectations.row_conditions import Column
 
+from streetrecall.expectations.common.custom import ExpectPositionsToAgree
+
 # A remedy: how to try again the captures that failed.
 RETRY = "run `streetrecall scrape-status --retry-failed`, then `dvc repro --force scrape`"
 
@@ -59,6 +61,18 @@ def readable(restore: str) -> list[Any]:
             for column in ("sha256", "width", "height")
         ),
     ]
+
+
+def in_metres(stage: str, crs: str, tolerance_m: float) -> Any:
+    """An expectation for a table with lat, lon (EPSG:4326) and x, y (``crs``) that ``stage`` wrote."""
+    return expect(
+        ExpectPositionsToAgree,
+        "Distances are measured in metres, so degrees and metres must be the same position.",
+        f"`city.crs` has changed since: `dvc repro {stage}`",
+        column_list=["lat", "lon", "x", "y"],
+        crs=crs,
+        tolerance_m=tolerance_m,
+    )
 
 
 def credited() -> list[Any]:
