@@ -427,8 +427,9 @@ def _half_a_sphere(city: City) -> None:
 
 
 @breaks("captures", "captures", "expect_column_pair_values_to_be_one_of", "read_width, read_height")
-def _a_frame_of_another_size(city: City) -> None:
-    city.pictures[0] = picture(np.random.default_rng(1), size=100)
+def _many_frames_of_another_size(city: City) -> None:
+    for row in range(len(city["captures"]) // 8):
+        city.pictures[row] = picture(np.random.default_rng(row), size=100)
     city.relay()
 
 
@@ -730,6 +731,13 @@ def _a_photo_near_a_training_place(city: City) -> None:
 @breaks("photos", "photos", "expect_column_values_to_be_between", "same_month_m")
 def _a_photo_of_the_gallerys_month(city: City) -> None:
     city["photos"].loc[0, "month"] = MONTHS[1]
+
+
+def test_one_frame_of_another_size_stops_nothing(city: City, report: Report) -> None:
+    """The stage crop puts it into quarantine."""
+    city.pictures[0] = picture(np.random.default_rng(1), size=100)
+    city.relay()
+    assert report(city, "captures")["success"]
 
 
 def test_captures_that_are_for_views_alone_have_no_picture(city: City, report: Report) -> None:

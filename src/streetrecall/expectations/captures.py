@@ -190,11 +190,13 @@ def _pictures(limits: CheckCaptures) -> list[Any]:
         ),
         expect(
             ExpectColumnPairValuesToBeOneOf,
-            "The crop stage expects frames of a known size, because its box is given in pixels.",
+            "The crop stage expects frames of a known size, because its box is given in pixels. It puts a few others "
+            "into quarantine.",
             "scrape with one of the sizes that crop can handle (`checks.captures.frames`)",
             column_A="read_width",
             column_B="read_height",
             pairs=[list(frame) for frame in limits.frames],
+            mostly=limits.min_framed_share,
             row_condition=PERSPECTIVE & WITH_PICTURE & Column("read_error").is_null(),
         ),
         expect(

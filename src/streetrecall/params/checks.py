@@ -42,6 +42,7 @@ class CheckCaptures(Section):
         list[Annotated[list[Count], Field(min_length=2, max_length=2)]],
         Field(min_length=1),
     ]
+    min_framed_share: Share
     max_place_distance_m: Positive
     min_complete_share: Share
     max_lost_share: Share
