@@ -233,6 +233,30 @@ def test_fine_tuning_from_a_layer_and_from_pixels_killed_in_every_phase(
 
 
 @pytest.mark.slow
+def test_only_new_pictures_are_described_and_the_index_is_the_same(
+    trained: Path, tiny_crops: Path, tmp_path: Path
+) -> None:
+    crops, store = tmp_path / "crops", tmp_path / "store"
+    shutil.copytree(tiny_crops, crops)
+    images = tables.read(tables.IMAGES, crops / "images.parquet")
+
+    def described(name: str, store: Path, quarantined: list[int]) -> tuple[str, bytes]:
+        images["quarantine"] = ["blank" if row in quarantined else "" for row in range(len(images))]
+        tables.write(tables.IMAGES, images, crops / "images.parquet")
+        shutil.copytree(trained / "out" / "embedder", tmp_path / name / "embedder")
+        done = run("index", trained / "params.yaml", crops, tmp_path / name, store)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, (tmp_path / name / "index" / "descriptors.npy").read_bytes()
+
+    assert "75 pictures: 75 described" in described("first", store, [3, 7, 60])[0]
+    text, grown = described("grown", store, [60])
+    assert "77 pictures: 2 described" in text
+    text, nothing_known = described("nothing", tmp_path / "empty", [60])
+    assert "77 pictures: 77 described" in text
+    assert grown == nothing_known
+
+
+@pytest.mark.slow
 def test_what_is_saved_describes_as_it_was_validated_and_the_index_holds_it_in_order(
     trained: Path, tiny_crops: Path, tmp_path: Path
 ) -> None:

@@ -20,8 +20,9 @@ from tinyarchive import picture
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.geo import project
+from streetrecall.params import schema as parameters
 from streetrecall.params.schema import Params
-from streetrecall.pictures import shards
+from streetrecall.pictures import cropping, shards
 from streetrecall.pictures.cropping import crop_picture
 from streetrecall.providers.archive import Archive
 from streetrecall.providers.base import Capture, CaptureRequest, Panorama
@@ -297,3 +298,35 @@ def test_the_real_test_set(archive: Path, params: Params, tmp_path: Path) -> Non
     assert len(black) >= 3 and set(black["quarantine"]) == {"blank"}
     shared = images[images["quarantine"].isin(["duplicate_across_places", "duplicate_across_splits"])]
     assert 20 < len(shared) < 0.05 * len(images)
+
+
+def test_only_new_captures_are_decoded_and_the_output_is_the_same(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = Image.effect_noise(FRAME, 60)
+    encoded = io.BytesIO()
+    frame.save(encoded, "PNG")
+    raw, twice, broken = encoded.getvalue(), picture(7), b"no picture"
+    taken = [shot(0, 0, "2023-03", raw), shot(0, 1, "2023-03", twice), shot(5, 0, "2023-03", broken)]
+    made: list[bytes] = []
+
+    def counted(data: bytes, settings: parameters.Crop) -> cropping.Cropped:
+        made.append(data)
+        return cropping.crop_picture(data, settings)
+
+    monkeypatch.setattr(crop, "crop_picture", counted)
+    first = Cropped(tmp_path / "first", params, taken)
+    assert sorted(made) == sorted([raw, twice, broken])
+    made.clear()
+    new = shot(5, 1, "2019-03", picture(8))
+    grown = Cropped(tmp_path / "grown", params, [*taken, new])
+    assert made == [new.data]
+    monkeypatch.setenv("STREETRECALL_STORE", str(tmp_path / "empty"))
+    nothing_known = Cropped(tmp_path / "nothing", params, [*taken, new])
+    assert len(made) == 5
+    assert grown.metrics == nothing_known.metrics and grown.metrics["passed_unchanged"] == 3
+    pd.testing.assert_frame_equal(grown.images, nothing_known.images)
+    for path in (tmp_path / "grown/crops").rglob("*.tar"):
+        other = tmp_path / "nothing/crops" / path.relative_to(tmp_path / "grown/crops")
+        assert path.read_bytes() == other.read_bytes()
+    assert first.metrics["images"] == 3

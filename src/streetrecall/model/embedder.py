@@ -14,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from streetrecall.errors import UserError
 from streetrecall.files import whole, write_json
-from streetrecall.model import runtime  # noqa: F401  first: it silences the log of TensorFlow's import
+from streetrecall.imports import code_digest
+from streetrecall.model import runtime  # first: it silences the log of TensorFlow's import
 from streetrecall.model.shapes import Size
 from streetrecall.params.schema import Head
 
@@ -69,6 +70,19 @@ class Embedder:
         run = self._runner(size)
         for pixels, count in decoding.batches(jpegs, size, self.batch_size, self.threads):
             yield run(pixels).numpy()[:count].astype(np.float32)
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides a descriptor besides the picture and its size, as values that JSON can hold."""
+        return {
+            "weights": runtime.weights_digest(self.network.whole),
+            "head": self.head.model_dump(mode="json"),
+            "backbone": self.backbone,
+            "image_size": self.image_size,
+            "batch": self.batch_size,
+            "threads": self.threads,
+            "code": code_digest(__name__),
+            **runtime.facts(),
+        }
 
     def _runner(self, size: Size) -> Any:
         """The compiled network for pictures of ``size``."""

@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 
 import keras
-import keras_cv
 import numpy as np
 import pandas as pd
 import tensorflow as tf
@@ -22,9 +21,9 @@ from streetrecall.files import write_array
 from streetrecall.imports import code_digest
 from streetrecall.model import decoding, runtime
 from streetrecall.model.backbone import Backbone
-from streetrecall.model.leases import lease
 from streetrecall.model.shapes import Size
 from streetrecall.progress import progress
+from streetrecall.store.leases import lease
 
 CHUNK = 512  # pictures in a file
 BATCH = 32
@@ -73,28 +72,17 @@ def key_of(
 ) -> str:
     """What the maps depend on, as one hash."""
     facts = {
-        "weights": weights_digest(frozen),
+        "weights": runtime.weights_digest(frozen),
         "backbone": backbone,
         "maps": layers,
         "size": size,
         "batch": BATCH,
         "threads": threads,
         "code": code_digest(__name__),
-        "libraries": [tf.__version__, keras.__version__, keras_cv.__version__],
-        "devices": runtime.devices(),
-        "policy": keras.config.dtype_policy().name,
+        **runtime.facts(),
         "pictures": hashlib.sha256("".join(images["sha256"]).encode()).hexdigest(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def weights_digest(model: keras.Model) -> str:
-    """SHA-256 of a model's weights, in order."""
-    digest = hashlib.sha256()
-    for weight in model.weights:
-        digest.update(str(tuple(weight.shape)).encode())
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
-    return digest.hexdigest()
 
 
 def _chunk_path(home: Path, start: int, number: int) -> Path:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from typing import Any
+
+import numpy as np
 
 # TensorFlow reads this at import. Its log does not help users, and it raises errors all the same.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -17,6 +21,30 @@ def devices() -> list[str]:
     import tensorflow as tf
 
     return sorted({device.device_type for device in tf.config.list_physical_devices()})
+
+
+def facts() -> dict[str, Any]:
+    """Libraries, devices and precision, on which the last digits of every result depend, as values for JSON."""
+    import keras
+    import keras_cv
+    import tensorflow as tf
+
+    return {
+        "libraries": [np.__version__, tf.__version__, keras.__version__, keras_cv.__version__],
+        "devices": devices(),
+        "policy": keras.config.dtype_policy().name,
+    }
+
+
+def weights_digest(model: Any) -> str:
+    """SHA-256 of the weights of a Keras model, in order."""
+    import keras
+
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        digest.update(str(tuple(weight.shape)).encode())
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
+    return digest.hexdigest()
 
 
 def configure(threads: int, seed: int, precision: str = "float32") -> None:

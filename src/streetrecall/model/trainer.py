@@ -14,21 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import keras_cv
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from streetrecall.imports import code_digest
-from streetrecall.model import checkpoint, health, initialise, leases, network, optimiser, runtime
+from streetrecall.model import checkpoint, health, initialise, network, optimiser, runtime
 from streetrecall.model.collection import Collection, Ints
 from streetrecall.model.history import Progress, Stopwatch
-from streetrecall.model.maps import weights_digest
 from streetrecall.model.objective import Objective, Step
 from streetrecall.model.sources import Source, Sources
 from streetrecall.params.schema import Phase, Train
 from streetrecall.progress import progress as progress_bar
+from streetrecall.store import leases
 
 SHOWN_EVERY = 10  # steps
 START_IMAGES = 30_000  # training pictures that start the projection: of 10,000 values each they take 1.2 GB
@@ -80,10 +78,9 @@ class Trainer:
         facts = {
             "params": self.params.model_dump(),
             "pictures": self.collection.digest(),
-            "weights": weights_digest(self.network.backbone.network),
+            "weights": runtime.weights_digest(self.network.backbone.network),
             "code": code_digest(__name__),
-            "libraries": [np.__version__, tf.__version__, keras.__version__, keras_cv.__version__],
-            "devices": runtime.devices(),
+            **runtime.facts(),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from PIL import Image
@@ -29,6 +31,20 @@ class Cropped:
     width: int
     height: int
     flaw: str
+
+    def pack(self, captured: bytes) -> bytes:
+        """All of it as bytes, without the picture if that is ``captured`` itself."""
+        facts = {name: value for name, value in asdict(self).items() if name != "data"}
+        unchanged = self.data == captured
+        header = json.dumps({"unchanged": unchanged, **facts}).encode()
+        return header + b"\n" + (b"" if unchanged else self.data)
+
+    @classmethod
+    def unpack(cls, packed: bytes, captured: Callable[[], bytes]) -> Cropped:
+        """What `pack` made; ``captured`` is called only if the picture was unchanged."""
+        header, _, data = packed.partition(b"\n")
+        facts = json.loads(header)
+        return cls(data=captured() if facts.pop("unchanged") else data, **facts)
 
 
 def crop_picture(data: bytes, settings: Crop) -> Cropped:

@@ -16,18 +16,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import PIL
 
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import fresh_folders, require_in_project, write_json
 from streetrecall.geo import project
+from streetrecall.imports import code_digest
 from streetrecall.parallel import map_in_order
 from streetrecall.params import schema as parameters
 from streetrecall.params.schema import Crop, Params
-from streetrecall.pictures import shards
-from streetrecall.pictures.cropping import crop_picture
+from streetrecall.pictures import cropping, shards
+from streetrecall.pictures.cropping import Cropped, crop_picture
 from streetrecall.pictures.quarantine import BLANK, UNDECODABLE, WRONG_SHAPE, quarantine
 from streetrecall.progress import progress
+from streetrecall.store.results import Results, kept
 from streetrecall.tables import WITH_PICTURE
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ class Source:
     shard: str
     offset: int
     size: int
+    sha256: str
     name: str
 
 
@@ -95,7 +99,11 @@ def run(params: Params, captures: Path, locations: Path, crops: Path, metrics: P
     with fresh_folders(crops, _FOLDERS) as fresh:
         for folder in _FOLDERS:
             shards.make_folder(fresh / folder, folder.partition("/")[0])
-        results = list(make_shards(params.crop, captures, fresh, sources))
+        settings = params.crop
+        with kept(
+            "crop", settings=settings.model_dump(), code=code_digest(cropping.__name__), pillow=PIL.__version__
+        ) as known:
+            results = list(make_shards(settings, captures, fresh, sources, known))
         table = assemble(taken, results, params)
     tables.write(tables.IMAGES, table, crops / "images.parquet")
     write_json(metrics, count(table, sum(r.unchanged for r in results)))
@@ -121,35 +129,56 @@ def plan_shards(taken: pd.DataFrame, places: pd.DataFrame, where: Path) -> dict[
         shard = f"{below}/{split}/{shards.shard_name(str(capture['subset']), *level_and_number[place])}"
         panorama = hashlib.blake2b(str(capture["pano_id"]).encode(), digest_size=6).hexdigest()
         name = f"{place:06d}_{capture['direction']}_{capture['month'] or 'undated'}_{panorama}.jpg"
-        sources.setdefault(shard, []).append(Source(row, source, int(capture["offset"]), int(capture["size"]), name))
+        sources.setdefault(shard, []).append(
+            Source(row, source, int(capture["offset"]), int(capture["size"]), str(capture["sha256"]), name)
+        )
     return sources
 
 
-def make_shards(settings: Crop, captures: Path, crops: Path, sources: dict[str, list[Source]]) -> Iterator[Result]:
-    """Make the shards below ``crops`` on all cores. The output does not depend on the number of cores."""
+def make_shards(
+    settings: Crop, captures: Path, crops: Path, sources: dict[str, list[Source]], known: Results
+) -> Iterator[Result]:
+    """Make the shards below ``crops`` on all cores. The output depends neither on their number nor on what is known."""
     total = sum(map(len, sources.values()))
-    make = partial(make_shard, settings, captures, crops)
+    make = partial(make_shard, settings, captures, crops, known)
     with progress(total, "crop", "picture") as bar:
         for results in map_in_order(make, sorted(sources.items()), use_processes=total > _FEW):
             bar.update(len(results))
             yield from results
 
 
-def make_shard(settings: Crop, captures: Path, crops: Path, item: tuple[str, list[Source]]) -> list[Result]:
-    """Make one shard below ``crops``: ``item`` is its path and its pictures."""
+def make_shard(
+    settings: Crop, captures: Path, crops: Path, known: Results, item: tuple[str, list[Source]]
+) -> list[Result]:
+    """Make one shard below ``crops`` from ``item``, its path and its pictures. What is ``known`` is not made again."""
     shard, sources = item
+    before = known.read(s.sha256 for s in sources)
+    new: dict[str, bytes] = {}
+    made: list[Cropped] = []
     with shards.ShardReader(captures) as reader:
-        read = [reader.read(s.shard, s.offset, s.size) for s in sources]
-    made = [crop_picture(data, settings) for data in read]
+        for s in sources:
+            if s.sha256 in before:
+                made.append(Cropped.unpack(before[s.sha256], partial(reader.read, s.shard, s.offset, s.size)))
+                continue
+            data = reader.read(s.shard, s.offset, s.size)
+            made.append(crop_picture(data, settings))
+            if _sha256(data) == s.sha256:  # else the shard is damaged
+                new[s.sha256] = made[-1].pack(data)
+    known.write(new)
     members = shards.write_shard(crops / shard, [(s.name, p.data) for s, p in zip(sources, made, strict=True)])
     member = {m.name: m for m in members}
+    digests = [_sha256(p.data) for p in made]
     return [
         Result(
-            s.row, shard, member[s.name].offset, member[s.name].size, hashlib.sha256(p.data).hexdigest(), p.phash,
-            p.luminance_mean, p.luminance_std, p.width, p.height, p.flaw, unchanged=p.data == data,
+            s.row, shard, member[s.name].offset, member[s.name].size, digest, p.phash,
+            p.luminance_mean, p.luminance_std, p.width, p.height, p.flaw, unchanged=digest == s.sha256,
         )
-        for s, data, p in zip(sources, read, made, strict=True)
+        for s, p, digest in zip(sources, made, digests, strict=True)
     ]  # fmt: skip
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def assemble(taken: pd.DataFrame, results: list[Result], params: Params) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from streetrecall.retrieval import exact as search
 from streetrecall.retrieval import index as indexes
 from streetrecall.retrieval.rows import GALLERY, QUERY, descriptor_rows
 from streetrecall.scoring import system
+from streetrecall.store.results import kept
 
 if TYPE_CHECKING:
     from streetrecall.model.embedder import Embedder
@@ -121,7 +122,7 @@ def describe(
     """Descriptors (n, d) of ``pictures``, in order.
 
     ``pictures`` (n rows of IMAGES, VIEWS or PHOTOS) are in shards below ``folder``; ``size`` is the height and width at
-    which the network sees them, if it is not that of training.
+    which the network sees them, if it is not that of training. Descriptors that an earlier run made are not made again.
 
     Raises:
         UserError: a picture is no JPEG, or the embedder gives values that are not finite.
@@ -131,13 +132,23 @@ def describe(
     descriptors = np.empty((len(pictures), embedder.dimensions), np.float16)
     if pictures.empty:
         return descriptors
-    done, began = 0, time.perf_counter()
-    with progress(len(pictures), f"describe {name}", "image") as bar:
-        for part in embedder.describe_all(decoding.Pictures(folder, pictures), size):
-            descriptors[done : done + len(part)] = part
-            done += len(part)
-            bar.update(len(part))
-    print(f"{len(pictures)} {name} described, {len(pictures) / max(time.perf_counter() - began, 1e-9):.0f} a second")
+    with kept("descriptors", size=size, **embedder.identity()) as known:
+        hashes = list(map(str, pictures["sha256"]))
+        before = known.read(hashes)
+        for row, digest in enumerate(hashes):
+            if digest in before:
+                descriptors[row] = np.frombuffer(before[digest], np.float16)
+        new = [row for row, digest in enumerate(hashes) if digest not in before]
+        done, began = 0, time.perf_counter()
+        with progress(len(new), f"describe {name}", "image") as bar:
+            for part in embedder.describe_all(decoding.Pictures(folder, pictures.iloc[new]), size):
+                rows = new[done : done + len(part)]
+                descriptors[rows] = part
+                known.write({hashes[row]: descriptors[row].tobytes() for row in rows})
+                done += len(part)
+                bar.update(len(part))
+        speed = len(new) / max(time.perf_counter() - began, 1e-9)
+        print(f"{len(pictures)} {name}: {len(new)} described, {speed:.0f} a second; the others are known")
     if not np.isfinite(descriptors).all():
         raise UserError("the embedder gives descriptors that are not finite; run the stage train again")
     return descriptors

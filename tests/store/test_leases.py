@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from streetrecall.model import leases
-from streetrecall.model.leases import discard, lease
+from streetrecall.store import leases
+from streetrecall.store.leases import discard, lease
 
 # Takes leases on folders of its own, one after the other, and reads back what it wrote there.
 WORKER = """
 import sys
 from pathlib import Path
-from streetrecall.model.leases import lease
+from streetrecall.store.leases import lease
 cache, name = Path(sys.argv[1]), sys.argv[2]
 for i in range(150):
     with lease(cache / f"{name}-{i % 7}") as folder:
@@ -30,7 +30,7 @@ for i in range(150):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from streetrecall.model.leases import lease
+from streetrecall.store.leases import lease
 with lease(Path(sys.argv[1])) as folder:
     (folder / "value").write_text("mine")
     print("held", flush=True)
