@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -181,3 +182,26 @@ def test_a_damaged_sphere_is_left_out(params: Params, tmp_path: Path) -> None:
     cut = Cut(tmp_path, params, [good, Capture(bad.request, "ok", "", b"\xff\xd8nothing")])
     assert set(cut.table["pano_id"]) == {"p1-1"}
     assert Image.open(io.BytesIO(good.data)).size == (256, 128)
+
+
+def test_only_new_panoramas_are_cut_and_the_output_is_the_same(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut: list[str] = []
+    opened = views.open_panorama
+
+    def counted(source: views.Source, reader: shards.ShardReader) -> Any:
+        cut.append(source.pano_id)
+        return opened(source, reader)
+
+    monkeypatch.setattr(views, "open_panorama", counted)
+    taken = frames(0, 0, 5) + frames(1, 0, 15) + frames(1, 1, 25)
+    Cut(tmp_path / "first", params, taken)
+    known = len(cut)
+    assert known == 2  # the training place, and the older date of the other one
+    new = frames(2, 0, 35) + frames(2, 1, 45)
+    grown = Cut(tmp_path / "grown", params, [*taken, *new])
+    assert len(cut) == known + 1
+    monkeypatch.setenv("STREETRECALL_STORE", str(tmp_path / "empty"))
+    assert grown.hashes() == Cut(tmp_path / "nothing", params, [*taken, *new]).hashes()
+    assert len(cut) == 2 * known + 2

@@ -9,26 +9,30 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import PIL
 
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import fresh_folders, require_in_project, write_json
 from streetrecall.geo import project
+from streetrecall.imports import code_digest
 from streetrecall.parallel import map_in_order
 from streetrecall.params.schema import Params, TrainingViews, Views, load
 from streetrecall.pictures import shards, tone
 from streetrecall.pictures.codec import decode, encode_jpeg
 from streetrecall.pictures.projections import Frames, Panorama, Sphere, View
 from streetrecall.progress import progress
+from streetrecall.store.results import Results, kept
 from streetrecall.tables import CaptureStatus, Projection, Use
 
 log = logging.getLogger(__name__)
@@ -49,7 +53,13 @@ class Source:
     projection: str
     fov_deg: float
     horizon: float
-    pictures: tuple[tuple[float, str, int, int], ...]  # heading, shard, offset, size
+    pictures: tuple[tuple[float, str, int, int, str], ...]  # heading, shard, offset, size, sha256
+
+    def key(self, use: Use) -> str:
+        """What its views depend on, besides the parameters, as one hash."""
+        shown = [(heading, sha256) for heading, _, _, _, sha256 in self.pictures]
+        facts = [str(use), self.pano_id, self.projection, self.fov_deg, self.horizon, shown]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,10 @@ def run(params: Params, captures: Path, locations: Path, views: Path, metrics: P
     with fresh_folders(views, ("shared", "local")) as fresh:
         for folder in ("shared", "local"):
             shards.make_folder(fresh / folder, folder)
-        results = list(make_shards(params.views, captures, fresh, work))
+        settings = params.views.model_dump(exclude={"dates"})
+        versions = {"code": code_digest(__name__), "pillow": PIL.__version__, "numpy": np.__version__}
+        with kept("views", settings=settings, **versions) as known:
+            results = list(make_shards(params.views, captures, fresh, work, known))
         table = assemble(panoramas, results, params.city.crs)
     tables.write(tables.VIEWS, table, views / "views.parquet")
     write_json(metrics, count(table, left_out))
@@ -113,7 +126,7 @@ def usable_panoramas(taken: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]
     shared = good.groupby("sha256")["place"].transform("nunique") > 1
     repeated = set(good.loc[shared, "pano_id"])
     good = good[~good["pano_id"].isin(repeated)].sort_values(["place", "date_index", "pano_id", "direction"])
-    pictures = list(good[["heading_deg", "shard", "offset", "size"]].itertuples(index=False, name=None))
+    pictures = list(good[["heading_deg", "shard", "offset", "size", "sha256"]].itertuples(index=False, name=None))
     good["pictures"] = pd.Series(pictures, index=good.index, dtype=object)
     panoramas = good.groupby(["place", "pano_id"], sort=False).agg(
         {**{c: "first" for c in good.columns if c not in ("place", "pano_id", "pictures")}, "pictures": tuple}
@@ -148,10 +161,12 @@ def plan_shards(panoramas: pd.DataFrame, places: pd.DataFrame, dates: int, where
     return work
 
 
-def make_shards(settings: Views, captures: Path, views: Path, work: dict[str, list[Source]]) -> Iterator[Result]:
-    """Cut the views below ``views`` on all cores. The output does not depend on the number of cores."""
+def make_shards(
+    settings: Views, captures: Path, views: Path, work: dict[str, list[Source]], known: Results
+) -> Iterator[Result]:
+    """Cut the views below ``views`` on all cores. The output depends neither on their number nor on what is known."""
     total = sum(map(len, work.values()))
-    make = partial(make_shard, settings, captures, views)
+    make = partial(make_shard, settings, captures, views, known)
     with progress(total, "views", "panorama") as bar:
         for (_, sources), results in zip(
             sorted(work.items()), map_in_order(make, sorted(work.items()), use_processes=total > _FEW), strict=True
@@ -160,24 +175,26 @@ def make_shards(settings: Views, captures: Path, views: Path, work: dict[str, li
             yield from results
 
 
-def make_shard(settings: Views, captures: Path, views: Path, item: tuple[str, list[Source]]) -> list[Result]:
-    """Write one shard below ``views``: ``item`` is its path and the panoramas to cut."""
+def make_shard(
+    settings: Views, captures: Path, views: Path, known: Results, item: tuple[str, list[Source]]
+) -> list[Result]:
+    """Write one shard below ``views`` from ``item``, its path and its panoramas. What is ``known`` is not cut again."""
     shard, sources = item
     use = Use(shard.split("/")[1])
+    before = known.read(source.key(use) for source in sources)
+    new: dict[str, bytes] = {}
     made: dict[str, tuple[Source, View, bytes]] = {}
     with shards.ShardReader(captures) as reader:
         for source in sources:
-            panorama = open_panorama(source, reader)
-            if panorama is None:
-                continue
-            if use == Use.GALLERY:
-                pictures: Iterator[tuple[View, bytes]] = gallery_views(settings, panorama)
-            else:
-                pictures = training_views(settings, panorama, source.pano_id)
+            key = source.key(use)
+            cut = unpack(before[key]) if key in before else cut_views(settings, source, reader, use)
+            if key not in before:
+                new[key] = pack(cut)
             digest = hashlib.blake2b(source.pano_id.encode(), digest_size=6).hexdigest()
-            for view, data in pictures:
+            for view, data in cut:
                 name = f"{source.place:06d}_{source.month or 'undated'}_{digest}_{round(view.heading_deg * 10):04d}.jpg"
                 made[name] = source, view, data
+    known.write(new)
     results = []
     for member in shards.write_shard(views / shard, [(name, data) for name, (_, _, data) in made.items()]):
         source, view, data = made[member.name]
@@ -190,9 +207,37 @@ def make_shard(settings: Views, captures: Path, views: Path, item: tuple[str, li
     return results
 
 
+def cut_views(settings: Views, source: Source, reader: shards.ShardReader, use: Use) -> list[tuple[View, bytes]]:
+    """The views of one panorama as JPEGs; none if it has no picture that can be decoded."""
+    panorama = open_panorama(source, reader)
+    if panorama is None:
+        return []
+    if use == Use.GALLERY:
+        return list(gallery_views(settings, panorama))
+    return list(training_views(settings, panorama, source.pano_id))
+
+
+def pack(cut: list[tuple[View, bytes]]) -> bytes:
+    """Views and their JPEGs as one sequence of bytes, for `Results`."""
+    header = json.dumps([(astuple(view), len(data)) for view, data in cut]).encode()
+    return header + b"\n" + b"".join(data for _, data in cut)
+
+
+def unpack(packed: bytes) -> list[tuple[View, bytes]]:
+    """What `pack` was given."""
+    header, _, data = packed.partition(b"\n")
+    cut, at = [], 0
+    for view, size in json.loads(header):
+        cut.append((View(*view), data[at : at + size]))
+        at += size
+    return cut
+
+
 def open_panorama(source: Source, reader: shards.ShardReader) -> Panorama | None:
     """The decoded pictures of a panorama; None if there is none that can be decoded."""
-    decoded = [(heading, decode(reader.read(shard, offset, size))) for heading, shard, offset, size in source.pictures]
+    decoded = [
+        (heading, decode(reader.read(shard, offset, size))) for heading, shard, offset, size, _ in source.pictures
+    ]
     whole = [(heading, picture) for heading, picture in decoded if picture is not None]
     if not whole:
         return None
