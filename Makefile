@@ -7,7 +7,7 @@ export PYTHONNOUSERSITE := 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export GX_ANALYTICS_ENABLED := false
 BASE ?= origin/main
-BENCH ?= scrape
+BENCH ?= table
 GRID ?= train.loss.alpha=1,2 train.batch.hard_share=0.25,0.5
 
 .PHONY: help setup hooks repro test test-pipeline lint bench plots docs report sweep lock clean
@@ -39,7 +39,7 @@ lint: setup ## check format, style, types and workflows
 	@check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@zizmor --offline --quiet .github/workflows
 
-bench: setup ## measure speeds on this machine: BENCH=name of a benchmark (streetrecall bench --help)
+bench: setup ## measure speeds on this machine, all into docs/benchmarks.md or one of them: BENCH=name (streetrecall bench --help)
 	@streetrecall bench $(BENCH)
 
 plots: setup ## draw the plots of the last run into dvc_plots/, as SVG and one HTML page that loads nothing

@@ -1,15 +1,21 @@
 """Command `bench`: measures this project on this machine, beside what a user would write without it.
 
-A benchmark is a module with ``OPTIONS`` (name, default, help) and ``run(args)``, and a line in `BENCHMARKS`.
+A benchmark is a module with ``OPTIONS`` (name, default, help) and ``run(args)``, which prints and returns rows,
+and a line in `BENCHMARKS`.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
+from pathlib import Path
 
-from streetrecall.benchmarks import embed, index, scrape
+from streetrecall.benchmarks import embed, index, prepare, scrape, table
+from streetrecall.files import write_json
 
 BENCHMARKS = {
+    "table": (table, "all of the others, written to docs/benchmarks.md and docs/benchmarks.json"),
+    "prepare": (prepare, "grid, order and crop, beside geopandas, scikit-learn, shapely and Pillow"),
     "scrape": (scrape, "pictures per second by browsers, beside a plain Selenium loop"),
     "embed": (embed, "pictures per second from JPEG bytes to descriptors"),
     "index": (index, "queries per second at a recall@10 of 0.99, beside faiss and hnswlib"),
@@ -20,9 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK", required=True)
     for name, (module, text) in BENCHMARKS.items():
         sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--rows", type=Path, help="JSON of the rows to write as well")
+        sub.add_argument("--params", default=argparse.SUPPRESS, help="parameter file (params.yaml)")
         for option, default, help_text in module.OPTIONS:
             sub.add_argument(f"--{option}", type=int, default=default, help=f"{help_text} (%(default)s)")
 
 
 def main(args: argparse.Namespace) -> None:
-    BENCHMARKS[args.benchmark][0].run(args)
+    rows = BENCHMARKS[args.benchmark][0].run(args)
+    if args.rows:
+        write_json(args.rows, [asdict(row) for row in rows])

@@ -7,12 +7,13 @@ import time
 
 import numpy as np
 
+from streetrecall.benchmarks.rows import Row
 from streetrecall.params.schema import load
 
 OPTIONS = [("images", 1024, "number of pictures to describe"), ("batch", 64, "pictures per batch")]
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> list[Row]:
     """Print pictures per second from JPEG bytes to descriptors, by the embedder that params.yaml describes.
 
     It is not trained, because the speed does not depend on the values of the weights.
@@ -35,7 +36,9 @@ def run(args: argparse.Namespace) -> None:
     model.describe(jpegs[: args.batch])  # builds the graph
     began = time.perf_counter()
     model.describe([jpegs[i % 64] for i in range(args.images)])
+    speed = args.images / (time.perf_counter() - began)
     print(
         f"{params.backbone}, {size} px, {params.threads} threads, batches of {args.batch}: "
-        f"{args.images / (time.perf_counter() - began):.0f} pictures per second"
+        f"{speed:.0f} pictures per second"
     )
+    return [Row(f"describe {args.images} JPEGs of {size} px", "picture", speed)]

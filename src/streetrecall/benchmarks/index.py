@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streetrecall.benchmarks.rows import Row
 from streetrecall.params.schema import Params, load
 from streetrecall.printing import plain_table
 
@@ -45,7 +46,7 @@ def clustered(count: int, dimensions: int, seed: int) -> NDArray[np.float32]:
     return result
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> list[Row]:
     """Print queries per second at a recall@10 of 0.99 or more against exact search; all use the same threads.
 
     ScaNN is built and tuned as the stage index does it, from gallery vectors alone. faiss and hnswlib run at the
@@ -76,6 +77,12 @@ def run(args: argparse.Namespace) -> None:
         rows.append((name, f"{built_in:.0f}", str(effort), f"{recall:.4f}", f"{speed:.0f}"))
         del search  # one index at a time fits into memory
     print(plain_table(("", "build, s", "effort", "recall@10", "queries per second"), rows, ruled=True))
+    exactly, ours, *peers = [(name, float(recall), float(speed)) for name, _, _, recall, speed in rows]
+    task = f"search of {args.gallery:,} x {args.dimensions}"
+    return [
+        Row(task, "query", ours[2], name, speed, f"recall@{K} {ours[1]:.3f}, peer {recall:.3f}")
+        for name, recall, speed in (exactly, *peers)
+    ]
 
 
 def _queries(gallery: NDArray[np.float32], count: int) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
+from streetrecall.benchmarks.rows import Row
 from streetrecall.params.schema import Params, load
 from streetrecall.printing import plain_table
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 OPTIONS = [("views", 96, "number of captures"), ("browsers", 2, "largest number of browsers")]
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> list[Row]:
     """Print pictures per second of the scrape stage's code and of a plain loop over the same pages.
 
     All take the same captures of the simulated city. The service has rendered each of them before, so the time of
@@ -59,6 +60,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"{len(views)} captures of {params.scrape.width} x {params.scrape.height} pixels\n")
     table = [(name, f"{rate:.2f}", f"{rate / rows[0][1]:.2f}", note) for name, rate, note in rows]
     print(plain_table(("", "pictures per second", "ratio", "time per picture"), table, ruled=True))
+    task = f"scrape of {len(views)} captures of {params.scrape.width} x {params.scrape.height}"
+    return [Row(task, "picture", rate, "plain Selenium loop", rows[0][1], name) for name, rate, _ in rows[1:]]
 
 
 def _some_views(params: Params, base: str, count: int) -> list[CaptureRequest]:
