@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streetrecall.benchmarks import index
+from streetrecall.benchmarks import index, table
+from streetrecall.benchmarks.rows import Row
 
 ROOT = Path(__file__).parents[2]
 
 
-def bench_of(name: str, **sizes: int) -> str:
+def bench_of(name: str, **sizes: object) -> str:
     """What a benchmark prints, in a process of its own."""
     command = [sys.executable, "-m", "streetrecall.cli", "bench", name, *[f"--{k}={v}" for k, v in sizes.items()]]
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=300).stdout
@@ -43,3 +45,20 @@ def test_vectors_are_as_near_as_the_benchmark_says() -> None:
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     similar = np.sort(vectors[:50] @ vectors.T, axis=1)[:, ::-1]
     assert similar[:, 1].mean() == pytest.approx(0.7, abs=0.06)
+
+
+@pytest.mark.slow
+def test_grid_order_and_crop_are_timed_beside_their_peers(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    said = bench_of("prepare", candidates=10_000, panoramas=200, frames=4, rows=tmp_path / "rows.json")
+    rows = [Row(**row) for row in json.loads((tmp_path / "rows.json").read_text())]
+    assert [row.task.split()[0] for row in rows] == ["grid", "order", "order", "crop"]
+    assert all(row.ratio and row.ratio > 0 and row.task in said for row in rows)
+
+
+def test_the_page_is_the_table_in_the_json() -> None:
+    """Both are written by one run of `make bench`."""
+    content = json.loads((ROOT / table.DATA).read_text())
+    rows = [Row(**{name: value for name, value in row.items() if name != "ratio"}) for row in content["rows"]]
+    assert (ROOT / table.PAGE).read_text() == table.page(rows, content["machine"])
+    assert {row.task.split()[0] for row in rows} >= {"grid", "order", "crop", "scrape", "describe", "search"}

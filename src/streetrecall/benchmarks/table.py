@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> list[Row]:
                 "streetrecall.cli",
                 "bench",
                 name,
+                *options,
                 f"--rows={out}",
                 f"--params={args.params}",
             ]
