@@ -1,4 +1,4 @@
-"""Work on several processor cores whose results come in order, whatever the number of cores."""
+"""Work on several processor cores, or on a cluster, whose results come in order whatever computes them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,18 @@ def map_in_order(
     """``function`` of each item, in the order of ``items``, computed on all cores.
 
     ``use_processes`` false computes here, which is faster for little work because a process takes seconds to start.
-    Function, items and results must be picklable.
+    Function, items and results must be picklable. Where ``STREETRECALL_CLUSTER`` names the scheduler of a Dask cluster,
+    its workers compute: see `streetrecall.cluster.map_on_cluster`.
 
     >>> list(map_in_order(abs, [-1, 2], use_processes=False))
     [1, 2]
     """
+    address = os.environ.get("STREETRECALL_CLUSTER")
+    if address and use_processes:
+        from streetrecall.cluster import map_on_cluster
+
+        yield from map_on_cluster(address, function, items)
+        return
     processes = min(available_cores(), len(items))
     if not use_processes or processes <= 1:
         yield from map(function, items)

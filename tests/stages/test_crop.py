@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from capturing import write_captures
+from daskcluster import scheduler
 from PIL import Image
 from tinyarchive import picture
 
@@ -28,6 +29,8 @@ from streetrecall.providers.archive import Archive
 from streetrecall.providers.base import Capture, CaptureRequest, Panorama
 from streetrecall.stages import crop
 from streetrecall.stages.order import order
+
+__all__ = ["scheduler"]  # a fixture
 
 FRAME = (1512, 810)
 BLACK = io.BytesIO()
@@ -330,3 +333,20 @@ def test_only_new_captures_are_decoded_and_the_output_is_the_same(
         other = tmp_path / "nothing/crops" / path.relative_to(tmp_path / "grown/crops")
         assert path.read_bytes() == other.read_bytes()
     assert first.metrics["images"] == 3
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_same_bytes(
+    tmp_path: Path, params: Params, scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = [shot(place, 0, "2023-03", picture(place)) for place in range(12)]
+    Cropped(tmp_path / "here", params, taken)
+    monkeypatch.setattr(crop, "_FEW", 0)
+    monkeypatch.setenv("STREETRECALL_CLUSTER", scheduler)
+    Cropped(tmp_path / "cluster", params, taken)
+    written = sorted(path for path in (tmp_path / "here/crops").rglob("*") if path.is_file())
+    assert len(written) >= 4
+    for path in written:
+        assert (
+            path.read_bytes() == (tmp_path / "cluster/crops" / path.relative_to(tmp_path / "here/crops")).read_bytes()
+        )

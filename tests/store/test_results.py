@@ -72,7 +72,8 @@ def test_damage_is_not_believed(tmp_path: Path, caplog: pytest.LogCaptureFixture
 
 
 def test_a_disk_that_takes_nothing_stops_no_stage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    results = Results(tmp_path / "missing")
+    (tmp_path / "file").touch()
+    results = Results(tmp_path / "file" / "missing")
     with caplog.at_level(logging.WARNING):
         results.write({"a": b"1"})
         assert results.read(["a"]) == {}

@@ -26,10 +26,17 @@ _WAIT_S = 60.0  # for another process that writes
 
 
 class Results:
-    """Results in ``folder``: bytes by key. Several processes may use it at once; it can be sent to them."""
+    """Results in a ``folder`` of the store: bytes by key. Several processes may use it at once; it can be sent to them.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    On another machine it is the same folder of that machine's store.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = folder
+
+    @property
+    def folder(self) -> Path:
+        return store_folder() / self._folder
 
     def read(self, keys: Iterable[str]) -> dict[str, bytes]:
         """The results that are kept, of those asked for."""
@@ -42,9 +49,9 @@ class Results:
                     marks = ",".join("?" * len(part))
                     rows = file.execute(f"SELECT key, digest, value FROM result WHERE key IN ({marks})", part)
                     found |= {key: value for key, digest, value in rows if digest == _digest(value)}
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             log.warning("%s: kept results cannot be read (%s), and are computed again", self.folder, error)
-            if not isinstance(error, sqlite3.OperationalError):  # the file is damaged, not busy or out of reach
+            if not isinstance(error, (sqlite3.OperationalError, OSError)):  # it is damaged, not busy
                 (self.folder / _FILE).unlink(missing_ok=True)
         return found
 
@@ -56,10 +63,11 @@ class Results:
             with closing(self._open()) as file, file:
                 rows = ((key, _digest(value), value) for key, value in results.items())
                 file.executemany("INSERT OR REPLACE INTO result VALUES (?, ?, ?)", rows)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             log.warning("%s: results cannot be kept (%s); the next run computes them again", self.folder, error)
 
     def _open(self) -> sqlite3.Connection:
+        self.folder.mkdir(parents=True, exist_ok=True)
         file = sqlite3.connect(self.folder / _FILE, timeout=_WAIT_S)
         file.execute("PRAGMA journal_mode=WAL")
         file.execute("PRAGMA synchronous=NORMAL")
@@ -75,8 +83,9 @@ def kept(kind: str, **facts: Any) -> Iterator[Results]:
     other facts stay for some runs: see `streetrecall.store.leases`.
     """
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-    with lease(store_folder() / "results" / kind / key) as folder:
-        yield Results(folder)
+    results = Results(Path("results", kind, key))
+    with lease(results.folder):
+        yield results
 
 
 def _digest(value: bytes) -> bytes:
