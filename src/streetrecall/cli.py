@@ -41,6 +41,7 @@ COMMANDS = {
     "stale": ("streetrecall.review.staleness", "does dvc.lock agree with the code, the parameters and the metrics?"),
     "uploads": ("streetrecall.review.uploads", "list or abort uploads that interrupted pushes left in the S3 remote"),
     "scrape-status": ("streetrecall.store.status", "what the store holds, what failed and why, progress of the run"),
+    "serve": ("streetrecall.serve.command", "serve the web page and API: ask with photos, explore the results"),
     "serve-city": ("streetrecall.simulator.service.server", "run the street-view service of the simulated city"),
     "bench": ("streetrecall.benchmarks.command", "measure the speed of this project on this machine"),
 }
