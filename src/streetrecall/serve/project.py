@@ -94,16 +94,27 @@ class Project:
         parts = [_signature(self.path(name)) for name in FILES] + [_signature(self.root / PARAMS)]
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
-    def outline(self) -> dict[str, Any] | None:
-        """The city's polygon (GeoJSON), or None where it is not known."""
+    def outline(self) -> Path | None:
+        """The file of the city's polygon, or None where it is not known."""
         params = self.params()
-        path = self.root / "data/cities" / f"{params.city.name}.geojson" if params else None
-        if path is None or not path.is_file():
+        if params is None:
             return None
+        from streetrecall.providers import polygon_path
+
+        try:
+            return polygon_path(params, self.root / "data/cities")
+        except (UserError, ImportError):
+            return None
+
+    def city(self) -> dict[str, Any]:
+        """The city's polygon (GeoJSON); without features where it is not known."""
+        path = self.outline()
+        if path is None:
+            return {"type": "FeatureCollection", "features": []}
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not valid GeoJSON ({error})") from error
+        except (ValueError, OSError) as error:
+            raise UserError(f"{path}: not readable as GeoJSON ({error})") from error
         assert isinstance(content, dict)
         return content
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from streetrecall.errors import UserError
 from streetrecall.months import UNKNOWN, month_numbers
-from streetrecall.scoring.curves import season
 from streetrecall.scoring.breakdown import SEASONS
+from streetrecall.scoring.curves import season
 from streetrecall.scoring.photos import SINGLE, THREE
 from streetrecall.scoring.protocols import protocols, right_pairs
 from streetrecall.serve.project import Project
@@ -66,10 +66,11 @@ def _choice(system: str, scope: str, protocol: str, kind: str, queries: int) -> 
     }
 
 
-def queries(project: Project, system: str, scope: str, protocol: str) -> dict[str, list[Any]] | None:
-    """The queries of a protocol, column by column; None if there are none.
+def queries(project: Project, system: str, scope: str, protocol: str) -> dict[str, Any] | None:
+    """The queries of a protocol; None if there are none.
 
-    Columns: id, place, month, lat, lon, outcome, error_m, similarity, gap_years, season, direction.
+    ``columns`` are id, place, month, lat, lon, outcome, error_m, similarity, gap_years, season, direction and credit,
+    the number of a text in ``credits``: whom the query's picture is from, and its licence.
     """
     key = f"queries {system} {scope} {protocol}"
     if not any((c["system"], c["scope"], c["protocol"]) == (system, scope, protocol) for c in choices(project)):
@@ -78,7 +79,7 @@ def queries(project: Project, system: str, scope: str, protocol: str) -> dict[st
     return project.kept(key, names, lambda: _queries(project, system, scope, protocol))
 
 
-def _queries(project: Project, system: str, scope: str, protocol: str) -> dict[str, list[Any]]:
+def _queries(project: Project, system: str, scope: str, protocol: str) -> dict[str, Any]:
     if protocol in (SINGLE, THREE):
         rows = _photo_rows(project, scope, protocol)
     else:
@@ -86,7 +87,7 @@ def _queries(project: Project, system: str, scope: str, protocol: str) -> dict[s
     months = month_numbers(rows["month"])
     seasons = np.array(SEASONS, dtype=object)[season(np.maximum(months, 0) % 12, rows["lat"].to_numpy() < 0)]
     rows["season"] = np.where(months == UNKNOWN, "", seasons)
-    return {
+    columns = {
         "id": rows["id"].tolist(),
         "place": rows["place"].tolist(),
         "month": rows["month"].tolist(),
@@ -99,6 +100,26 @@ def _queries(project: Project, system: str, scope: str, protocol: str) -> dict[s
         "season": rows["season"].tolist(),
         "direction": rows["direction"].tolist(),
     }
+    credit = _credits(project, protocol, rows["id"])
+    texts, numbers = np.unique(credit.to_numpy(object).astype(str), return_inverse=True)
+    return {
+        "label": label(protocol),
+        "columns": columns | {"credit": numbers.tolist()},
+        "credits": texts.tolist(),
+    }
+
+
+def _credits(project: Project, protocol: str, ids: pd.Series) -> pd.Series:
+    """Attribution and licence of the pictures of queries."""
+    photos = protocol in (SINGLE, THREE)
+    table = project.table_or_none("photos" if photos else "images")
+    if table is None:
+        return pd.Series("", index=ids)
+    column = "image_id" if not photos else "photo_id" if protocol == SINGLE else "spot"
+    rows = table.drop_duplicates(column).set_index(column).reindex(ids)
+    who = rows["attribution"].where(rows["attribution"] != "", rows["provider"]).fillna("")
+    licence = rows["licence"].fillna("")
+    return who + licence.where(licence == "", " · " + licence)
 
 
 def _picture_rows(project: Project, system: str, scope: str, protocol: str) -> pd.DataFrame:
@@ -188,10 +209,10 @@ def query(project: Project, system: str, scope: str, protocol: str, number: int)
         found = neighbours[
             (neighbours["scope"] == scope) & (neighbours["protocol"] == protocol) & (neighbours["image_id"] == number)
         ].sort_values("rank")
-        for line in found.head(SHOWN).to_dict("records"):
-            answers.append(
-                _answer(images, int(line["neighbour_id"]), int(line["rank"]), line["similarity"], line["distance_m"])
-            )
+        answers += [
+            _answer(images, int(line["neighbour_id"]), int(line["rank"]), line["similarity"], line["distance_m"])
+            for line in found.head(SHOWN).to_dict("records")
+        ]
     if not answers and row["answer_id"] >= 0:
         answers.append(_answer(images, int(row["answer_id"]), 1, row["similarity"], row["error_m"]))
     position = None

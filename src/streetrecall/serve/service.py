@@ -120,9 +120,9 @@ def _service(api: FastAPI, project: Project, locator: Locator | None, access: Ac
             "bundle": locator.about() if locator is not None else None,
             "limits": {"files": limits.files, "file_bytes": limits.file_bytes, "pixels": limits.pixels},
         }
-        params = project.params()
-        if params is not None:
-            content["city"] = params.city.name
+        outline = project.outline()
+        if outline is not None:
+            content["city"] = outline.stem
         if project.has("images") or project.has("views"):
             places = project.places()
             content["places"] = len(places)
@@ -140,7 +140,7 @@ def _results(api: FastAPI, project: Project, locator: Locator | None, pictures: 
     @api.get("/api/city", tags=["map"])
     def city(request: Request) -> dict[str, Any]:
         """The city's polygon, as GeoJSON; without features where it is not known."""
-        return project.outline() or {"type": "FeatureCollection", "features": []}
+        return project.city()
 
     @api.get(
         "/api/tiles/{zoom}/{column}/{row}",
@@ -190,10 +190,9 @@ def _results(api: FastAPI, project: Project, locator: Locator | None, pictures: 
         system: Literal["model", "baseline"] = "model",
     ) -> Response:
         """The queries of a protocol and what became of them, column by column."""
-        columns = results.queries(project, system, scope, protocol)
-        if columns is None:
+        content = results.queries(project, system, scope, protocol)
+        if content is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, f"There is no evaluation of {system}, {scope}, {protocol}.")
-        content = {"label": results.label(protocol), "columns": columns}
         return Asset.json(content).answer(request, FRESH)
 
     @api.get("/api/queries/{number}", tags=["results"])

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 EXTENT = 4096
 MOST_POINTS = 1200  # in one tile; more are put together by cells
 CELLS = 32  # along a side of a tile
 DEEPEST = 17  # zoom at which every point is shown by itself; closer zooms use its tiles
-LAYER = "places"
+PLACES, STREETS = "places", "streets"  # layers
+NEAREST = 4  # points that a point may be joined to by a street
 
 
 class Points:
@@ -28,11 +30,12 @@ class Points:
         self.x, self.y, self.number = x[order], y[order], number[order]
         self.names, codes = np.unique(np.asarray(label, dtype=object).astype(str), return_inverse=True)
         self.codes = codes[order]
+        self.streets = neighbours(self.x, self.y)
 
     def tile(self, zoom: int, column: int, row: int) -> bytes:
         """The tile ``column``, ``row`` of ``zoom``; empty bytes where it has no points."""
         scale = 2**zoom
-        margin = 1 / 32
+        margin = 1 / 16
         low, high = np.searchsorted(self.x, [(column - margin) / scale, (column + 1 + margin) / scale])
         y = self.y[low:high] * scale - row
         inside = np.flatnonzero((y >= -margin) & (y < 1 + margin)) + low
@@ -47,24 +50,50 @@ class Points:
         tags = np.column_stack(
             [np.zeros(len(x), int), label, np.ones(len(x), int), len(self.names) + np.arange(len(x))]
         )
-        return encode(x.round().astype(int), y.round().astype(int), tags, ["split", "place"], values)
+        return self._streets(inside, scale, column, row) + layer(
+            PLACES, points(x.round().astype(int), y.round().astype(int), tags), ["split", "place"], values
+        )
+
+    def _streets(self, inside: NDArray[np.int64], scale: int, column: int, row: int) -> bytes:
+        """Lines between places that follow one another, where one end is ``inside``."""
+        low, high = np.searchsorted(self.streets[:, 0], [inside[0], inside[-1] + 1])
+        pairs = self.streets[low:high]
+        pairs = pairs[np.isin(pairs[:, 0], inside) | np.isin(pairs[:, 1], inside)]
+        if not len(pairs):
+            return b""
+        ends = np.stack([(self.x[pairs] * scale - column), (self.y[pairs] * scale - row)], axis=2) * EXTENT
+        return layer(STREETS, lines(ends.round().astype(np.int64)), [], [])
 
     def _cells(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> bytes:
-        """One point for each cell, in the middle of its points, with their number. Points of the margin are left out."""
+        """One point for each cell, in the middle of its points, with their number; without the margin's points."""
         own = (x >= 0) & (x < EXTENT) & (y >= 0) & (y < EXTENT)
         x, y = x[own], y[own]
         cell = (y * CELLS // EXTENT).astype(int) * CELLS + (x * CELLS // EXTENT).astype(int)
         _, group, count = np.unique(cell, return_inverse=True, return_counts=True)
-        middle = [np.bincount(group, weights=v) / count for v in (x, y)]
+        middle = [(np.bincount(group, weights=v) / count).round().astype(int) for v in (x, y)]
         numbers, which = np.unique(count, return_inverse=True)
         tags = np.column_stack([np.zeros(len(count), int), which])
-        return encode(
-            middle[0].round().astype(int),
-            middle[1].round().astype(int),
-            tags,
-            ["count"],
-            [int_value(int(n)) for n in numbers],
-        )
+        return layer(PLACES, points(*middle, tags), ["count"], [int_value(int(n)) for n in numbers])
+
+
+def neighbours(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Pairs (m, 2) of points that follow one another along a street, sorted; x and y (n,) are Web Mercator.
+
+    Each point is joined to its nearest ones, unless a third point lies between them (a Gabriel graph of near points).
+    A gap of more than three times the usual distance is no street.
+    """
+    if len(x) < 3:
+        return np.zeros((0, 2), np.int64)
+    xy = np.column_stack([x, y])
+    tree = cKDTree(xy)
+    away, near = tree.query(xy, min(NEAREST + 1, len(x)))
+    first = np.repeat(np.arange(len(x)), near.shape[1] - 1)
+    second, length = near[:, 1:].ravel(), away[:, 1:].ravel()
+    kept = (first < second) & (length > 0) & (length <= 3 * np.median(away[:, 1]))
+    pairs = np.unique(np.column_stack([first[kept], second[kept]]), axis=0)
+    middle = (xy[pairs[:, 0]] + xy[pairs[:, 1]]) / 2
+    half = np.hypot(*(xy[pairs[:, 0]] - xy[pairs[:, 1]]).T) / 2
+    return pairs[tree.query(middle)[0] >= half * (1 - 1e-9)].astype(np.int64)
 
 
 def mercator(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -104,18 +133,36 @@ def int_value(number: int) -> bytes:
     return varint(4 << 3) + varint(number & 0xFFFFFFFFFFFFFFFF)
 
 
-def encode(
-    x: NDArray[np.int64], y: NDArray[np.int64], tags: NDArray[np.int64], keys: list[str], values: list[bytes]
-) -> bytes:
-    """A tile of points at ``x``, ``y`` (n,); ``tags`` (n, 2 k) are pairs of a key's and a value's number."""
+def zigzag(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Signed numbers as protocol buffers count them: 0, -1, 1, -2 as 0, 1, 2, 3."""
+    return (values << 1) ^ (values >> 63)
+
+
+def points(x: NDArray[np.int64], y: NDArray[np.int64], tags: NDArray[np.int64]) -> bytes:
+    """Features of points at ``x``, ``y`` (n,); ``tags`` (n, 2 k) are pairs of a key's and a value's number."""
     features = bytearray()
     move_to_one = varint(1 | 1 << 3)
-    zigzag = [((v << 1) ^ (v >> 63)).tolist() for v in (x.astype(np.int64), y.astype(np.int64))]
-    for across, down, pairs in zip(*zigzag, tags.tolist(), strict=True):
+    for across, down, pairs in zip(zigzag(x).tolist(), zigzag(y).tolist(), tags.tolist(), strict=True):
         packed = b"".join(map(varint, pairs))
         geometry = move_to_one + varint(across) + varint(down)
         features += field(2, field(2, packed) + b"\x18\x01" + field(4, geometry))
-    layer = field(1, LAYER.encode()) + bytes(features)
-    layer += b"".join(field(3, key.encode()) for key in keys)
-    layer += b"".join(field(4, value) for value in values)
-    return field(3, layer + varint(5 << 3) + varint(EXTENT) + varint(15 << 3) + varint(2))
+    return bytes(features)
+
+
+def lines(ends: NDArray[np.int64]) -> bytes:
+    """A feature of straight lines between ``ends`` (n, 2, 2)."""
+    flat = ends.reshape(-1, 2)
+    steps = zigzag(np.diff(flat, axis=0, prepend=np.zeros((1, 2), np.int64)))
+    geometry = bytearray()
+    move_to_one, line_to_one = varint(1 | 1 << 3), varint(2 | 1 << 3)
+    for number, (across, down) in enumerate(steps.tolist()):
+        geometry += (line_to_one if number % 2 else move_to_one) + varint(across) + varint(down)
+    return field(2, b"\x18\x02" + field(4, bytes(geometry)))
+
+
+def layer(name: str, features: bytes, keys: list[str], values: list[bytes]) -> bytes:
+    """A layer of a tile."""
+    content = field(1, name.encode()) + features
+    content += b"".join(field(3, key.encode()) for key in keys)
+    content += b"".join(field(4, value) for value in values)
+    return field(3, content + varint(5 << 3) + varint(EXTENT) + varint(15 << 3) + varint(2))
