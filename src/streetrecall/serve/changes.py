@@ -141,8 +141,8 @@ class Revisions:
         except (OSError, pa.ArrowInvalid) as error:
             raise ProblemError(
                 HTTPStatus.NOT_FOUND,
-                f"{revision}: its results are not on this machine; run `git checkout {commit[:10]} -- dvc.lock && dvc fetch "
-                f"{RESULTS} && git checkout HEAD -- dvc.lock`.",
+                f"{revision}: its results are not in this machine's cache; check that revision out and run "
+                f"`dvc fetch {RESULTS}`.",
             ) from error
         missing = [c for c in tables.PREDICTIONS.columns if c not in frame.columns]
         if missing:

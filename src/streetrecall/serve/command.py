@@ -9,6 +9,9 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
+
+from starlette.types import ASGIApp
 
 from streetrecall.errors import UserError
 from streetrecall.serve.guard import LOOPBACK, Access, Limits, protocol
@@ -43,7 +46,11 @@ def main(args: argparse.Namespace) -> int:
     access = access_of(args.host, args.name, args.token or os.environ.get(TOKEN))
     project = Project(args.project)
     bundle = args.bundle or args.project / BUNDLE
-    locator = open_bundle(bundle) if args.bundle or bundle.is_dir() else None
+    locator: Locator | None = None
+    if args.bundle or (bundle / "bundle.json").is_file():
+        from streetrecall.serve.asking import open_bundle
+
+        locator = open_bundle(bundle)
     if locator is None and not any(project.has(name) for name in ("images", "queries", "photo_answers")):
         raise UserError(
             f"{args.project}: holds neither results nor a bundle; run the pipeline (dvc repro), fetch them (dvc pull), "
@@ -59,12 +66,6 @@ def main(args: argparse.Namespace) -> int:
 
 def announce(url: str) -> None:
     print(f"streetrecall is served at {url} (Ctrl-C stops it)", flush=True)
-
-
-def open_bundle(folder: Path) -> Locator:
-    from streetrecall.serve.asking import BundleLocator
-
-    return BundleLocator(folder)
 
 
 def is_loopback(host: str) -> bool:
@@ -122,7 +123,7 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def run(app: object, sock: socket.socket, limits: Limits, on_ready: Callable[[str], None]) -> None:
+def run(app: ASGIApp, sock: socket.socket, limits: Limits, on_ready: Callable[[str], None]) -> None:
     """Serve until stopped; ``on_ready`` is called once with the address when it answers."""
     import uvicorn
 
@@ -134,8 +135,8 @@ def run(app: object, sock: socket.socket, limits: Limits, on_ready: Callable[[st
             on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
 
     config = uvicorn.Config(
-        app, http=protocol(limits), ws="none", lifespan="off", log_level="warning", access_log=False,
+        cast(Any, app), http=protocol(limits), ws="none", lifespan="off", log_level="warning", access_log=False,
         proxy_headers=False, server_header=False, limit_concurrency=limits.connections,
         timeout_keep_alive=10, timeout_graceful_shutdown=2, h11_max_incomplete_event_size=32768,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
     Server(config).run(sockets=[sock])

@@ -55,7 +55,6 @@ class Limits:
     files: int = 8  # photos in one upload
     file_bytes: int = 30_000_000
     body_bytes: int = 80_000_000
-    pixels: int = 64_000_000  # of one photo
     small_body_bytes: int = 10_000  # of any other request
     body_grace_s: float = 10.0  # a body that takes longer must come at the rate below
     body_rate: int = 50_000  # bytes a second
@@ -147,7 +146,7 @@ class Guard:
             self.uploads -= upload
 
     def _check(self, headers: Headers, path: str, method: str) -> None:
-        """Refuse other names of this host (DNS rebinding), requests from other sites, and requests without the token."""
+        """Refuse other names of this host (DNS rebinding), other sites' requests, and those without the token."""
         name = host_name(headers.get("host", ""))
         if name not in self.access.names:
             raise ProblemError(
@@ -183,7 +182,7 @@ class Body:
 
     def _too_large(self) -> ProblemError:
         return ProblemError(
-            HTTPStatus.CONTENT_TOO_LARGE,
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             f"The request is larger than {self.most / 1e6:g} MB; send fewer or smaller photos.",
             {"connection": "close"},
         )

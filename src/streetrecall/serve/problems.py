@@ -66,7 +66,8 @@ def install(api: FastAPI) -> None:
     plain = api.openapi
 
     def described() -> dict[str, Any]:
-        if api.openapi_schema is None:
+        document = api.openapi_schema
+        if document is None:
             document = plain()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             for name in ("HTTPValidationError", "ValidationError"):
@@ -80,7 +81,7 @@ def install(api: FastAPI) -> None:
                 for operation in operations.values():
                     operation["responses"].pop("422", None)
                     operation["responses"]["default"] = answer
-        return api.openapi_schema
+        return document
 
     api.openapi = described  # type: ignore[method-assign]
 

@@ -51,8 +51,8 @@ def _choices(project: Project) -> Iterable[dict[str, Any]]:
             yield _choice("model", str(scope), str(protocol), "photos", len(rows))
     queries = project.table_or_none("queries")
     if queries is not None:
-        for (system, scope, protocol), count in queries.groupby(["system", "scope", "protocol"]).size().items():
-            yield _choice(system, scope, protocol, "pictures", int(count))
+        for (system, scope, protocol), rows in queries.groupby(["system", "scope", "protocol"]):
+            yield _choice(str(system), str(scope), str(protocol), "pictures", len(rows))
 
 
 def _choice(system: str, scope: str, protocol: str, kind: str, queries: int) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def query(project: Project, system: str, scope: str, protocol: str, number: int)
     chosen = of_system[(of_system["scope"] == scope) & (of_system["protocol"] == protocol)]
     if chosen.empty:
         return None
-    row = chosen.iloc[0]
+    row: Any = chosen.iloc[0]
     images = project.table("images").set_index("image_id")
     answers = []
     neighbours = project.table_or_none("neighbours") if system == "model" else None
@@ -244,7 +244,7 @@ def _photo(project: Project, scope: str, protocol: str, number: int) -> dict[str
     chosen = table[(table["split"] == scope) & (table["protocol"] == protocol) & (table["query"] == number)]
     if chosen.empty:
         return None
-    row = chosen.iloc[0]
+    row: Any = chosen.iloc[0]
     photos = project.table("photos")
     asked = photos[photos["photo_id" if protocol == SINGLE else "spot"] == number]
     asked = asked[asked["split"] == scope]
@@ -254,7 +254,8 @@ def _photo(project: Project, scope: str, protocol: str, number: int) -> dict[str
         there = views[(views["place"] == row["answer_place"]) & (views["use"] == "gallery")]
         heading = float(asked["heading_deg"].iloc[0])
         away = np.abs((there["heading_deg"] - heading + 180) % 360 - 180)
-        for rank, (_, line) in enumerate(there.assign(away=away).sort_values(["away", "month"]).head(SHOWN).iterrows()):
+        nearest = there.assign(away=away).sort_values(["away", "month"]).head(SHOWN)
+        for rank, line in enumerate(nearest.to_dict("records")):
             answers.append(
                 {
                     "rank": 1 if rank == 0 else None,
@@ -341,7 +342,7 @@ def place(project: Project, number: int) -> dict[str, Any] | None:
     places = project.places()
     if number not in places.index:
         return None
-    row = places.loc[number]
+    row: Any = places.loc[number]
     images, views = project.table_or_none("images"), project.table_or_none("views")
     rows = None if images is None else images[(images["place"] == number) & (images["quarantine"] == "")]
     if rows is not None and len(rows):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from enum import IntEnum
 from http import HTTPStatus
 from typing import Annotated, Any, Literal, Protocol
 
 import anyio
 import anyio.to_thread
 from fastapi import Body, FastAPI, Path, Query, Request, Response
+from numpy.typing import NDArray
 from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 from streetrecall import __version__
+from streetrecall.pictures.photo import MAX_PIXELS_WHOLE
 from streetrecall.serve import assets, problems, results, uploads
 from streetrecall.serve.assets import Asset
 from streetrecall.serve.changes import REVISION, Revisions
@@ -21,6 +24,7 @@ from streetrecall.serve.guard import COOKIE, Access, Guard, Limits
 from streetrecall.serve.pictures import PATTERN, Pictures
 from streetrecall.serve.problems import ProblemError
 from streetrecall.serve.project import Project
+from streetrecall.serve.tiles import Points
 
 FRESH = "private, no-cache"  # kept by the client, and asked for again each time
 LASTING = "private, max-age=31536000, immutable"
@@ -36,11 +40,22 @@ class Locator(Protocol):
     def about(self) -> dict[str, Any]:
         """What a person should know of it, as `GET /api/about` gives it in `bundle`."""
 
-    def locate(self, photos: list[uploads.Photo]) -> dict[str, Any]:
+    def places(self) -> tuple[NDArray, NDArray, NDArray]:
+        """Numbers, latitudes and longitudes of the places that can be the answer."""
+
+    def locate(self, uploads: list[uploads.Upload]) -> dict[str, Any]:
         """The answer to photos of one spot, as `POST /api/locate` gives it."""
 
-    def picture(self, name: str, small: bool) -> tuple[bytes, str, str] | None:
-        """A picture of the gallery: its bytes, media type and tag; None if there is none of that name."""
+    def picture(self, row: int, small: bool) -> tuple[bytes, str, str] | None:
+        """A picture of the gallery: its bytes, media type and tag; None if there is none that may be shown."""
+
+
+class K(IntEnum):
+    ONE, FIVE, TEN, TWENTY = 1, 5, 10, 20
+
+
+class Within(IntEnum):
+    M25, M50, M100 = 25, 50, 100
 
 
 class Health(BaseModel):
@@ -118,7 +133,7 @@ def _service(api: FastAPI, project: Project, locator: Locator | None, access: Ac
             "quarantine": project.has("images"),
             "compare": project.has("queries"),
             "bundle": locator.about() if locator is not None else None,
-            "limits": {"files": limits.files, "file_bytes": limits.file_bytes, "pixels": limits.pixels},
+            "limits": {"files": limits.files, "file_bytes": limits.file_bytes, "pixels": MAX_PIXELS_WHOLE},
         }
         outline = project.outline()
         if outline is not None:
@@ -137,6 +152,17 @@ def _service(api: FastAPI, project: Project, locator: Locator | None, access: Ac
 
 
 def _results(api: FastAPI, project: Project, locator: Locator | None, pictures: Pictures) -> None:
+    of_bundle: list[Points] = []
+
+    def points() -> Points:
+        """The project's places, or the bundle's where there is no project."""
+        if project.has("images") or project.has("views") or locator is None:
+            return project.points()
+        if not of_bundle:
+            numbers, lat, lon = locator.places()
+            of_bundle.append(Points(numbers, lat, lon, ["gallery"] * len(numbers)))
+        return of_bundle[0]
+
     @api.get("/api/city", tags=["map"])
     def city(request: Request) -> dict[str, Any]:
         """The city's polygon, as GeoJSON; without features where it is not known."""
@@ -155,7 +181,7 @@ def _results(api: FastAPI, project: Project, locator: Locator | None, pictures: 
         row: Annotated[int, Path(ge=0, lt=2**24)],
     ) -> Response:
         """Places as a vector tile: points with `place` and `split`, or in crowded tiles points with a `count`."""
-        content = project.points().tile(zoom, column, row)
+        content = points().tile(zoom, column, row)
         return Asset.of(content, "application/vnd.mapbox-vector-tile").answer(request, FRESH)
 
     @api.get("/api/places", tags=["places"])
@@ -248,7 +274,8 @@ def _results(api: FastAPI, project: Project, locator: Locator | None, pictures: 
     ) -> Response:
         """A picture, or its thumbnail."""
         if name.startswith("gallery-"):
-            kept = locator.picture(name, size == "small") if locator is not None else None
+            row = int(name.removeprefix("gallery-"))
+            kept = locator.picture(row, size == "small") if locator is not None else None
             if kept is None:
                 raise ProblemError(HTTPStatus.NOT_FOUND, "There is no such picture in the bundle.")
             data, media_type, tag = kept
@@ -277,11 +304,11 @@ def _changes(api: FastAPI, project: Project) -> None:
         first: Annotated[str, Query(pattern=REVISION)] = "HEAD",
         second: Annotated[str, Query(pattern=REVISION)] = "workspace",
         system: Literal["model", "baseline"] = "model",
-        k: Literal[1, 5, 10, 20] = 1,
-        within_m: Literal[25, 50, 100] = 25,
+        k: K = K.ONE,
+        within_m: Within = Within.M25,
     ) -> Response:
         """The queries that a revision gained and lost, and whether it is better: a paired bootstrap over places."""
-        content = revisions.compare(first, second, system, scope, protocol, k, within_m)
+        content = revisions.compare(first, second, system, scope, protocol, int(k), int(within_m))
         return Asset.json(content).answer(request, FRESH)
 
 
@@ -297,14 +324,11 @@ def _locate(api: FastAPI, locator: Locator | None, limits: Limits) -> None:
             )
         files = await uploads.receive(request, limits)
         if not answering:
-            answering.append(anyio.CapacityLimiter(2))
+            answering.append(anyio.CapacityLimiter(1))  # it uses all cores
 
         def work() -> dict[str, Any]:
             began = time.perf_counter()
-            photos = [uploads.Photo(uploads.shown(f.filename), f.file.read()) for f in files]
-            for photo in photos:
-                uploads.check(photo, limits)
-            answer = locator.locate(photos)
+            answer = locator.locate([uploads.Upload(uploads.shown(f.filename), f.file.read()) for f in files])
             return answer | {"milliseconds": round(1000 * (time.perf_counter() - began))}
 
         try:

@@ -73,7 +73,7 @@ class Points:
         middle = [(np.bincount(group, weights=v) / count).round().astype(int) for v in (x, y)]
         numbers, which = np.unique(count, return_inverse=True)
         tags = np.column_stack([np.zeros(len(count), int), which])
-        return layer(PLACES, points(*middle, tags), ["count"], [int_value(int(n)) for n in numbers])
+        return layer(PLACES, points(middle[0], middle[1], tags), ["count"], [int_value(int(n)) for n in numbers])
 
 
 def neighbours(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:

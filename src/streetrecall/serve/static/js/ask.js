@@ -33,7 +33,7 @@ export class Ask {
       h("p", {}, `JPEG, PNG, WebP and HEIC. ${taken}`),
       h("p", {}, "Photos go to the service that sent this page, and to no other. They are not kept. A position in the photo's own data is shown beside the answer and is not used for it."),
       h("p", {}, "To find where other people are from their photos can hurt them. Ask only with photos whose people agree."),
-      bundle?.summary ? h("p", {}, bundle.summary) : null,
+      bundle ? h("p", {}, `Compared with ${bundle.pictures.toLocaleString("en")} pictures of ${plural(bundle.places, "place")}${bundle.first ? `, ${bundle.first.slice(0, 4)} to ${bundle.last.slice(0, 4)}` : ""}.`) : null,
     );
   }
 
