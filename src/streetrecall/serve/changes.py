@@ -135,7 +135,7 @@ class Revisions:
                     found = str(out.get("md5", ""))
         if not HASH.fullmatch(found):
             raise ProblemError(HTTPStatus.NOT_FOUND, f"{revision}: its dvc.lock lists no {RESULTS}.")
-        path = self.cache() / "files" / "md5" / found[:2] / found[2:]
+        path = self.cache() / found[:2] / found[2:]
         try:
             frame = pq.read_table(io.BytesIO(path.read_bytes())).to_pandas()
         except (OSError, pa.ArrowInvalid) as error:
@@ -152,7 +152,7 @@ class Revisions:
         return frame[list(tables.PREDICTIONS.columns)]
 
     def cache(self) -> Path:
-        """The folder of DVC's cache of this project."""
+        """The folder of DVC's cache where files lie by their hashes."""
         if self._cache is None:
             try:
                 from dvc.repo import Repo

@@ -69,7 +69,7 @@ def _choice(system: str, scope: str, protocol: str, kind: str, queries: int) -> 
 def queries(project: Project, system: str, scope: str, protocol: str) -> dict[str, Any] | None:
     """The queries of a protocol; None if there are none.
 
-    ``columns`` are id, place, month, lat, lon, outcome, error_m, similarity, gap_years, season, direction and credit,
+    ``columns`` are id, place, month, lat, lon, outcome, rank, answerable, error_m, similarity, gap_years, season, direction and credit,
     the number of a text in ``credits``: whom the query's picture is from, and its licence.
     """
     key = f"queries {system} {scope} {protocol}"
@@ -94,6 +94,8 @@ def _queries(project: Project, system: str, scope: str, protocol: str) -> dict[s
         "lat": _rounded(rows["lat"], 6),
         "lon": _rounded(rows["lon"], 6),
         "outcome": rows["outcome"].tolist(),
+        "rank": rows["rank_25m"].tolist(),
+        "answerable": rows["can"].tolist(),
         "error_m": _rounded(rows["error_m"], 1),
         "similarity": _rounded(rows["similarity"], 3),
         "gap_years": [None if gap < 0 else int(gap) for gap in rows["gap"]],
@@ -131,7 +133,8 @@ def _picture_rows(project: Project, system: str, scope: str, protocol: str) -> p
         heading = images.set_index("image_id")["heading_deg"].reindex(rows["image_id"]).to_numpy(float)
     rows["direction"] = compass(heading, rows["direction"].to_numpy())
     right = (rows["rank_25m"] == 1).to_numpy()
-    rows["outcome"] = np.where(rows["right_images"] == 0, UNANSWERABLE, np.where(right, RIGHT, WRONG))
+    rows["can"] = rows["right_images"] > 0
+    rows["outcome"] = np.where(~rows["can"], UNANSWERABLE, np.where(right, RIGHT, WRONG))
     rows["gap"] = _gaps(project, scope, protocol, rows["image_id"].to_numpy())
     return rows.rename(columns={"image_id": "id"})
 
@@ -178,7 +181,8 @@ def _photo_rows(project: Project, scope: str, protocol: str) -> pd.DataFrame:
         months = month_numbers(rows["month"])
         known = (months != UNKNOWN) & (newest >= 0)
         rows["gap"] = np.where(known, np.abs(months - np.nan_to_num(newest)) // 12, -1).astype(np.int64)
-    return rows.assign(place=rows["answer_place"], similarity=rows["score"]).rename(columns={"query": "id"})
+    rows = rows.assign(place=rows["answer_place"], similarity=rows["score"], can=rows["answerable"])
+    return rows.rename(columns={"query": "id"})
 
 
 def compass(heading: NDArray[np.float64], direction: NDArray[np.int64]) -> NDArray[np.object_]:

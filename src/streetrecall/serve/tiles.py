@@ -31,16 +31,17 @@ class Points:
         self.names, codes = np.unique(np.asarray(label, dtype=object).astype(str), return_inverse=True)
         self.codes = codes[order]
         self.streets = neighbours(self.x, self.y)
+        self.longest = float(np.ptp(self.x[self.streets], axis=1).max(initial=0.0))
 
     def tile(self, zoom: int, column: int, row: int) -> bytes:
-        """The tile ``column``, ``row`` of ``zoom``; empty bytes where it has no points."""
+        """The tile ``column``, ``row`` of ``zoom``; empty bytes where there is nothing."""
         scale = 2**zoom
         margin = 1 / 16
         low, high = np.searchsorted(self.x, [(column - margin) / scale, (column + 1 + margin) / scale])
         y = self.y[low:high] * scale - row
         inside = np.flatnonzero((y >= -margin) & (y < 1 + margin)) + low
         if not len(inside):
-            return b""
+            return self._streets(zoom, column, row)
         x = (self.x[inside] * scale - column) * EXTENT
         y = (self.y[inside] * scale - row) * EXTENT
         if len(inside) > MOST_POINTS and zoom < DEEPEST:
@@ -50,19 +51,21 @@ class Points:
         tags = np.column_stack(
             [np.zeros(len(x), int), label, np.ones(len(x), int), len(self.names) + np.arange(len(x))]
         )
-        return self._streets(inside, scale, column, row) + layer(
+        return self._streets(zoom, column, row) + layer(
             PLACES, points(x.round().astype(int), y.round().astype(int), tags), ["split", "place"], values
         )
 
-    def _streets(self, inside: NDArray[np.int64], scale: int, column: int, row: int) -> bytes:
-        """Lines between places that follow one another, where one end is ``inside``."""
-        low, high = np.searchsorted(self.streets[:, 0], [inside[0], inside[-1] + 1])
+    def _streets(self, zoom: int, column: int, row: int) -> bytes:
+        """Lines between places that follow one another, as far as they come near the tile."""
+        scale, margin = 2**zoom, 1 / 16
+        sides = [(column - margin) / scale - self.longest, (column + 1 + margin) / scale]
+        low, high = np.searchsorted(self.streets[:, 0], np.searchsorted(self.x, sides))
         pairs = self.streets[low:high]
-        pairs = pairs[np.isin(pairs[:, 0], inside) | np.isin(pairs[:, 1], inside)]
-        if not len(pairs):
+        ends = np.stack([self.x[pairs] * scale - column, self.y[pairs] * scale - row], axis=2)
+        near = ((ends.max(axis=1) > -margin) & (ends.min(axis=1) < 1 + margin)).all(axis=1)
+        if not near.any():
             return b""
-        ends = np.stack([(self.x[pairs] * scale - column), (self.y[pairs] * scale - row)], axis=2) * EXTENT
-        return layer(STREETS, lines(ends.round().astype(np.int64)), [], [])
+        return layer(STREETS, lines((ends[near] * EXTENT).round().astype(np.int64)), [], [])
 
     def _cells(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> bytes:
         """One point for each cell, in the middle of its points, with their number; without the margin's points."""

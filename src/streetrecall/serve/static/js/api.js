@@ -1,6 +1,6 @@
 // Requests to the service. Errors carry what the service says (problem details).
 
-import { byId, h } from "./dom.js";
+import { byId, fill, h } from "./dom.js";
 
 export class ProblemError extends Error {
   constructor(status, problem) {
@@ -64,7 +64,7 @@ function signIn() {
       wrong,
       h("button", { class: "main" }, "Go on"),
     );
-    dialog.replaceChildren(form);
+    fill(dialog, form);
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     dialog.showModal();
   });

@@ -1,7 +1,7 @@
 // Ask: photos in, a position out, with its radius and the places that it comes from.
 
 import { ask, ProblemError } from "./api.js";
-import { announce, byId, figure, h, metres, month, notice, plural, side } from "./dom.js";
+import { announce, byId, figure, fill, h, metres, month, notice, plural, side } from "./dom.js";
 import { circle, line, point } from "./map.js";
 
 export class Ask {
@@ -81,7 +81,7 @@ export class Ask {
     else {
       this.answer = null;
       this.drawPhotos();
-      this.result.replaceChildren();
+      fill(this.result);
       this.map.clear();
       this.drop.focus();
     }
@@ -89,7 +89,7 @@ export class Ask {
 
   drawPhotos() {
     this.drop.classList.toggle("small", this.photos.length > 0);
-    this.chosen.replaceChildren(
+    fill(this.chosen,
       ...this.photos.map((photo, index) =>
         h(
           "div",
@@ -114,7 +114,7 @@ export class Ask {
       return;
     }
     this.result.setAttribute("aria-busy", "true");
-    this.result.replaceChildren(h("p", { class: "busy" }, h("span", { class: "spinner" }), `Comparing ${plural(this.photos.length, "photo")} with the city...`));
+    fill(this.result, h("p", { class: "busy" }, h("span", { class: "spinner" }), `Comparing ${plural(this.photos.length, "photo")} with the city...`));
     const body = new FormData();
     for (const photo of this.photos) body.append("photos", photo.file, photo.file.name || "photo");
     try {
@@ -130,7 +130,7 @@ export class Ask {
   fail(text) {
     this.answer = null;
     this.result.setAttribute("aria-busy", "false");
-    this.result.replaceChildren(notice("error", "No answer.", text));
+    fill(this.result, notice("error", "No answer.", text));
     this.map.clear();
   }
 
@@ -178,7 +178,7 @@ export class Ask {
         ),
       ),
     );
-    this.result.replaceChildren(head, ...own, h("h3", {}, "What it was compared with"), list, h("p", { class: "quiet" }, `Answered in ${answer.milliseconds} ms.`));
+    fill(this.result, head, ...own, h("h3", {}, "What it was compared with"), list, h("p", { class: "quiet" }, `Answered in ${answer.milliseconds} ms.`));
     announce(answer.answered ? `Answer: within ${metres(radius)} of ${position.lat.toFixed(5)}, ${position.lon.toFixed(5)}` : "The answer is withheld.");
     this.drawMap();
     const near = neighbours.map((n) => [n.lon, n.lat]);
@@ -211,7 +211,7 @@ export class Ask {
   show() {
     this.drawMap();
     const legend = byId("legend");
-    legend.replaceChildren(
+    fill(legend,
       h("span", { data: { kind: "answer" } }, h("i", { class: "dot" }), "answer and its radius"),
       h("span", { data: { kind: "muted" } }, h("i", { class: "dot" }), "what looks alike"),
     );

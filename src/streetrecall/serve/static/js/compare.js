@@ -1,7 +1,7 @@
 // Compare: the queries that one revision answers and another does not.
 
 import { ask, query } from "./api.js";
-import { announce, byId, figure, h, metres, month, notice, percent, plural, select, shortMonth, toggles } from "./dom.js";
+import { announce, byId, figure, fill, h, metres, month, notice, percent, plural, select, shortMonth, toggles } from "./dom.js";
 import { point, moved } from "./map.js";
 
 const OUTCOMES = [["gained", "gained"], ["lost", "lost"], ["both wrong", "both wrong"], ["both right", "both right"]];
@@ -19,7 +19,7 @@ export class Compare {
   async show(values) {
     const evaluated = this.about.evaluated.filter((c) => c.kind === "pictures");
     if (!this.about.compare || !evaluated.length) {
-      this.root.replaceChildren(h("h1", {}, "Compare"), h("p", { class: "note" }, "There are no results yet. `dvc repro` makes them, and `dvc pull` fetches them."));
+      fill(this.root, h("h1", {}, "Compare"), h("p", { class: "note" }, "There are no results yet. `dvc repro` makes them, and `dvc pull` fetches them."));
       return;
     }
     this.evaluated = evaluated;
@@ -49,7 +49,7 @@ export class Compare {
     for (const side of ["first", "second"]) if (!names.some(([name]) => name === wanted[side])) names.push([wanted[side], wanted[side]]);
     const unique = (key) => [...new Set(evaluated.map((c) => c[key]))];
     const labels = Object.fromEntries(evaluated.map((c) => [c.protocol, c.label]));
-    this.form.replaceChildren(
+    fill(this.form,
       select("First", names, wanted.first, (v) => this.change("first", v)),
       select("Second, judged", names, wanted.second, (v) => this.change("second", v)),
       select("Protocol", unique("protocol").map((p) => [p, labels[p]]), wanted.protocol, (v) => this.change("protocol", v)),
@@ -62,13 +62,13 @@ export class Compare {
   async load() {
     const turn = (this.turn = (this.turn ?? 0) + 1);
     this.remember(this.wanted);
-    this.body.replaceChildren(h("p", { class: "busy" }, h("span", { class: "spinner" }), "Comparing..."));
+    fill(this.body, h("p", { class: "busy" }, h("span", { class: "spinner" }), "Comparing..."));
     let found;
     try {
       found = await ask(query("/api/compare", this.wanted));
     } catch (error) {
       if (turn === this.turn) {
-        this.body.replaceChildren(notice("error", "These cannot be compared.", error.message));
+        fill(this.body, notice("error", "These cannot be compared.", error.message));
         this.map.items([]);
       }
       return;
@@ -87,7 +87,7 @@ export class Compare {
     const interval = d.low === null ? "too few places for an interval" : `${points(d.low)} to ${points(d.high)} with ${Math.round(100 * found.confidence)}% confidence`;
     const kind = d.verdict === "better" ? "good" : d.verdict === "worse" ? "bad" : "";
     const shown = rows.map((row, index) => ({ row, index })).filter(({ row }) => chosen.has(row.outcome));
-    this.body.replaceChildren(
+    fill(this.body,
       h(
         "div",
         { class: `verdict ${kind}` },
@@ -117,7 +117,7 @@ export class Compare {
     const features = shown.map(({ row, index }) => point(...moved(row.lon, row.lat, 5, 90 * row.direction), { kind: row.outcome.replace(" ", "-"), good: row.outcome === "gained" || row.outcome === "both right" ? 1 : 0, index }));
     this.map.items(features);
     if (fit && features.length) this.map.fit(features.map((f) => f.geometry.coordinates), { padding: 60 });
-    byId("legend").replaceChildren(...OUTCOMES.map(([key, text]) => h("span", { data: { kind: key.replace(" ", "-") } }, h("i", { class: "dot" }), text)));
+    fill(byId("legend"), ...OUTCOMES.map(([key, text]) => h("span", { data: { kind: key.replace(" ", "-") } }, h("i", { class: "dot" }), text)));
     byId("legend").hidden = false;
     announce(`${found.second}: ${d.verdict}. ${wanted.first} ${percent(d.first, 1)}, ${wanted.second} ${percent(d.second, 1)}`);
   }
@@ -130,7 +130,7 @@ export class Compare {
       h("dt", {}, first), h("dd", {}, `best answer ${metres(row.error_first_m)} away`),
       h("dt", {}, second), h("dd", {}, `best answer ${metres(row.error_second_m)} away`));
     const box = h("div", { class: "picked", data: { kind: row.outcome.replace(" ", "-") } }, h("h3", {}, `Place ${row.place}, direction ${row.direction}: ${row.outcome}`), facts);
-    this.picked.replaceChildren(box);
+    fill(this.picked, box);
     this.map.marks([point(row.lon, row.lat, { kind: "truth" })]);
     this.map.fit([[row.lon, row.lat]], { maxZoom: 17 });
     box.scrollIntoView({ block: "nearest" });

@@ -14,6 +14,11 @@ export function h(tag, props = {}, ...children) {
   return element;
 }
 
+// Replaces what is in an element; missing children are left out.
+export function fill(element, ...children) {
+  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
+}
+
 export const byId = (id) => document.getElementById(id);
 
 export function announce(text) {

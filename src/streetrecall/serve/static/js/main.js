@@ -1,7 +1,7 @@
 // Which view is shown, by the part of the address behind #.
 
 import { ask } from "./api.js";
-import { announce, byId, notice, plural } from "./dom.js";
+import { announce, byId, fill, notice, plural } from "./dom.js";
 import { CityMap } from "./map.js";
 import { Ask } from "./ask.js";
 import { Compare } from "./compare.js";
@@ -52,7 +52,7 @@ async function show(about) {
   try {
     await shown.get(name).show(values);
   } catch (error) {
-    byId(name).replaceChildren(notice("error", "This cannot be shown.", error.message));
+    fill(byId(name), notice("error", "This cannot be shown.", error.message));
     shown.delete(name);
   }
 }
@@ -82,7 +82,7 @@ async function start() {
     about = await ask("/api/about");
   } catch (error) {
     byId("ask").hidden = false;
-    byId("ask").replaceChildren(notice("error", "The service did not answer.", error.message));
+    fill(byId("ask"), notice("error", "The service did not answer.", error.message));
     return;
   }
   byId("city").textContent = [about.city, about.places ? plural(about.places, "place") : null].filter(Boolean).join(" · ");

@@ -1,7 +1,7 @@
 // Quarantine: what takes no part in training and evaluation, and why.
 
 import { ask, query } from "./api.js";
-import { announce, figure, h, month, plural, toggles } from "./dom.js";
+import { announce, figure, fill, h, month, plural, toggles } from "./dom.js";
 
 const WHY = {
   undecodable: "The file is no picture.",
@@ -22,7 +22,7 @@ export class Quarantine {
 
   async show(values) {
     if (!this.about.quarantine) {
-      this.root.replaceChildren(h("h1", {}, "Quarantine"), h("p", { class: "note" }, "There are no pictures yet. `dvc repro` takes them, and `dvc pull` fetches them."));
+      fill(this.root, h("h1", {}, "Quarantine"), h("p", { class: "note" }, "There are no pictures yet. `dvc repro` takes them, and `dvc pull` fetches them."));
       return;
     }
     this.reason = values.get("reason");
@@ -36,7 +36,8 @@ export class Quarantine {
       const options = Object.entries(found.reasons).map(([key, count]) => [key, name(key), count]);
       this.grid = h("div", { class: "gallery" });
       this.more = h("div");
-      this.root.replaceChildren(
+      fill(
+      this.root,
         h("h1", {}, "Quarantine"),
         h("p", { class: "quiet" }, all ? `${plural(all, "picture")} took no part in training and evaluation. Each is kept, with the reason.` : "Nothing was kept out."),
         toggles("Reason", options, new Set(this.reason ? [this.reason] : []), (key) => {
@@ -60,6 +61,6 @@ export class Quarantine {
       }),
     );
     const next = offset + found.pictures.length;
-    this.more.replaceChildren(...(next < found.total ? [h("button", { type: "button", class: "more", onclick: () => this.load(next) }, `Show more (${(found.total - next).toLocaleString("en")} left)`)] : []));
+    fill(this.more, ...(next < found.total ? [h("button", { type: "button", class: "more", onclick: () => this.load(next) }, `Show more (${(found.total - next).toLocaleString("en")} left)`)] : []));
   }
 }

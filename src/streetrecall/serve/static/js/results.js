@@ -1,7 +1,7 @@
 // Results: the queries of the evaluation on the map and in a list, filtered; one of them with its answers.
 
 import { ask, query } from "./api.js";
-import { announce, byId, figure, h, metres, month, percent, pictureUrl, plural, select, shortMonth, toggles } from "./dom.js";
+import { announce, byId, figure, fill, h, metres, month, percent, pictureUrl, plural, select, shortMonth, toggles } from "./dom.js";
 import { circle, line, moved, point } from "./map.js";
 
 const OUTCOMES = [["right", "right"], ["wrong", "wrong"], ["withheld", "withheld"], ["unanswerable", "no right picture"]];
@@ -29,7 +29,7 @@ export class Results {
   async show(values) {
     const { evaluated } = this.about;
     if (!evaluated.length) {
-      this.root.replaceChildren(h("h1", {}, "Results"), h("p", { class: "note" }, "There are no results yet. `dvc repro` makes them, and `dvc pull` fetches them."));
+      fill(this.root, h("h1", {}, "Results"), h("p", { class: "note" }, "There are no results yet. `dvc repro` makes them, and `dvc pull` fetches them."));
       return;
     }
     const first = evaluated.find((c) => c.kind === "photos" && c.scope === "test") ?? evaluated.find((c) => c.scope === "test" && c.protocol === "newest_vs_older" && c.system === "model") ?? evaluated[0];
@@ -79,6 +79,7 @@ export class Results {
       (filter.season === "any" || row.season === filter.season) && (filter.direction === "any" || row.direction === filter.direction));
     this.counts = Object.fromEntries(OUTCOMES.map(([key]) => [key, 0]));
     for (const { row } of others) this.counts[row.outcome]++;
+    this.others = others;
     this.shown = others.filter(({ row }) => filter.outcomes.has(row.outcome));
     this.state();
     this.drawHead();
@@ -110,8 +111,9 @@ export class Results {
       element.dataset.key = name;
       return element;
     };
-    const asked = counts.right + counts.wrong + counts.withheld;
-    this.head.replaceChildren(
+    const able = this.others.filter(({ row }) => row.answerable);
+    const found = able.filter(({ row }) => row.rank === 1).length;
+    fill(this.head,
       h("h1", {}, "Results"),
       h(
         "div",
@@ -130,7 +132,9 @@ export class Results {
         this.focus = k;
         this.apply(false);
       })),
-      h("p", { class: "summary" }, h("b", {}, percent(counts.right, asked)), ` of ${plural(asked, "query", "queries")} answered right within 25 m. Shown: ${shown.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")}.`),
+      h("p", { class: "summary" }, h("b", {}, percent(found, able.length)), ` recall at 1: ${found.toLocaleString("en")} of ${plural(able.length, "query", "queries")} with a right ${choice.kind === "photos" ? "place" : "picture"} in the gallery.`),
+      counts.withheld ? h("p", { class: "summary" }, `Given to a user: ${plural(counts.right + counts.wrong, "answer")}, ${percent(counts.right, counts.right + counts.wrong)} of them right within 25 m. Withheld: ${counts.withheld.toLocaleString("en")}.`) : null,
+      h("p", { class: "summary" }, `Shown: ${shown.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")}.`),
     );
     if (focused === "outcomes") this.head.querySelector(`[data-kind="${this.focus}"]`)?.focus();
     else if (focused) this.head.querySelector(`[data-key="${focused}"] select`)?.focus();
@@ -149,11 +153,11 @@ export class Results {
           { type: "button", class: "row", data: { kind: row.outcome }, onclick: () => this.open(index) },
           spot ? h("span", { class: "thumb several" }, "3") : h("img", { class: "thumb", src: pictureUrl({ id: `${kind}-${row.id}` }, "small"), alt: "", width: "56", height: "56", loading: "lazy", decoding: "async" }),
           h("span", { class: "lines" }, h("b", {}, kind === "photos" ? `${spot ? "Spot" : "Photo"} ${row.id}` : `Place ${row.place}`), h("span", {}, [shortMonth(row.month), row.direction].filter(Boolean).join(", ")), h("span", { class: "credit" }, this.credits[row.credit] ?? "")),
-          h("span", { class: "end" }, h("span", { class: "badge" }, h("span", { class: "dot" }), OUTCOMES.find(([k]) => k === row.outcome)[1]), h("span", {}, row.error_m === null ? "no answer" : metres(row.error_m))),
+          h("span", { class: "end" }, h("span", { class: "badge" }, h("span", { class: "dot" }), OUTCOMES.find(([k]) => k === row.outcome)[1]), h("span", {}, row.error_m === null ? "no answer" : row.answerable || row.outcome === "unanswerable" ? metres(row.error_m) : "no place nearby")),
         ),
       );
     const items = h("ul", { class: "rows" }, this.shown.slice(0, count).map(item));
-    this.list.replaceChildren(items);
+    fill(this.list, items);
     if (!this.shown.length) this.list.append(h("p", { class: "note" }, "No query fits these filters."));
     const left = this.shown.length - count;
     if (left > 0) this.list.append(h("button", { type: "button", class: "more", onclick: () => {
@@ -173,7 +177,7 @@ export class Results {
     if (fit && features.length) this.map.fit(features.map((f) => f.geometry.coordinates), { padding: 60 });
     const legend = byId("legend");
     const present = OUTCOMES.filter(([key]) => this.rows.some((row) => row.outcome === key));
-    legend.replaceChildren(...present.map(([key, text]) => h("span", { data: { kind: key } }, h("i", { class: "dot" }), text)));
+    fill(legend, ...present.map(([key, text]) => h("span", { data: { kind: key } }, h("i", { class: "dot" }), text)));
     legend.hidden = false;
   }
 
@@ -207,8 +211,9 @@ export class Results {
     this.map.backdrop(true);
     this.map.marks(marks, placed && position.radius_m ? circle(position.lon, position.lat, position.radius_m) : null);
     const all = [truth, ...found.answers.map((a) => [a.lon, a.lat])];
-    this.map.fit(placed ? [...all, [position.lon, position.lat]] : all, { maxZoom: 18 });
-    byId("legend").replaceChildren(
+    const rim = placed && position.radius_m && position.radius_m < 1000 ? circle(position.lon, position.lat, position.radius_m).geometry.coordinates[0] : [];
+    this.map.fit(placed ? [...all, ...rim, [position.lon, position.lat]] : all, { maxZoom: 18, padding: 50 });
+    fill(byId("legend"),
       h("span", { data: { kind: "truth" } }, h("i", { class: "dot" }), "true position"),
       h("span", { data: { kind: right } }, h("i", { class: "dot" }), "best pictures"),
       placed ? h("span", { data: { kind: "answer" } }, h("i", { class: "dot" }), "predicted position, radius") : "",
@@ -226,7 +231,7 @@ export class Results {
       position?.radius_m ? ["Stated radius", `${metres(position.radius_m)}${position.error_m !== null ? (position.error_m <= position.radius_m ? ", holds" : ", too small") : ""}`] : null,
       position ? ["Given to a user", position.answered ? "yes" : "no, withheld"] : null,
     ].filter(Boolean);
-    this.detail.replaceChildren(
+    fill(this.detail,
       h("button", { type: "button", class: "plain back", onclick: () => this.close(true) }, "← All queries"),
       h("h1", {}, title),
       h("p", { class: "badge big", data: { kind: row.outcome } }, h("span", { class: "dot" }), text),

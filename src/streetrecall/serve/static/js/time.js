@@ -1,7 +1,7 @@
 // Time machine: the dates of a place, all directions of a date side by side, and two dates one over the other.
 
 import { ask, query } from "./api.js";
-import { announce, byId, figure, h, month, notice, pictureUrl, plural, shortMonth, side } from "./dom.js";
+import { announce, byId, figure, fill, h, month, notice, pictureUrl, plural, shortMonth, side } from "./dom.js";
 
 export class TimeMachine {
   constructor(root, { about, map, remember }) {
@@ -25,7 +25,7 @@ export class TimeMachine {
   async show(values) {
     this.map.onPlace = (place) => this.open(place);
     if (!this.about.places || !(this.about.quarantine || this.about.evaluated.length)) {
-      this.root.replaceChildren(h("h1", {}, "Time machine"), h("p", { class: "note" }, "There are no pictures yet. `dvc repro` takes them, and `dvc pull` fetches them."));
+      fill(this.root, h("h1", {}, "Time machine"), h("p", { class: "note" }, "There are no pictures yet. `dvc repro` takes them, and `dvc pull` fetches them."));
       return;
     }
     const wanted = values.get("place");
@@ -60,7 +60,7 @@ export class TimeMachine {
     try {
       found = await ask(`/api/places/${place}`);
     } catch (error) {
-      this.body.replaceChildren(notice("error", "This place cannot be shown.", error.message));
+      fill(this.body, notice("error", "This place cannot be shown.", error.message));
       return;
     }
     this.found = found;
@@ -72,7 +72,7 @@ export class TimeMachine {
     this.map.pick(found.place);
     this.map.fit([[found.lon, found.lat]], { maxZoom: 17 });
     byId("legend").hidden = false;
-    byId("legend").replaceChildren(h("span", { data: { kind: "picked" } }, h("i", { class: "dot" }), "this place"), h("span", { data: { kind: "place" } }, h("i", { class: "dot" }), "other places"));
+    fill(byId("legend"), h("span", { data: { kind: "picked" } }, h("i", { class: "dot" }), "this place"), h("span", { data: { kind: "place" } }, h("i", { class: "dot" }), "other places"));
     announce(`Place ${found.place}, ${plural(found.dates.length, "date")}`);
   }
 
@@ -94,7 +94,7 @@ export class TimeMachine {
     } }, options.map(([key, text]) => h("option", { value: key, selected: key === String(this.pinned ?? "") }, text)));
     this.grid = h("div", { class: "directions" });
     this.matrix = h("table", { class: "matrix" });
-    this.body.replaceChildren(
+    fill(this.body,
       h("h2", {}, `Place ${found.place}`),
       h("p", { class: "quiet" }, `${plural(dates.length, "date")}${years.length ? `, ${years[0]} to ${years[years.length - 1]}` : ""} · ${plural(directions.length, "direction")} · ${found.split}`),
       h("div", { class: "timeline" }, this.shown, this.slider, ticks),
@@ -127,7 +127,7 @@ export class TimeMachine {
       if (button.dataset.date === String(date)) button.setAttribute("aria-current", "date");
       else button.removeAttribute("aria-current");
     }
-    this.grid.replaceChildren(
+    fill(this.grid,
       ...found.directions.map((direction, row) => {
         const picture = now.pictures[row];
         const name = this.name(direction);
