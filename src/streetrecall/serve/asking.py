@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import threading
 from dataclasses import asdict
@@ -13,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from streetrecall.bundle.answer import Answer, Bundle, Neighbour
 from streetrecall.errors import UserError
 from streetrecall.pictures.photo import NotAPhotoError, Photo, read_photo
 from streetrecall.pictures.structure import kind_of
-from streetrecall.serve.pictures import SMALL
 from streetrecall.serve.problems import ProblemError
+from streetrecall.serve.thumbnails import thumbnail
 from streetrecall.serve.uploads import Upload
 
 TAKEN = ("JPEG", "PNG", "WebP", "HEIC", "AVIF")
@@ -102,11 +100,7 @@ class BundleLocator:
         if data is None:
             return None
         if small:
-            with Image.open(io.BytesIO(data)) as picture:
-                picture.thumbnail((SMALL, SMALL))
-                buffer = io.BytesIO()
-                picture.convert("RGB").save(buffer, "jpeg", quality=82)
-                data = buffer.getvalue()
+            data = thumbnail(data)
         return data, "image/jpeg", f"{self.version}-{row}{'-small' if small else ''}"
 
 

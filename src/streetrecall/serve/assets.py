@@ -20,6 +20,8 @@ TYPES = {
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
 }
+FRESH = "private, no-cache"  # kept by the client, and asked for again each time
+LASTING = "private, max-age=31536000, immutable"
 LEAST_TO_COMPRESS = 1000  # bytes
 
 

@@ -15,12 +15,12 @@ from starlette.types import ASGIApp
 
 from streetrecall.errors import UserError
 from streetrecall.serve.guard import LOOPBACK, Access, Limits, protocol
-from streetrecall.serve.project import Project
-from streetrecall.serve.service import Locator, create
+from streetrecall.serve.service import Explorer, Locator, create
 
 TOKEN = "STREETRECALL_TOKEN"
 LEAST_TOKEN = 16
 BUNDLE = "models/bundle"
+RESULTS = ("data/crops/images.parquet", "data/views/views.parquet", "data/results/queries.parquet")  # one is enough
 log = logging.getLogger(__name__)
 
 
@@ -44,24 +44,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     access = access_of(args.host, args.name, args.token or os.environ.get(TOKEN))
-    project = Project(args.project)
     bundle = args.bundle or args.project / BUNDLE
     locator: Locator | None = None
     if args.bundle or (bundle / "bundle.json").is_file():
         from streetrecall.serve.asking import open_bundle
 
         locator = open_bundle(bundle)
-    if locator is None and not any(project.has(name) for name in ("images", "queries", "photo_answers")):
+    else:
+        log.info("%s: no bundle, so photos are not answered (dvc repro bundle makes it)", bundle)
+    remote = not is_loopback(args.host) or bool(args.name)
+    explorer = open_project(args.project, args.shared_only or remote)
+    if locator is None and explorer is None:
         raise UserError(
             f"{args.project}: holds neither results nor a bundle; run the pipeline (dvc repro), fetch them (dvc pull), "
             "or name a bundle with --bundle"
         )
-    remote = not is_loopback(args.host) or bool(args.name)
-    app = create(project, locator, access, Limits(), shared_only=args.shared_only or remote)
-    if locator is None:
-        log.info("%s: no bundle, so photos are not answered (dvc repro bundle makes it)", bundle)
-    run(app, listen(args.host, args.port), Limits(), announce)
+    run(create(explorer, locator, access, Limits()), listen(args.host, args.port), Limits(), announce)
     return 0
+
+
+def open_project(folder: Path, shared_only: bool) -> Explorer | None:
+    """What shows the results in a project's folder; None without results, or without the packages to read them."""
+    if not any((folder / path).is_file() for path in RESULTS):
+        return None
+    try:
+        from streetrecall.serve.explore import Explorer as Found
+        from streetrecall.serve.project import Project
+    except ImportError as error:
+        log.info("%s: its results are not shown (%s); install 'streetrecall[pipeline]' for that", folder, error)
+        return None
+    return Found(Project(folder), shared_only)
 
 
 def announce(url: str) -> None:

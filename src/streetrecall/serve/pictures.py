@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import threading
 from collections import OrderedDict
@@ -11,16 +10,15 @@ from http import HTTPStatus
 from typing import Any
 
 import pandas as pd
-from PIL import Image
 
 from streetrecall.pictures.shards import ShardReader
 from streetrecall.serve.problems import ProblemError
 from streetrecall.serve.project import Project
+from streetrecall.serve.thumbnails import thumbnail
 
 # kind of an id -> name of its table and column of its number
 KINDS = {"crops": ("images", "image_id"), "views": ("views", "view_id"), "photos": ("photos", "photo_id")}
 PATTERN = r"^(crops|views|photos)-(0|[1-9][0-9]{0,11})$"
-SMALL = 128  # longer side of a thumbnail, pixels
 KEPT_BYTES = 32_000_000
 TYPES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PN": "image/png", b"RIF": "image/webp"}
 
@@ -91,14 +89,3 @@ class Pictures:
 
 def _numbered(table: pd.DataFrame, column: str) -> pd.Series:
     return pd.Series(table.index, index=table[column])
-
-
-def thumbnail(data: bytes) -> bytes:
-    """A small JPEG of a picture."""
-    with Image.open(io.BytesIO(data)) as picture:
-        picture.draft("RGB", (2 * SMALL, 2 * SMALL))
-        small = picture.convert("RGB")
-    small.thumbnail((SMALL, SMALL), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, "jpeg", quality=82)
-    return buffer.getvalue()

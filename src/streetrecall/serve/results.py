@@ -69,8 +69,8 @@ def _choice(system: str, scope: str, protocol: str, kind: str, queries: int) -> 
 def queries(project: Project, system: str, scope: str, protocol: str) -> dict[str, Any] | None:
     """The queries of a protocol; None if there are none.
 
-    ``columns`` are id, place, month, lat, lon, outcome, rank, answerable, error_m, similarity, gap_years, season, direction and credit,
-    the number of a text in ``credits``: whom the query's picture is from, and its licence.
+    ``columns`` are id, place, month, lat, lon, outcome, rank, answerable, error_m, similarity, gap_years, season,
+    direction and credit, the number of a text in ``credits``: whom the query's picture is from, and its licence.
     """
     key = f"queries {system} {scope} {protocol}"
     if not any((c["system"], c["scope"], c["protocol"]) == (system, scope, protocol) for c in choices(project)):
@@ -346,7 +346,7 @@ def place(project: Project, number: int) -> dict[str, Any] | None:
     places = project.places()
     if number not in places.index:
         return None
-    row: Any = places.loc[number]
+    row = places.loc[[number]].to_dict("records")[0]
     images, views = project.table_or_none("images"), project.table_or_none("views")
     rows = None if images is None else images[(images["place"] == number) & (images["quarantine"] == "")]
     if rows is not None and len(rows):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from enum import IntEnum
 from http import HTTPStatus
 from typing import Annotated, Any, Literal, Protocol
 
 import anyio
 import anyio.to_thread
+import numpy as np
 from fastapi import Body, FastAPI, Path, Query, Request, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel
@@ -17,18 +17,13 @@ from starlette.types import ASGIApp
 
 from streetrecall import __version__
 from streetrecall.pictures.photo import MAX_PIXELS_WHOLE
-from streetrecall.serve import assets, problems, results, uploads
-from streetrecall.serve.assets import Asset
-from streetrecall.serve.changes import REVISION, Revisions
+from streetrecall.serve import assets, problems, uploads
+from streetrecall.serve.assets import FRESH, LASTING, Asset
 from streetrecall.serve.guard import COOKIE, Access, Guard, Limits
-from streetrecall.serve.pictures import PATTERN, Pictures
 from streetrecall.serve.problems import ProblemError
-from streetrecall.serve.project import Project
 from streetrecall.serve.tiles import Points
 
-FRESH = "private, no-cache"  # kept by the client, and asked for again each time
-LASTING = "private, max-age=31536000, immutable"
-NAME = r"^[A-Za-z0-9_]{1,60}$"
+PICTURE = r"^(crops|views|photos|gallery)-(0|[1-9][0-9]{0,11})$"
 DESCRIPTION = (
     "Answers where a photo was taken, and shows the results of the evaluation. Errors are problem details (RFC 9457)."
 )
@@ -50,12 +45,26 @@ class Locator(Protocol):
         """A picture of the gallery: its bytes, media type and tag; None if there is none that may be shown."""
 
 
-class K(IntEnum):
-    ONE, FIVE, TEN, TWENTY = 1, 5, 10, 20
+class Explorer(Protocol):
+    """What shows a project's results; see `streetrecall.serve.explore`."""
 
+    def about(self) -> dict[str, Any]:
+        """What there is, as `GET /api/about` gives it."""
 
-class Within(IntEnum):
-    M25, M50, M100 = 25, 50, 100
+    def has_results(self) -> bool:
+        """Whether the evaluation has run."""
+
+    def city(self) -> dict[str, Any]:
+        """The city's polygon, as GeoJSON."""
+
+    def points(self) -> Points:
+        """The places with pictures."""
+
+    def picture(self, name: str, small: bool) -> tuple[bytes, str, str]:
+        """A picture by its id: its bytes, media type and tag."""
+
+    def add_routes(self, api: FastAPI) -> None:
+        """Add the addresses of the results."""
 
 
 class Health(BaseModel):
@@ -69,16 +78,15 @@ class Token(BaseModel):
     token: Annotated[str, Body(max_length=500)]
 
 
-def create(
-    project: Project, locator: Locator | None, access: Access, limits: Limits, shared_only: bool = False
-) -> ASGIApp:
+def create(explorer: Explorer | None, locator: Locator | None, access: Access, limits: Limits) -> ASGIApp:
     """The service of a project's results and a bundle, either of which may be missing."""
     api = FastAPI(title="streetrecall", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
     problems.install(api)
     _page(api)
-    _service(api, project, locator, access, limits)
-    _results(api, project, locator, Pictures(project, shared_only))
-    _changes(api, project)
+    _service(api, explorer, locator, access, limits)
+    _map(api, explorer, locator)
+    if explorer is not None:
+        explorer.add_routes(api)
     _locate(api, locator, limits)
     return Guard(api, access, limits)
 
@@ -101,11 +109,11 @@ def _page(api: FastAPI) -> None:
         return files[name].answer(request, FRESH)
 
 
-def _service(api: FastAPI, project: Project, locator: Locator | None, access: Access, limits: Limits) -> None:
+def _service(api: FastAPI, explorer: Explorer | None, locator: Locator | None, access: Access, limits: Limits) -> None:
     @api.get("/healthz", tags=["service"])
     def healthz() -> Health:
         """Whether the service answers, and what it can answer."""
-        there = project.has("queries") or project.has("photo_answers")
+        there = explorer is not None and explorer.has_results()
         return Health(status="ok", version=__version__, locate=locator is not None, results=there)
 
     @api.post("/api/session", tags=["service"], status_code=204, response_class=Response)
@@ -123,50 +131,39 @@ def _service(api: FastAPI, project: Project, locator: Locator | None, access: Ac
     @api.get("/api/about", tags=["service"])
     def about(request: Request) -> dict[str, Any]:
         """What there is: the city, the evaluated protocols, the bundle, the limits of uploads."""
+        bundle = locator.about() if locator is not None else None
         content: dict[str, Any] = {
             "version": __version__,
-            "data": project.version(),
+            "data": bundle["version"] if bundle else "",
             "city": None,
-            "bounds": None,
-            "places": 0,
-            "evaluated": results.choices(project),
-            "quarantine": project.has("images"),
-            "compare": project.has("queries"),
-            "bundle": locator.about() if locator is not None else None,
+            "bounds": bundle["bounds"] if bundle else None,
+            "places": bundle["places"] if bundle else 0,
+            "evaluated": [],
+            "time": False,
+            "quarantine": False,
+            "compare": False,
+            "bundle": bundle,
             "limits": {"files": limits.files, "file_bytes": limits.file_bytes, "pixels": MAX_PIXELS_WHOLE},
         }
-        outline = project.outline()
-        if outline is not None:
-            content["city"] = outline.stem
-        if project.has("images") or project.has("views"):
-            places = project.places()
-            content["places"] = len(places)
-            if len(places):
-                content["bounds"] = [
-                    round(float(v), 6)
-                    for v in (places["lon"].min(), places["lat"].min(), places["lon"].max(), places["lat"].max())
-                ]
-        elif locator is not None:
-            content |= {k: v for k, v in locator.about().items() if k in ("bounds", "places")}
-        return content
+        return content | (explorer.about() if explorer is not None else {})
 
 
-def _results(api: FastAPI, project: Project, locator: Locator | None, pictures: Pictures) -> None:
+def _map(api: FastAPI, explorer: Explorer | None, locator: Locator | None) -> None:
     of_bundle: list[Points] = []
 
     def points() -> Points:
         """The project's places, or the bundle's where there is no project."""
-        if project.has("images") or project.has("views") or locator is None:
-            return project.points()
+        if explorer is not None:
+            return explorer.points()
         if not of_bundle:
-            numbers, lat, lon = locator.places()
+            numbers, lat, lon = locator.places() if locator is not None else (np.zeros(0, np.int64), *np.zeros((2, 0)))
             of_bundle.append(Points(numbers, lat, lon, ["gallery"] * len(numbers)))
         return of_bundle[0]
 
     @api.get("/api/city", tags=["map"])
-    def city(request: Request) -> dict[str, Any]:
+    def city() -> dict[str, Any]:
         """The city's polygon, as GeoJSON; without features where it is not known."""
-        return project.city()
+        return explorer.city() if explorer is not None else {"type": "FeatureCollection", "features": []}
 
     @api.get(
         "/api/tiles/{zoom}/{column}/{row}",
@@ -184,82 +181,6 @@ def _results(api: FastAPI, project: Project, locator: Locator | None, pictures: 
         content = points().tile(zoom, column, row)
         return Asset.of(content, "application/vnd.mapbox-vector-tile").answer(request, FRESH)
 
-    @api.get("/api/places", tags=["places"])
-    def places(
-        request: Request,
-        west: Annotated[float, Query(ge=-180, le=180)] = -180,
-        south: Annotated[float, Query(ge=-90, le=90)] = -90,
-        east: Annotated[float, Query(ge=-180, le=180)] = 180,
-        north: Annotated[float, Query(ge=-90, le=90)] = 90,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
-    ) -> dict[str, Any]:
-        """The places of a box, with how many pictures and dates they have."""
-        table = project.places()
-        inside = table[table["lon"].between(west, east) & table["lat"].between(south, north)]
-        rows = inside.iloc[offset : offset + limit].reset_index().round({"lat": 6, "lon": 6})
-        return {"total": len(inside), "places": rows.to_dict("records")}
-
-    @api.get("/api/places/{place}", tags=["places"])
-    def place(place: Annotated[int, Path(ge=0, lt=2**53)]) -> dict[str, Any]:
-        """A place's pictures by date and direction."""
-        found = results.place(project, place)
-        if found is None:
-            raise ProblemError(HTTPStatus.NOT_FOUND, f"There is no place {place}.")
-        return found
-
-    @api.get("/api/queries", tags=["results"], response_class=Response, responses={200: _JSON})
-    def queries(
-        request: Request,
-        scope: Annotated[str, Query(pattern=NAME)],
-        protocol: Annotated[str, Query(pattern=NAME)],
-        system: Literal["model", "baseline"] = "model",
-    ) -> Response:
-        """The queries of a protocol and what became of them, column by column."""
-        content = results.queries(project, system, scope, protocol)
-        if content is None:
-            raise ProblemError(HTTPStatus.NOT_FOUND, f"There is no evaluation of {system}, {scope}, {protocol}.")
-        return Asset.json(content).answer(request, FRESH)
-
-    @api.get("/api/queries/{number}", tags=["results"])
-    def query(
-        number: Annotated[int, Path(ge=0, lt=2**53)],
-        scope: Annotated[str, Query(pattern=NAME)],
-        protocol: Annotated[str, Query(pattern=NAME)],
-        system: Literal["model", "baseline"] = "model",
-    ) -> dict[str, Any]:
-        """A query with its pictures, its answers and its predicted position."""
-        found = results.query(project, system, scope, protocol, number)
-        if found is None:
-            raise ProblemError(HTTPStatus.NOT_FOUND, f"There is no query {number} of {system}, {scope}, {protocol}.")
-        return found
-
-    @api.get("/api/quarantine", tags=["results"])
-    def quarantine(
-        reason: Annotated[str | None, Query(pattern=r"^[a-z_ ]{1,60}$")] = None,
-        limit: Annotated[int, Query(ge=1, le=500)] = 60,
-        offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
-    ) -> dict[str, Any]:
-        """What was kept out of training and evaluation, and why."""
-        table = results.quarantined(project)
-        counts = {str(name): int(count) for name, count in table["reason"].value_counts().items()}
-        rows = table if reason is None else table[table["reason"] == reason]
-        part = rows.iloc[offset : offset + limit]
-        return {
-            "total": len(rows),
-            "reasons": counts,
-            "pictures": [
-                {
-                    "reason": row["reason"],
-                    "detail": row["detail"],
-                    "place": int(row["place"]),
-                    "split": row["split"],
-                    "picture": results.picture(row["name"], row),
-                }
-                for row in part.to_dict("records")
-            ],
-        }
-
     @api.get(
         "/api/pictures/{name}",
         tags=["places"],
@@ -268,7 +189,7 @@ def _results(api: FastAPI, project: Project, locator: Locator | None, pictures: 
     )
     def picture(
         request: Request,
-        name: Annotated[str, Path(pattern=rf"{PATTERN[:-1]}$|^gallery-(0|[1-9][0-9]{{0,11}})$")],
+        name: Annotated[str, Path(pattern=PICTURE)],
         size: Literal["small", "full"] = "full",
         v: Annotated[str | None, Query(pattern=r"^[0-9a-f]{1,64}$", description="Version, for lasting caches.")] = None,
     ) -> Response:
@@ -280,36 +201,13 @@ def _results(api: FastAPI, project: Project, locator: Locator | None, pictures: 
                 raise ProblemError(HTTPStatus.NOT_FOUND, "There is no such picture in the bundle.")
             data, media_type, tag = kept
         else:
-            found = pictures.find(name, size == "small")
-            data, media_type, tag = found.data, found.media_type, found.tag
+            if explorer is None:
+                raise ProblemError(HTTPStatus.NOT_FOUND, "This service shows no results, so there is no such picture.")
+            data, media_type, tag = explorer.picture(name, size == "small")
         headers = {"etag": f'"{tag}"', "cache-control": LASTING if v else FRESH}
         if assets.unchanged(request, tag):
             return Response(None, 304, headers)
         return Response(data, 200, headers, media_type)
-
-
-def _changes(api: FastAPI, project: Project) -> None:
-    revisions = Revisions(project)
-
-    @api.get("/api/revisions", tags=["compare"])
-    def known() -> dict[str, Any]:
-        """The revisions whose results can be compared."""
-        return {"revisions": revisions.known()}
-
-    @api.get("/api/compare", tags=["compare"], response_class=Response, responses={200: _JSON})
-    def compare(
-        request: Request,
-        protocol: Annotated[str, Query(pattern=NAME)],
-        scope: Annotated[str, Query(pattern=NAME)] = "test",
-        first: Annotated[str, Query(pattern=REVISION)] = "HEAD",
-        second: Annotated[str, Query(pattern=REVISION)] = "workspace",
-        system: Literal["model", "baseline"] = "model",
-        k: K = K.ONE,
-        within_m: Within = Within.M25,
-    ) -> Response:
-        """The queries that a revision gained and lost, and whether it is better: a paired bootstrap over places."""
-        content = revisions.compare(first, second, system, scope, protocol, int(k), int(within_m))
-        return Asset.json(content).answer(request, FRESH)
 
 
 def _locate(api: FastAPI, locator: Locator | None, limits: Limits) -> None:
@@ -353,6 +251,3 @@ def _locate(api: FastAPI, locator: Locator | None, limits: Limits) -> None:
             }
         },
     )
-
-
-_JSON: dict[str, Any] = {"content": {"application/json": {"schema": {"type": "object"}}}, "description": "Found."}

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 EXTENT = 4096
 MOST_POINTS = 1200  # in one tile; more are put together by cells
@@ -85,6 +84,10 @@ def neighbours(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int
     Each point is joined to its nearest ones, unless a third point lies between them (a Gabriel graph of near points).
     A gap of more than three times the usual distance is no street.
     """
+    try:
+        from scipy.spatial import cKDTree
+    except ImportError:  # not needed to answer photos, so it may be missing; then no streets are drawn
+        return np.zeros((0, 2), np.int64)
     if len(x) < 3:
         return np.zeros((0, 2), np.int64)
     xy = np.column_stack([x, y])

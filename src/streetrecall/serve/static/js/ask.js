@@ -1,8 +1,10 @@
 // Ask: photos in, a position out, with its radius and the places that it comes from.
 
 import { ask, ProblemError } from "./api.js";
-import { announce, byId, figure, fill, h, metres, month, notice, plural, side } from "./dom.js";
+import { announce, byId, figure, fill, h, metres, month, notice, pictureUrl, plural, side } from "./dom.js";
 import { circle, line, point } from "./map.js";
+
+const GAP = 4; // between two pictures, hundredths of their height
 
 export class Ask {
   constructor(root, { about, map }) {
@@ -171,19 +173,54 @@ export class Ask {
             {},
             h("b", {}, `${n.rank}. Place ${n.place}`),
             h("span", {}, `${month(n.month)}${n.heading_deg === null || n.heading_deg === undefined ? "" : `, looking ${side(n.heading_deg)}`}`),
-            h("span", {}, `similarity ${n.similarity.toFixed(2)}`),
+            h("span", {}, `similarity ${n.similarity.toFixed(2)}${n.inliers ? `, ${plural(n.inliers, "point")} ${n.inliers === 1 ? "agrees" : "agree"}` : ""}`),
             h("span", {}, `${metres(n.distance_m)} from ${answer.answered ? "the answer" : "the best guess"}`),
-            this.about.evaluated.length ? h("a", { href: `#/time?place=${n.place}` }, "its other dates") : null,
+            this.about.time ? h("a", { href: `#/time?place=${n.place}` }, "its other dates") : null,
           ),
         ),
       ),
     );
-    fill(this.result, head, ...own, h("h3", {}, "What it was compared with"), list, h("p", { class: "quiet" }, `Answered in ${answer.milliseconds} ms.`));
+    fill(this.result, head, ...own, this.drawWhy(), h("h3", {}, "What looks most alike"), list, h("p", { class: "quiet" }, `Answered in ${answer.milliseconds} ms.`));
     announce(answer.answered ? `Answer: within ${metres(radius)} of ${position.lat.toFixed(5)}, ${position.lon.toFixed(5)}` : "The answer is withheld.");
     this.drawMap();
     const near = neighbours.map((n) => [n.lon, n.lat]);
     const around = answer.answered && radius ? circle(position.lon, position.lat, radius).geometry.coordinates[0] : near;
     this.map.fit(answer.answered ? [...around, ...near.slice(0, 1)] : near, { maxZoom: 18 });
+  }
+
+  // The photo beside the best picture, with lines between the points that agree, so that a person can judge.
+  drawWhy() {
+    const { why, neighbours, photos } = this.answer;
+    if (!why) return null;
+    const picture = neighbours[0].picture;
+    const shape = photos[0].width / photos[0].height;
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("viewBox", `0 0 ${100 * (shape + 1) + GAP} 100`);
+    svg.setAttribute("aria-hidden", "true");
+    const add = (name, values) => {
+      const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+      for (const [key, value] of Object.entries(values)) element.setAttribute(key, String(value));
+      svg.append(element);
+    };
+    for (const [ax, ay, bx, by] of why.points) {
+      const [x1, y1, x2, y2] = [100 * shape * ax, 100 * ay, 100 * shape + GAP + 100 * bx, 100 * by];
+      add("line", { x1, y1, x2, y2 });
+      for (const [cx, cy] of [[x1, y1], [x2, y2]]) add("circle", { cx, cy, r: 1.1 });
+    }
+    const own = h("img", { src: this.photos[0].url, alt: "Your photo" });
+    const other = h("img", { src: pictureUrl(picture, "full"), alt: `The best picture, place ${neighbours[0].place}` });
+    own.style.setProperty("flex-grow", String(shape));
+    other.style.setProperty("flex-grow", "1");
+    const box = h("div", { class: "pair" }, own, other, svg);
+    own.addEventListener("error", () => box.remove());
+    return h(
+      "div",
+      { class: "why-box" },
+      h("h3", {}, "What agrees"),
+      box,
+      h("p", { class: "credit" }, `Right: ${[picture.attribution, picture.licence].filter(Boolean).join(" · ")}`),
+      h("p", { class: "quiet" }, `${plural(why.matches, "point")} of your photo and of the best picture fit one another. More than about 15 that lie on buildings are a good sign.`),
+    );
   }
 
   copy(position) {

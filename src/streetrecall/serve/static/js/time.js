@@ -24,7 +24,7 @@ export class TimeMachine {
 
   async show(values) {
     this.map.onPlace = (place) => this.open(place);
-    if (!this.about.places || !(this.about.quarantine || this.about.evaluated.length)) {
+    if (!this.about.time) {
       fill(this.root, h("h1", {}, "Time machine"), h("p", { class: "note" }, "There are no pictures yet. `dvc repro` takes them, and `dvc pull` fetches them."));
       return;
     }
