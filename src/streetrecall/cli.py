@@ -30,6 +30,8 @@ COMMANDS = {
     "train": ("streetrecall.stages.train", "stage: train the embedder"),
     "index": ("streetrecall.stages.index", "stage: describe all pictures and index the gallery"),
     "evaluate": ("streetrecall.stages.evaluate", "stage: measure recall, error and calibration"),
+    "bundle": ("streetrecall.stages.bundle", "stage: write all that answers a photo elsewhere to one folder"),
+    "locate": ("streetrecall.serve.locate", "where was this photo taken? Answers photos from a bundle"),
     "check": ("streetrecall.stages.check", "stage: validate a table by its Great Expectations suite"),
     "summary": ("streetrecall.review.summary", "print the last evaluation, model beside baseline"),
     "compare": ("streetrecall.review.compare", "is one revision better than another? A paired bootstrap over places"),
@@ -45,6 +47,7 @@ COMMANDS = {
     ),
     "uploads": ("streetrecall.review.uploads", "list or abort uploads that interrupted pushes left in the S3 remote"),
     "scrape-status": ("streetrecall.store.status", "what the store holds, what failed and why, progress of the run"),
+    "serve": ("streetrecall.serve.command", "serve the web page and API: ask with photos, explore the results"),
     "serve-city": ("streetrecall.simulator.service.server", "run the street-view service of the simulated city"),
     "bench": ("streetrecall.benchmarks.command", "measure the speed of this project on this machine"),
 }

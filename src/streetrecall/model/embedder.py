@@ -84,6 +84,23 @@ class Embedder:
             **runtime.facts(),
         }
 
+    def describe_pixels(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Descriptors (n, d) of pictures (h, w, 3), each of one of the sizes that the network takes."""
+        descriptors = np.empty((len(pictures), self.dimensions), np.float32)
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for number, picture in enumerate(pictures):
+            height, width = picture.shape[:2]
+            by_size.setdefault((height, width), []).append(number)
+        for (height, width), numbers in by_size.items():
+            run = self._runner(height if height == width == self.image_size else (height, width))
+            for start in range(0, len(numbers), self.batch_size):
+                part = numbers[start : start + self.batch_size]
+                # Always a whole batch, filled with black: kernels depend on the size of the batch.
+                pixels = np.zeros((self.batch_size, height, width, 3), np.float32)
+                pixels[: len(part)] = [pictures[number] for number in part]
+                descriptors[part] = run(pixels).numpy()[: len(part)]
+        return descriptors
+
     def _runner(self, size: Size) -> Any:
         """The compiled network for pictures of ``size``."""
         if size not in self._runs:

@@ -391,6 +391,11 @@ class Evaluate(Section):
     photos: PhotoAnswering
 
 
+class Bundle(Section):
+    thumbnail: Annotated[int, Field(ge=0, le=1024)]
+    quality: Annotated[int, Field(ge=1, le=100)]
+
+
 class Params(Section):
     provider: str
     city: City
@@ -409,6 +414,7 @@ class Params(Section):
     train: Train
     index: Index
     evaluate: Evaluate
+    bundle: Bundle
     checks: Checks
     guard: dict[str, NonNegative]
 

@@ -19,7 +19,7 @@ _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _OTHERS = {
     rb"RIFF....WEBP": "WebP",
     rb"GIF8": "GIF",
-    rb"....ftyp(?:heic|heix|mif1|msf1)": "HEIC",
+    rb"....ftyp(?:heic|heix|heim|heis|mif1|msf1)": "HEIC",
     rb"....ftypavif": "AVIF",
     rb"....ftyp": "a video",
     rb"BM": "BMP",
@@ -61,8 +61,23 @@ class Structure:
     bare: bytes
 
 
-def read_structure(data: bytes) -> Structure:
-    """Read the structure of a whole JPEG or PNG picture.
+def kind_of(data: bytes) -> str:
+    """What a file is by how it begins: JPEG, PNG, WebP, HEIC, another word for a person, or the empty string.
+
+    >>> kind_of(b"<html>"), kind_of(b"abc")
+    ('HTML or XML', '')
+    """
+    if data.startswith(_JPEG):
+        return "JPEG"
+    if data.startswith(_PNG):
+        return "PNG"
+    return next((name for start, name in _OTHERS.items() if re.match(start, data[:64], re.DOTALL)), "")
+
+
+def read_structure(data: bytes, most_pixels: int | None = None) -> Structure:
+    """Read the structure of a whole JPEG or PNG picture of at most ``most_pixels``.
+
+    None: of as many as Pillow accepts, which no street view exceeds.
 
     - Broken metadata, and whatever follows the end of the picture, is skipped.
     - Of a file with several pictures (MPO, animated PNG) the first one counts. An MPO is a JPEG.
@@ -76,16 +91,20 @@ def read_structure(data: bytes) -> Structure:
     """
     if not data:
         raise NotAPictureError("empty")
-    if data.startswith(_JPEG):
-        kind, (width, height), exif, bare = "JPEG", *_read_jpeg(data)
-    elif data.startswith(_PNG):
-        kind, (width, height), exif, bare = "PNG", *_read_png(data)
+    kind = kind_of(data)
+    if kind == "JPEG":
+        (width, height), exif, bare = _read_jpeg(data)
+    elif kind == "PNG":
+        (width, height), exif, bare = _read_png(data)
     else:
-        other = next((name for start, name in _OTHERS.items() if re.match(start, data[:64], re.DOTALL)), "")
-        raise NotAPictureError("not a JPEG or PNG picture" + f" ({other})" * bool(other))
+        raise NotAPictureError("not a JPEG or PNG picture" + f" ({kind})" * bool(kind))
     if not width or not height:
         raise NotAPictureError("damaged: it has no pixels")
-    if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
+    if most_pixels and width * height > most_pixels:
+        raise NotAPictureError(
+            f"{width} x {height} pixels; the largest {kind} that is read has {most_pixels // 1_000_000} megapixels"
+        )
+    if not most_pixels and Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
         raise NotAPictureError("more pixels than a street view can have")
     orientation = _orientation(exif)
     if orientation > 4:  # turned by a quarter

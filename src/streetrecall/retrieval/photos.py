@@ -8,27 +8,48 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from streetrecall.params.schema import PhotoAnswering as Settings
 from streetrecall.retrieval.exact import top
-from streetrecall.retrieval.rerank import Pictures, compare
-from streetrecall.scoring.photos import SINGLE, THREE, Answered
-from streetrecall.scoring.protocols import positions
 from streetrecall.scoring.ranking import Floats, Ints
 from streetrecall.scoring.spots import place_scores, with_neighbours
+
+if TYPE_CHECKING:  # a bundle scores without them
+    import pandas as pd
+
+    from streetrecall.params.schema import PhotoAnswering as Settings
+    from streetrecall.scoring.photos import Answered
+
+
+class Searched(Protocol):
+    """Views that answer: ``month`` (m,) text, ``descriptors`` (m, d) of unit norm.
+
+    ``place`` (m,) numbers the place of each view and ``date`` (m,) its panorama. ``places`` (p,) are the places' ids,
+    and ``xy`` (p, 2) the mean positions of their panoramas, projected, metres.
+    """
+
+    @property
+    def month(self) -> NDArray[np.str_]: ...
+    @property
+    def descriptors(self) -> NDArray[np.float32]: ...
+    @property
+    def place(self) -> Ints: ...
+    @property
+    def date(self) -> Ints: ...
+    @property
+    def places(self) -> Ints: ...
+    @property
+    def xy(self) -> Floats: ...
 
 
 @dataclass(frozen=True)
 class Gallery:
     """The views that may answer photos.
 
-    ``rows`` (m rows) has VIEWS columns, ``descriptors`` (m, d) unit norm. ``place`` (m,) numbers the place of each view
-    and ``date`` (m,) its panorama. ``places`` (p,) are the places' ids, and ``xy`` (p, 2) the mean positions of their
-    panoramas, projected, metres.
+    ``rows`` (m rows) has VIEWS columns; the rest is that of `Searched`.
     """
 
     rows: pd.DataFrame
@@ -38,9 +59,15 @@ class Gallery:
     places: Ints
     xy: Floats
 
+    @property
+    def month(self) -> NDArray[np.str_]:
+        return self.rows["month"].to_numpy(str)
+
 
 def gallery_of(rows: pd.DataFrame, descriptors: NDArray[np.float32]) -> Gallery:
     """The gallery of the views in ``rows`` (VIEWS columns), whose descriptors are ``descriptors`` (m, d)."""
+    from streetrecall.scoring.protocols import positions
+
     places, place = np.unique(rows["place"].to_numpy(np.int64), return_inverse=True)
     panoramas = rows["place"].astype(str) + "/" + rows["pano_id"].astype(str)
     _, first, date = np.unique(panoramas.to_numpy(str), return_index=True, return_inverse=True)
@@ -68,6 +95,9 @@ def answer_photos(
     Raises:
         UserError: a picture cannot be read.
     """
+    from streetrecall.retrieval.rerank import Pictures, compare
+    from streetrecall.scoring.photos import SINGLE, THREE, Answered
+
     scores = score(photos.rows["month"].to_numpy(str), photos.descriptors, gallery, settings)
     inliers = np.zeros(scores.of_places.shape, np.int64)
     if settings.rerank.places:
@@ -99,7 +129,7 @@ class Scores:
     views: Ints
 
 
-def score(month: NDArray[np.str_], descriptors: NDArray[np.float32], gallery: Gallery, settings: Settings) -> Scores:
+def score(month: NDArray[np.str_], descriptors: NDArray[np.float32], gallery: Searched, settings: Settings) -> Scores:
     """Score each place for each photo, of ``month`` (n,), by the similarity of its descriptor (n, d).
 
     Views of the photo's own month do not count: they may be of the same drive.
@@ -108,7 +138,7 @@ def score(month: NDArray[np.str_], descriptors: NDArray[np.float32], gallery: Ga
     values = np.full((len(month), len(gallery.places)), -np.inf)
     best = np.full((len(month), min(count, len(gallery.places))), -1, np.int64)
     nearest = np.full((*best.shape, views), -1, np.int64)
-    for asking, allowed in _by_month(month, gallery.rows["month"].to_numpy(str)):
+    for asking, allowed in _by_month(month, gallery.month):
         similarity = descriptors[asking] @ gallery.descriptors[allowed].T
         dates, date = np.unique(gallery.date[allowed], return_inverse=True)
         place_of_date = np.zeros(len(dates), np.int64)

@@ -7,21 +7,26 @@ answer that descriptors found.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from streetrecall.errors import UserError
 from streetrecall.parallel import map_in_order
-from streetrecall.params.schema import Rerank
 from streetrecall.pictures.shards import ShardReader
 from streetrecall.progress import progress
 from streetrecall.scoring.ranking import Ints
+
+if TYPE_CHECKING:  # a bundle compares without them
+    import pandas as pd
+
+    from streetrecall.params.schema import Rerank
 
 RATIO = 0.85  # a match is kept if the second nearest descriptor is farther by this factor (Lowe 2004)
 ERROR_PX = 1.5  # an inlier lies at most so far from its epipolar line
@@ -30,6 +35,9 @@ TRIALS = 2000  # of MAGSAC, at most
 CONFIDENCE = 0.999  # MAGSAC stops when it has found the best matrix with this probability
 CHUNK = 32  # pictures that a process reads at a time
 FEW = 200  # so few pictures or pairs are not worth the start of processes
+NONE = np.zeros(0, np.int64), np.zeros(0, np.int64)  # no matches
+POINT_STEPS = 64  # positions of points are multiples of this part of a pixel
+POINT_SIZE = 128  # numbers in a descriptor of a point
 CONTRAST = 0.02  # OpenCV's default is 0.04; phone photos and reduced views have weaker points
 
 
@@ -49,19 +57,26 @@ def find_points(picture: NDArray[np.uint8], most: int) -> Points:
     keys, values = sift.detectAndCompute(grey, None)
     if values is None:
         return Points(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8))
-    xy = np.array([key.pt for key in keys[:most]], np.float32)
+    # As a bundle stores them, so that its answers are those of the evaluation.
+    xy = np.round(np.array([key.pt for key in keys[:most]], np.float32) * POINT_STEPS) / np.float32(POINT_STEPS)
     root = np.sqrt(values[:most] / np.maximum(values[:most].sum(axis=1, keepdims=True), 1e-6))
     return Points(xy, np.round(root * 255).astype(np.uint8))
 
 
 def count_inliers(a: Points, b: Points) -> int:
-    """Number of point matches of two pictures that one fundamental matrix explains (MAGSAC++, Barath et al. 2020).
+    """Number of matches of `match`."""
+    return len(match(a, b)[0])
 
-    A match is two points whose descriptors are each other's nearest, the second nearest in ``b`` being farther by the
-    ratio. The result depends on the points alone, because the random generator starts from the same state each time.
+
+def match(a: Points, b: Points) -> tuple[Ints, Ints]:
+    """Point matches of two pictures that one fundamental matrix explains (MAGSAC++, Barath et al. 2020).
+
+    Returns the numbers of the points in ``a`` and in ``b``. A match is two points whose descriptors are each other's
+    nearest, the second nearest in ``b`` being farther by the ratio. The result depends on the points alone, because the
+    random generator starts from the same state each time.
     """
     if min(len(a.xy), len(b.xy)) < LEAST:
-        return 0
+        return NONE
     similarity = a.descriptors.astype(np.float32) @ b.descriptors.astype(np.float32).T / np.float32(255**2)
     rows = np.arange(len(similarity))
     nearest = similarity.argmax(axis=1)
@@ -72,15 +87,18 @@ def count_inliers(a: Points, b: Points) -> int:
     # Distances of unit vectors: |a - b|^2 = 2 - 2 a.b
     matched = mutual & (1 - np.minimum(best, 1) < RATIO**2 * (1 - np.minimum(second, 1)))
     if matched.sum() < LEAST:
-        return 0
+        return NONE
     cv2.setRNGSeed(1)
     try:
         _, mask = cv2.findFundamentalMat(
             a.xy[matched], b.xy[nearest[matched]], cv2.USAC_MAGSAC, ERROR_PX, CONFIDENCE, TRIALS
         )
     except cv2.error:  # degenerate, such as all points on one line
-        return 0
-    return 0 if mask is None else int(mask.sum())
+        return NONE
+    if mask is None:
+        return NONE
+    kept = np.flatnonzero(matched)[mask.ravel() > 0]
+    return kept, nearest[kept]
 
 
 @dataclass(frozen=True)
@@ -105,8 +123,8 @@ def compare(photos: Pictures, views: Pictures, candidates: Ints, settings: Reran
         UserError: a picture cannot be read.
     """
     used = np.unique(candidates[candidates >= 0])
-    view_points = _all_points(views, used, settings.view_points, None)
-    photo_points = _all_points(photos, np.arange(len(candidates)), settings.photo_points, settings.photo_px)
+    view_points = list(points_of(views, used, settings.view_points, None))
+    photo_points = list(points_of(photos, np.arange(len(candidates)), settings.photo_points, settings.photo_px))
     at = np.where(candidates >= 0, np.searchsorted(used, np.maximum(candidates, 0)), -1).reshape(len(candidates), -1)
     items = [
         (a, [view_points[i] if i >= 0 else None for i in row]) for a, row in zip(photo_points, at.tolist(), strict=True)
@@ -119,16 +137,19 @@ def compare(photos: Pictures, views: Pictures, candidates: Ints, settings: Reran
     return counts.reshape(candidates.shape).max(axis=2, initial=0)
 
 
-def _all_points(pictures: Pictures, rows: Ints, most: int, longest_px: int | None) -> list[Points]:
+def points_of(pictures: Pictures, rows: Ints, most: int, longest_px: int | None) -> Iterator[Points]:
+    """The points of some of ``pictures``, in the order of ``rows``, computed on all cores.
+
+    Raises:
+        UserError: a picture cannot be read.
+    """
     members = pictures.members(rows)
     parts = [members[start : start + CHUNK] for start in range(0, len(members), CHUNK)]
     find = partial(_points_of, pictures.folder, most, longest_px)
-    found: list[Points] = []
     with progress(len(members), "points", "picture") as bar:
         for part in map_in_order(find, parts, use_processes=len(members) > FEW):
-            found += part
+            yield from part
             bar.update(len(part))
-    return found
 
 
 def _points_of(folder: Path, most: int, longest_px: int | None, members: list[tuple[str, int, int]]) -> list[Points]:

@@ -132,13 +132,7 @@ def compare(
     Raises:
         UserError: the two tables have no query in common.
     """
-    chosen = [
-        _chosen(table, name, system, scope, protocol, column, k)
-        for name, table in zip(names, (first, second), strict=True)
-    ]
-    joined = chosen[0].merge(chosen[1], on=[*QUERY, "twin"], how="outer", suffixes=("_a", "_b"), indicator=True)
-    still = [(joined[f"{c}_a"] - joined[f"{c}_b"]).abs().lt(MOVED) for c in ("lat", "lon")]
-    both = joined[(joined["_merge"] == "both") & still[0] & still[1]]
+    joined, both = pair(first, second, names, system, scope, protocol, column, k)
     out = []
     for title, rows in joined.groupby("protocol"):
         pairs = both[both["protocol"] == title]
@@ -150,6 +144,30 @@ def compare(
     if not out:
         raise UserError(f"{names[0]} and {names[1]} have no query in common; their places or dates differ")
     return out
+
+
+def pair(
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    names: tuple[str, str],
+    system: str,
+    scope: str,
+    protocol: str | None,
+    column: str,
+    k: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The answerable queries of both tables, matched, and those of them that both hold; columns end in _a and _b.
+
+    Raises:
+        UserError: one of the tables has no query of this kind.
+    """
+    chosen = [
+        _chosen(table, name, system, scope, protocol, column, k)
+        for name, table in zip(names, (first, second), strict=True)
+    ]
+    joined = chosen[0].merge(chosen[1], on=[*QUERY, "twin"], how="outer", suffixes=("_a", "_b"), indicator=True)
+    still = [(joined[f"{c}_a"] - joined[f"{c}_b"]).abs().lt(MOVED) for c in ("lat", "lon")]
+    return joined, joined[(joined["_merge"] == "both") & still[0] & still[1]]
 
 
 def _chosen(
@@ -167,7 +185,7 @@ def _chosen(
     rows = rows[rows[right] > 0].sort_values([*QUERY, "image_id"])
     # Revisions with other pictures number them differently. Two queries of one month are told apart by their order.
     rows = rows.assign(twin=rows.groupby(QUERY).cumcount(), found=found_at(rows[column].to_numpy(), k))
-    return rows[[*QUERY, "twin", "lat", "lon", "found"]]
+    return rows[[*QUERY, "twin", "image_id", "lat", "lon", "answer_place", "error_m", "found"]]
 
 
 def report(found: list[Comparison], first: str, second: str, title: str, confidence: float, markdown: bool) -> str:

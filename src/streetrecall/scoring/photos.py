@@ -118,8 +118,19 @@ def auroc(confidence: Floats, near: NDArray[np.bool_]) -> float:
     return float((rank[near].sum() - count * (count + 1) / 2) / (count * (len(near) - count)))
 
 
-def calibrated(table: pd.DataFrame, difficulty_m: Floats, calibration: str, settings: Evaluate) -> pd.DataFrame:
-    """PHOTO_ANSWERS rows with `answered` and `radius_m`, which the photos of the split ``calibration`` decide.
+@dataclass(frozen=True)
+class PhotoCalibration:
+    """What the photos of one split say about answers: ``radii`` from the near ones, and the least score of an answer
+    that is not withheld, None if it cannot be told."""
+
+    radii: Calibration
+    threshold: float | None
+
+
+def calibrate_photos(
+    table: pd.DataFrame, difficulty_m: Floats, calibration: str, settings: Evaluate
+) -> PhotoCalibration:
+    """Calibrate on the photos of the split ``calibration``.
 
     ``table`` and ``difficulty_m`` (n,) are those of `answer_table`, of all splits.
     """
@@ -127,8 +138,15 @@ def calibrated(table: pd.DataFrame, difficulty_m: Floats, calibration: str, sett
     near, score = table["answerable"].to_numpy(), table["score"].to_numpy()
     used = held & near & np.isfinite(table["position_error_m"].to_numpy())
     errors = table["position_error_m"].to_numpy()[used] / difficulty_m[used]
-    radius = Calibration(errors, settings.position.radius_floor_m).radius(difficulty_m, settings.position.coverage)
-    least = threshold(score[held], near[held])
+    return PhotoCalibration(Calibration(errors, settings.position.radius_floor_m), threshold(score[held], near[held]))
+
+
+def calibrated(
+    table: pd.DataFrame, difficulty_m: Floats, calibration: PhotoCalibration, settings: Evaluate
+) -> pd.DataFrame:
+    """PHOTO_ANSWERS rows with `answered` and `radius_m`; the rest as `calibrate_photos`."""
+    score, least = table["score"].to_numpy(), calibration.threshold
+    radius = calibration.radii.radius(difficulty_m, settings.position.coverage)
     return table.assign(
         answered=np.isfinite(score) & (score >= (-np.inf if least is None else least)),
         radius_m=np.nan if radius is None else radius.round(2),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from streetrecall.geo import unproject
-from streetrecall.params import schema as parameters
-from streetrecall.scoring.outcome import Outcome
-from streetrecall.scoring.protocols import positions
 from streetrecall.scoring.ranking import Floats, Ranking
+
+if TYPE_CHECKING:  # a bundle answers without them, which saves most of a second
+    import pandas as pd
+
+    from streetrecall.params import schema as parameters
+    from streetrecall.scoring.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,9 @@ class Located:
 
 def locate_queries(outcome: Outcome, settings: parameters.Position, crs: str) -> Located:
     """Predict the position of each query from its best neighbours in the gallery; ``crs`` is that of x and y."""
+    from streetrecall.geo import unproject
+    from streetrecall.scoring.protocols import positions
+
     k = min(settings.neighbours, outcome.ranking.k)
     best = Ranking(outcome.ranking.indices[:, :k], outcome.ranking.similarities[:, :k])
     position = locate(best, positions(outcome.gallery), settings.temperature, settings.agree_m)

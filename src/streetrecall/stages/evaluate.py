@@ -22,7 +22,7 @@ from streetrecall.retrieval.rank import rank
 from streetrecall.scoring import curves, measures, photos
 from streetrecall.scoring import system as systems
 from streetrecall.scoring.breakdown import RightAgainstWrong, right_against_wrong
-from streetrecall.scoring.calibration import calibrate, reliability, with_radius
+from streetrecall.scoring.calibration import Calibration, calibrate, conformal_quantile, reliability, with_radius
 from streetrecall.scoring.outcome import Outcome, neighbours, outcome
 from streetrecall.scoring.position import locate_queries
 from streetrecall.scoring.protocols import Protocol, groups, protocols, scopes
@@ -33,6 +33,8 @@ from streetrecall.scoring.system import System, read_described, read_system
 CALIBRATION, TEST = "validation", "test"  # radii are calibrated on the first split and checked on the second
 SPLITS = [CALIBRATION, TEST]
 SHOWN = 5  # answers to each query in the NEIGHBOURS table
+CALIBRATIONS = "calibration.json"  # what a bundle needs to know: thresholds and factors of radii, by protocol
+POSITION = "position"  # in it, the calibration of positions from single pictures
 CURVES = {"distance": "distance_m", "angle": "angle_deg", "fov": "fov_deg"}  # of photos
 SHOWN_PROTOCOLS = ("newest_vs_older", "city")
 
@@ -66,6 +68,7 @@ class Evaluation:
     positions: pd.DataFrame
     metrics: dict[str, Any]
     curves: dict[str, pd.DataFrame]
+    calibration: dict[str, Any]
 
 
 def run(
@@ -118,6 +121,7 @@ def run(
     tables.write(tables.PHOTO_ANSWERS, asked.answers, results / "photos.parquet")
     shown = [neighbours(outcomes[split, name], SHOWN) for split in SPLITS for name in SHOWN_PROTOCOLS]
     tables.write(tables.NEIGHBOURS, pd.concat(shown), results / "neighbours.parquet")
+    write_json(results / CALIBRATIONS, {POSITION: found["model"].calibration, **asked.calibrations})
     write_json(metrics, content)
     headlined = {name: headlines(evaluation) for name, evaluation in found.items()}
     headlined["model"] |= photo_headlines(asked)
@@ -159,17 +163,19 @@ def evaluate(system: System, pictures: pd.DataFrame, params: Params) -> Evaluati
         "risk_coverage": curves.risk_by_coverage(placed[TEST][placed[TEST]["answerable"]]),
         "radius_coverage": reliability(located[TEST], calibration),
     }
-    return Evaluation(outcomes, pd.concat(placed.values()), metrics, drawn)
+    described = describe_calibration(calibration, settings.position.agreement, settings.position.coverage)
+    return Evaluation(outcomes, pd.concat(placed.values()), metrics, drawn, described)
 
 
 @dataclass(frozen=True)
 class PhotoEvaluation:
     """What was measured of the model with photos. ``answers`` has PHOTO_ANSWERS columns, ``metrics`` are by split and
-    protocol. Without photos all are empty."""
+    protocol, ``calibrations`` by protocol. Without photos all are empty."""
 
     answers: pd.DataFrame
     metrics: dict[tuple[str, str], dict[str, Any]]
     curves: dict[str, pd.DataFrame]
+    calibrations: dict[str, dict[str, Any]]
 
 
 def evaluate_photos(index: Path, pictures: tuple[Path, Path], params: Params) -> PhotoEvaluation:
@@ -178,13 +184,18 @@ def evaluate_photos(index: Path, pictures: tuple[Path, Path], params: Params) ->
     views = gallery_of(*read_described(tables.VIEWS, index / systems.VIEW_ROWS, index / systems.VIEWS))
     asking = Photos(*read_described(tables.PHOTOS, index / systems.PHOTO_ROWS, index / systems.PHOTOS))
     answers = pd.DataFrame(columns=list(tables.PHOTO_ANSWERS.columns))
+    calibrations: dict[str, dict[str, Any]] = {}
     if len(asking.rows) and len(views.rows):
         parts = []
         for protocol, found in answer_photos(asking, views, pictures, settings.photos).items():
             table, difficulty_m = photos.answer_table(
                 protocol, found, views.places, views.xy, settings, params.city.crs
             )
-            parts.append(photos.calibrated(table, difficulty_m, CALIBRATION, settings))
+            calibration = photos.calibrate_photos(table, difficulty_m, CALIBRATION, settings)
+            calibrations[protocol] = describe_calibration(
+                calibration.radii, calibration.threshold, settings.position.coverage
+            )
+            parts.append(photos.calibrated(table, difficulty_m, calibration, settings))
         answers = pd.concat(parts, ignore_index=True)
     measured = {
         (str(split), str(protocol)): photos.measure_photos(table, len(views.rows), len(views.places), settings)
@@ -192,7 +203,7 @@ def evaluate_photos(index: Path, pictures: tuple[Path, Path], params: Params) ->
     }
     single = answers[(answers["split"] == TEST) & (answers["protocol"] == photos.SINGLE)]
     curves = {f"photos_by_{name}": photos.recall_by(single, column, settings) for name, column in CURVES.items()}
-    return PhotoEvaluation(answers, measured, curves)
+    return PhotoEvaluation(answers, measured, curves, calibrations)
 
 
 def answer(system: System, protocol: Protocol) -> Outcome:
@@ -241,6 +252,16 @@ def headlines(evaluation: Evaluation) -> dict[str, float]:
     numbers["test_radius_mean_m"] = position.get("radius_mean_m")
     numbers["test_aurc_margin"] = position.get("aurc_margin")
     return {name: number for name, number in numbers.items() if number is not None}
+
+
+def describe_calibration(radii: Calibration, threshold: float | None, coverage: float) -> dict[str, Any]:
+    """A calibration as numbers: a radius is ``factor`` times the difficulty of an answer; None: too few queries."""
+    return {
+        "threshold": threshold,
+        "factor": conformal_quantile(radii.scores, coverage),
+        "coverage": coverage,
+        "queries": len(radii.scores),
+    }
 
 
 def photo_headlines(asked: PhotoEvaluation) -> dict[str, float]:

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import require_in_project, write_array, write_json
-from streetrecall.model.shapes import photo_sizes
+from streetrecall.model.shapes import prepare
 from streetrecall.params.schema import Index as Settings
 from streetrecall.params.schema import load
+from streetrecall.pictures.photo import read_photo
+from streetrecall.pictures.shards import ShardReader
 from streetrecall.progress import progress
 from streetrecall.retrieval import exact as search
 from streetrecall.retrieval import index as indexes
@@ -155,12 +157,30 @@ def describe(
 
 
 def describe_photos(embedder: Embedder, folder: Path, photos: pd.DataFrame) -> NDArray[np.float16]:
-    """Descriptors (n, d) of ``photos`` (PHOTOS rows), in order. See `streetrecall.model.shapes.photo_sizes`."""
-    if not embedder.takes_any_shape:
-        if len(photos):
-            print("the branch 'grid' takes square pictures only, so photos are squeezed; it is not made for photos")
-        return describe(embedder, folder, photos, "photos")
+    """Descriptors (n, d) of ``photos`` (PHOTOS rows), in order, read and resized as a bundle does it.
+
+    Raises:
+        UserError: a photo cannot be read.
+    """
+    from streetrecall.model.portable import sizes_taken
+
     descriptors = np.empty((len(photos), embedder.dimensions), np.float16)
-    for size, rows in photo_sizes(photos["width"].to_numpy(), photos["height"].to_numpy()).items():
-        descriptors[rows] = describe(embedder, folder, photos.iloc[rows], "photos", size)
+    if photos.empty:
+        return descriptors
+    if not embedder.takes_any_shape:
+        print(
+            "the branch 'grid' takes square pictures only, so it sees the middle of a photo; it is not made for photos"
+        )
+    taken = sizes_taken(embedder)
+    with ShardReader(folder) as reader, progress(len(photos), "describe photos", "image") as bar:
+        where = list(zip(photos["shard"], photos["offset"].tolist(), photos["size"].tolist(), strict=True))
+        for start in range(0, len(where), embedder.batch_size):
+            batch = where[start : start + embedder.batch_size]
+            pictures = [
+                prepare(read_photo(reader.read(*at), f"{folder / at[0]}, the photo at {at[1]}").pixels, taken)
+                for at in batch
+            ]
+            for number, descriptor in enumerate(embedder.describe_pixels(pictures), start):
+                descriptors[number] = descriptor
+            bar.update(len(batch))
     return descriptors

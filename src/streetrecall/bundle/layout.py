@@ -1,0 +1,76 @@
+"""The files of a bundle, and what its manifest says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from streetrecall.errors import UserError
+
+VERSION = 1
+MANIFEST = "bundle.json"  # what is in the bundle, and all numbers that an answer depends on
+EMBEDDER = "embedder.tflite"  # the network for LiteRT, with a signature for each size of picture
+GALLERY = "gallery.parquet"  # one row for each picture of the gallery: row i is descriptor i
+PLACES = "places.npy"  # (p, 8) float64: x, y, lat, lon, and how lat and lon change with x and y, by rows
+DESCRIPTORS = "descriptors.npy"  # (n, d) float16
+POINTS_XY, POINTS = (
+    "points_xy.bin",
+    "points.bin",
+)  # SIFT points of the gallery's views, (n, 2) uint16 and (n, 128) uint8
+THUMBNAILS = "thumbnails.bin"  # small JPEGs of the pictures that may be shared, one after the other
+INDEX = "scann"  # the ScaNN index, if the gallery is too large for exact search
+PARAMS, METRICS, CARD = "params.json", "metrics.json", "README.md"
+
+VIEWS, PICTURES = "views", "pictures"  # kinds of gallery: views all around, or single pictures of places
+FULL, QUICK = "full", "quick"  # ways to answer: with or without the comparison of points
+SINGLE, SEVERAL = "single", "several"  # photos asked: one, or several of one spot
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What an answer's confidence means.
+
+    Answers with a confidence below ``threshold`` are withheld. A position's radius is ``factor`` times its difficulty,
+    and contains the true position in a share ``coverage`` of the answers; ``factor`` is None if too few queries were
+    there to tell. Both come from ``queries`` queries.
+    """
+
+    threshold: float | None
+    factor: float | None
+    coverage: float
+    queries: int
+
+
+def signature(height: int, width: int) -> str:
+    """Name of the embedder's signature for pictures of that size."""
+    return f"size_{height}x{width}"
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of the bundle in ``folder``.
+
+    Raises:
+        UserError: there is no bundle, or one of another version.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{folder}: there is no bundle ({MANIFEST} is missing); `dvc repro bundle` makes models/bundle, "
+            "`dvc pull models/bundle` fetches it, and --bundle names another folder"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error}); run the stage bundle again") from error
+    if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
+        found = manifest.get("version") if isinstance(manifest, dict) else None
+        raise UserError(f"{path}: version {found}, and this program reads {VERSION}; run the stage bundle again")
+    return manifest
+
+
+def as_namespace(settings: dict[str, Any]) -> Any:
+    """``settings`` with their keys as attributes, as the typed parameters have them."""
+    return json.loads(json.dumps(settings), object_hook=lambda section: SimpleNamespace(**section))

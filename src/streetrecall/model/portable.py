@@ -1,0 +1,44 @@
+"""The embedder as a file for LiteRT, which runs it without TensorFlow."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+from streetrecall.model.embedder import Embedder
+from streetrecall.model.shapes import LANDSCAPE, PORTRAIT, Size, sides
+
+SHAPES: tuple[Size, ...] = (LANDSCAPE, PORTRAIT)  # beside the square of training
+
+
+def sizes_taken(embedder: Embedder) -> list[tuple[int, int]]:
+    """The sizes of photos (height, width) that an embedder is made for: upright, lying and square ones."""
+    square = sides(embedder.image_size)
+    return [*map(sides, SHAPES), square] if embedder.takes_any_shape else [square]
+
+
+def convert(embedder: Embedder, names: dict[tuple[int, int], str]) -> bytes:
+    """The embedder as a LiteRT model, with the signature ``names[size]`` for each size: input ``image`` (1, height,
+    width, 3) float32 of 0-255, output ``descriptor`` (1, d) of unit norm.
+
+    The signatures share the weights. The same embedder gives the same bytes.
+    """
+    import tensorflow as tf
+
+    from streetrecall.model import network
+
+    module, signatures = tf.Module(), {}
+    for (height, width), name in names.items():
+        same = (height, width) == sides(embedder.image_size)
+        resized = embedder.network if same else network.resized(embedder.network, (height, width), embedder.head)
+        model = resized.inference()
+        shape = tf.TensorSpec((1, height, width, 3), tf.float32, name="image")
+        signatures[name] = tf.function(_describer(model), input_signature=[shape]).get_concrete_function()
+        setattr(module, name, (signatures[name], [variable.value for variable in model.variables]))
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures=signatures)
+        return bytes(tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=sorted(signatures)).convert())
+
+
+def _describer(model: Any) -> Any:
+    return lambda image: {"descriptor": model(image, training=False)}
