@@ -38,7 +38,9 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     limits, order = params.checks.locations, params.order
     places = tables.read(tables.LOCATIONS, inputs["locations"])
     panoramas = tables.read(tables.PANORAMAS, inputs["panoramas"])
-    known = panoramas[["pano_id", "lat", "lon"]].rename(columns={"lat": "panorama_lat", "lon": "panorama_lon"})
+    known = panoramas[["pano_id", "lat", "lon", "beyond"]].rename(
+        columns={"lat": "panorama_lat", "lon": "panorama_lon"}
+    )
     places = places.merge(known.drop_duplicates("pano_id"), on="pano_id", how="left")
     places["first"] = ~places.duplicated("pano_id")
     places["start_lat"], places["start_lon"] = order.start
@@ -149,6 +151,14 @@ def _levels(order: Order) -> list[Any]:
             )
             for number, level in enumerate(order.levels)
             if level.apart_m
+        ),
+        expect(
+            gxe.ExpectColumnValuesToBeInSet,
+            "Panoramas beyond the grid are only for the gallery: training and measuring stay in the city.",
+            AGAIN,
+            column="beyond",
+            value_set=[False],
+            row_condition=Column("split") != "gallery",
         ),
         *(
             expect(

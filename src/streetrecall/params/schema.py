@@ -37,6 +37,7 @@ class Metadata(Section):
     snapshot: Label
     radius_m: Positive
     decimals: Annotated[int, Field(ge=0, le=15)]
+    beyond_m: NonNegative
 
 
 class Scrape(Section):
