@@ -17,8 +17,9 @@ def for_views(train: Train) -> Train:
         hard_share=0.0,
         memory=views.memory,
     )
-    head = train.head.model_copy(update={"branches": views.branches})
-    return train.model_copy(update={"head": head, "batch": batch, "phases": views.phases})
+    head = train.head.model_copy(update={"branches": views.branches, "copies": 0})
+    augment = train.augment.model_copy(update={"part_share": 0.0})
+    return train.model_copy(update={"head": head, "batch": batch, "phases": views.phases, "augment": augment})
 
 
 def effective(train: Train) -> Train:

@@ -25,8 +25,9 @@ from streetrecall.model import checkpoint, health, initialise, leases, network, 
 from streetrecall.model.collection import Collection, Ints
 from streetrecall.model.history import Progress, Stopwatch
 from streetrecall.model.maps import weights_digest
+from streetrecall.model.network import as_input
 from streetrecall.model.objective import Objective, Step
-from streetrecall.model.sources import Source, Sources
+from streetrecall.model.sources import MAPS_BATCH, Source, Sources
 from streetrecall.params.schema import Phase, Train
 from streetrecall.progress import progress as progress_bar
 
@@ -159,10 +160,21 @@ class Trainer:
         if start == "random":
             initialise.randomise_projection(self.network, seed)
         else:
-            label = self.collection.label
-            rows = training[initialise.sample(label[training], START_IMAGES, seed)]
+            label, copies = self.collection.label, head.copies if start == "lda" else 0
+            rows = training[initialise.sample(label[training], START_IMAGES // (1 + copies), seed)]
             (vectors,) = source.run(to_pooled, rows)
-            initialise.start_projection(self.network, head, start, vectors, label[rows], seed)
+            changed = [self._run_changed(source, to_pooled, rows, copy) for copy in range(copies)]
+            vectors = np.concatenate([vectors, *changed]) if changed else vectors
+            initialise.start_projection(self.network, head, start, vectors, np.tile(label[rows], 1 + copies), seed)
+
+    def _run_changed(self, source: Source, model: keras.Model, rows: Ints, copy: int) -> NDArray[np.float32]:
+        """Outputs of ``model`` for changed copies of ``rows``, in their order."""
+        run = tf.function(lambda inputs: model(as_input(inputs), training=False))
+        batch = min(MAPS_BATCH, len(rows))
+        padded = np.resize(rows, -(-len(rows) // batch) * batch).reshape(-1, batch)
+        seed = (self.params.seed * 1000 + self.progress.phase, 900_000 + copy)
+        parts = [run(inputs).numpy() for inputs, _ in source.batches(padded, seed)]
+        return np.concatenate(parts)[: len(rows)]
 
     def _batches(self, source: Source, rows: Ints) -> Any:
         """Batches of an epoch; ``rows`` number the training pictures."""

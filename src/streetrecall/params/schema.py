@@ -47,6 +47,7 @@ class Scrape(Section):
     quality: Annotated[int, Field(ge=1, le=100)]
     blank_luminance: Annotated[float, Field(ge=0, le=255)]
     gallery_dates: Count
+    training_dates: Count
 
 
 class Network(Section):
@@ -63,6 +64,18 @@ class Network(Section):
     breaker_refusals: Count
     breaker_pause_s: Positive
     breaker_pauses: Annotated[int, Field(ge=0)]
+
+
+DENSE_M = 20.0  # radius of a level; places nearer to each other than this are dense
+
+
+def is_dense(split: str, radius_m: float) -> bool:
+    """Whether a place is of a dense level, whose places need no frames: a whole sphere takes less time.
+
+    >>> is_dense("gallery", 50.0), is_dense("train", 10.0), is_dense("train", 45.0)
+    (True, True, False)
+    """
+    return split == "gallery" or radius_m < DENSE_M
 
 
 class Level(Section):
@@ -240,6 +253,7 @@ class Head(Section):
     branches: Annotated[list[Branch], Field(min_length=1)]
     shrinkage: NonNegative
     components: Count
+    copies: Annotated[int, Field(ge=0, le=8)]
 
     @model_validator(mode="after")
     def _something_to_normalise(self) -> Head:
@@ -307,6 +321,9 @@ class Augment(Section):
     contrast: Share
     saturation: Share
     erase: Share
+    part_share: Share
+    part_least: Annotated[float, Field(ge=0.3, le=1)]
+    roll_deg: Annotated[float, Field(ge=0, le=45)]
 
 
 class Train(Section):

@@ -21,16 +21,21 @@ from streetrecall.files import require_in_project, write_array, write_json
 from streetrecall.model.shapes import photo_sizes
 from streetrecall.params.schema import Index as Settings
 from streetrecall.params.schema import load
+from streetrecall.pictures.codec import decode, encode_jpeg
+from streetrecall.pictures.perturb import perturb
+from streetrecall.pictures.shards import ShardReader
 from streetrecall.progress import progress
 from streetrecall.retrieval import exact as search
 from streetrecall.retrieval import index as indexes
-from streetrecall.retrieval.rows import GALLERY, QUERY, descriptor_rows
+from streetrecall.retrieval.rows import GALLERY, QUERY, descriptor_rows, perturbed_rows
 from streetrecall.scoring import system
 
 if TYPE_CHECKING:
     from streetrecall.model.embedder import Embedder
 
 RECALL_AT = 10
+_CHANGED_AT_ONCE = 512  # changed pictures in memory
+_CHANGED_QUALITY = 92  # of a JPEG
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +58,8 @@ def run(
 ) -> None:
     """Write the descriptors of all pictures without quarantine, the table of their rows, and the index of the gallery.
 
-    The descriptors of gallery views and of photos are in files of their own, with the tables of their rows.
+    The descriptors of gallery views and of photos are in files of their own, with the tables of their rows. Where there
+    are no photos, the newest pictures of validation and test are described changed as well.
 
     Raises:
         UserError: no picture to describe, no gallery, a picture that is no JPEG, or an embedder that cannot be read.
@@ -87,6 +93,7 @@ def run(
     write_array(index / system.VIEWS, describe(embedder, views, seen, "views"))
     tables.write(tables.VIEWS, seen, index / system.VIEW_ROWS)
     write_array(index / system.PHOTOS, describe_photos(embedder, photos, asked))
+    write_array(index / system.PERTURBED, describe_perturbed(embedder, crops, images, rows, asked))
     tables.write(tables.PHOTOS, asked, index / system.PHOTO_ROWS)
 
     queries = descriptors[np.flatnonzero(rows["role"] == QUERY)]
@@ -152,4 +159,29 @@ def describe_photos(embedder: Embedder, folder: Path, photos: pd.DataFrame) -> N
     descriptors = np.empty((len(photos), embedder.dimensions), np.float16)
     for size, rows in photo_sizes(photos["width"].to_numpy(), photos["height"].to_numpy()).items():
         descriptors[rows] = describe(embedder, folder, photos.iloc[rows], "photos", size)
+    return descriptors
+
+
+def describe_perturbed(
+    embedder: Embedder, folder: Path, images: pd.DataFrame, rows: pd.DataFrame, photos: pd.DataFrame
+) -> NDArray[np.float16]:
+    """Descriptors (n, d) of the changed queries, in the order of `perturbed_rows`; none where there are photos.
+
+    ``images`` has IMAGES columns, ``rows`` are the DESCRIPTORS rows of the collection.
+    """
+    changed = perturbed_rows(rows) if photos.empty else perturbed_rows(rows.iloc[:0])
+    descriptors = np.empty((len(changed), embedder.dimensions), np.float16)
+    of = images.set_index("image_id")
+    with progress(len(changed), "describe changed queries", "image") as bar, ShardReader(folder) as reader:
+        for start in range(0, len(changed), _CHANGED_AT_ONCE):
+            part = changed.iloc[start : start + _CHANGED_AT_ONCE]
+            where = of.loc[part["image_id"], ["shard", "offset", "size"]].itertuples(index=False, name=None)
+            jpegs = []
+            for (shard, offset, size), change, seed in zip(where, part["change"], part["image_id"], strict=True):
+                picture = decode(reader.read(str(shard), int(offset), int(size)))
+                if picture is None:
+                    raise UserError(f"{folder / str(shard)}: there is no picture at {offset}; run dvc checkout")
+                jpegs.append(encode_jpeg(perturb(picture, str(change), int(seed)), _CHANGED_QUALITY))
+            descriptors[start : start + len(part)] = embedder.describe(jpegs)
+            bar.update(len(part))
     return descriptors
