@@ -12,7 +12,7 @@ from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
 from streetrecall.pictures.perturb import CHANGES
-from streetrecall.retrieval.rows import perturbed_rows
+from streetrecall.retrieval.changed import perturbed_rows
 from streetrecall.scoring.protocols import Protocol, protocols
 from streetrecall.stages import evaluate
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from streetrecall.pictures.perturb import CHANGES
 from streetrecall.tables import DESCRIPTORS
 
 QUERY = "query"
 GALLERY = "gallery"
-ASKING = ("validation", "test")  # splits whose pictures ask
 
 
 def descriptor_rows(images: pd.DataFrame) -> pd.DataFrame:
@@ -34,13 +32,3 @@ def descriptor_rows(images: pd.DataFrame) -> pd.DataFrame:
     rows["role"] = GALLERY
     rows.loc[newest, "role"] = QUERY
     return rows[list(DESCRIPTORS.columns)]
-
-
-def perturbed_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows (DESCRIPTORS columns, and `change`) of the queries of ``rows``, once for each change of pictures.
-
-    Their role is `perturbed_CHANGE`. Changes follow each other in the order of `streetrecall.pictures.perturb.CHANGES`.
-    """
-    queries = rows[(rows["role"] == QUERY) & rows["split"].isin(ASKING)]
-    parts = [queries.assign(change=change, role=f"perturbed_{change}") for change in CHANGES]
-    return pd.concat(parts, ignore_index=True)

@@ -17,9 +17,10 @@ from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import write_json, write_text
 from streetrecall.params.schema import Params, load
+from streetrecall.retrieval.changed import perturbed_rows
 from streetrecall.retrieval.photos import Photos, answer_photos, gallery_of
 from streetrecall.retrieval.rank import rank
-from streetrecall.retrieval.rows import GALLERY, perturbed_rows
+from streetrecall.retrieval.rows import GALLERY
 from streetrecall.scoring import curves, measures, photos
 from streetrecall.scoring import system as systems
 from streetrecall.scoring.breakdown import RightAgainstWrong, right_against_wrong

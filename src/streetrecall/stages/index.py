@@ -27,7 +27,8 @@ from streetrecall.pictures.shards import ShardReader
 from streetrecall.progress import progress
 from streetrecall.retrieval import exact as search
 from streetrecall.retrieval import index as indexes
-from streetrecall.retrieval.rows import GALLERY, QUERY, descriptor_rows, perturbed_rows
+from streetrecall.retrieval.changed import perturbed_rows
+from streetrecall.retrieval.rows import GALLERY, QUERY, descriptor_rows
 from streetrecall.scoring import system
 
 if TYPE_CHECKING:
