@@ -52,6 +52,7 @@ class Trainer:
     Args:
         store: folder of caches and checkpoints.
         on_progress: called with the progress after each new row of the curve.
+        started: a trained network of the same settings, whose weights the training starts from.
 
     Raises:
         UserError: too few places, weights that are not available, or a layer that does not exist or does not fit.
@@ -63,10 +64,13 @@ class Trainer:
         collection: Collection,
         store: Path,
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        started: network.Network | None = None,
     ) -> None:
-        self.params, self.on_progress = params, on_progress
+        self.params, self.on_progress, self._started = params, on_progress, started is not None
         self.collection = collection
         self.network = network.build(params.backbone, params.weights, params.image_size, params.head)
+        if started is not None:
+            network.copy_weights(started, self.network)
         self.validation = collection.validation(params, self.network)
         self.sources = Sources(params, self.collection, self.network, store / "maps")
         for phase in params.phases:  # a wrong layer in any phase is an error now, not after hours of training
@@ -81,7 +85,7 @@ class Trainer:
         facts = {
             "params": self.params.model_dump(),
             "pictures": self.collection.digest(),
-            "weights": weights_digest(self.network.backbone.network),
+            "weights": weights_digest(self.network.whole if self._started else self.network.backbone.network),
             "code": code_digest(__name__),
             "libraries": [np.__version__, tf.__version__, keras.__version__, keras_cv.__version__],
             "devices": runtime.devices(),

@@ -300,7 +300,7 @@ class ViewTraining(Section):
     places: Annotated[int, Field(ge=2)]
     images: Annotated[int, Field(ge=2)]
     memory: Annotated[int, Field(ge=0)]
-    phases: Annotated[list[Phase], Field(min_length=1)]
+    phases: list[Phase]
 
     @model_validator(mode="after")
     def _of_any_shape(self) -> ViewTraining:
@@ -330,14 +330,15 @@ class Train(Section):
     seed: Seed
     threads: Count
     recipe: Literal["streetrecall", "original"]
+    start_from: Annotated[str, Field(min_length=1)]
     backbone: str
-    weights: Literal["imagenet", "none"]
+    weights: Annotated[str, Field(min_length=1)]
     image_size: Count
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"]
     head: Head
     loss: Loss
     batch: Batch
-    phases: Annotated[list[Phase], Field(min_length=1)]
+    phases: list[Phase]
     views: ViewTraining
     frozen_layers: Annotated[int, Field(ge=0)]
     batch_norm: Literal["frozen", "trained"]
@@ -346,6 +347,12 @@ class Train(Section):
     average_epochs: NonNegative
     min_spread: Share
     augment: Augment
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Train:
+        if self.start_from == "none" and not (self.phases and self.views.phases):
+            raise ValueError("phases and views.phases may be empty only if start_from names a trained embedder")
+        return self
 
     @model_validator(mode="after")
     def _enough_components(self) -> Train:
