@@ -34,6 +34,7 @@ def tiny_provider(params: Params, base: str) -> GoogleProvider:
 
 def main(stage: str, source: Path, out: Path, base: str = "") -> None:
     params = hasty(load(ROOT / "params.yaml"))
+    params = params.model_copy(update={"metadata": params.metadata.model_copy(update={"beyond_m": 0.0})})
     module = metadata if stage == "metadata" else scrape
     module.open_provider = (  # type: ignore[attr-defined]
         lambda *_: tiny_provider(params, base) if base else FakeProvider(delay_s=0.004)

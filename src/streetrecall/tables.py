@@ -81,6 +81,7 @@ PANORAMAS = _table(
     month="str",  # empty if the provider does not say
     point_id="int64",
     offset_m="float64",  # geodesic distance from the grid point
+    beyond="bool",  # found from no grid point, but from points beyond the grid; it may only be a dense place
     provider="str",
     licence="str",
     attribution="str",

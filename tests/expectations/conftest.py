@@ -179,6 +179,7 @@ def make_city(params: Params) -> City:
     found = grid.loc[panoramas["point_id"]]
     panoramas["offset_m"] = geo.distance_m(found["lat"], found["lon"], panoramas["lat"], panoramas["lon"])
     panoramas["provider"], panoramas["licence"], panoramas["attribution"] = "simulated", "CC0-1.0", "nobody"
+    panoramas["beyond"] = False
 
     no_coverage = grid.loc[~grid["point_id"].isin(panoramas["point_id"]), ["point_id", "lat", "lon"]].iloc[::9]
     no_coverage = no_coverage.assign(status="ZERO_RESULTS")

@@ -252,6 +252,11 @@ def _a_place_east_of_its_panorama(city: City) -> None:
     city["locations"].loc[0, "lon"] += 1e-8
 
 
+@breaks("locations", "locations", "expect_column_values_to_be_in_set", "beyond")
+def _a_training_place_beyond_the_grid(city: City) -> None:
+    city["panoramas"].loc[city["panoramas"]["pano_id"] == city["locations"].loc[0, "pano_id"], "beyond"] = True
+
+
 @breaks("locations", "locations", "expect_positions_to_agree", "lat, lon, x, y")
 def _metres_of_elsewhere(city: City) -> None:
     city["locations"].loc[0, "x"] += 0.5

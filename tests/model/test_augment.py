@@ -10,6 +10,7 @@ from streetrecall.model.augment import augment, augment_map
 from streetrecall.params.schema import Augment
 
 OFF = {"shift": 0.0, "zoom": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "erase": 0.0}
+OFF |= {"part_share": 0.0, "part_least": 0.6, "roll_deg": 10.0}
 
 
 def knobs(**change: float) -> Augment:
@@ -85,3 +86,32 @@ def test_a_map_is_erased_channel_by_channel() -> None:
     touched = (changed != values).any(axis=2)
     assert 1 <= touched.sum() <= 16  # a tenth to a third of 14 positions along each side
     assert np.allclose(changed[touched], values.mean(axis=(0, 1)), atol=1e-4)
+
+
+def test_a_part_is_stretched_to_the_whole() -> None:
+    """Along the ramp of grey levels a part spans less of it, and no part is outside of it."""
+    spans = []
+    for seed in range(40):
+        values = augment_map(tf.constant(ramp()), (seed, 5), knobs(part_share=1.0, roll_deg=0.0)).numpy()
+        middle = values[7, :, 0]
+        assert (np.diff(middle) >= -1e-3).all() and middle.min() >= 39.9 and middle.max() <= 200.1
+        spans.append((middle[-1] - middle[0]) / 160)
+    assert min(spans) == pytest.approx(0.62, abs=0.04) and max(spans) > 0.9
+
+
+def test_parts_by_chance() -> None:
+    values = tf.constant(np.random.default_rng(1).uniform(0, 255, (14, 14, 3)).astype(np.float32))
+    same = [
+        np.allclose(augment_map(values, (seed, 1), knobs(part_share=0.5)).numpy(), values, atol=1e-3)
+        for seed in range(80)
+    ]
+    assert 20 < sum(same) < 60
+
+
+def test_a_part_is_rolled() -> None:
+    tilted = [
+        augment_map(tf.constant(ramp()), (seed, 5), knobs(part_share=1.0, part_least=1.0, roll_deg=20.0)).numpy()
+        for seed in range(20)
+    ]
+    slopes = [float(np.mean(v[10, 4:10, 0] - v[3, 4:10, 0])) for v in tilted]
+    assert min(slopes) < -10 and max(slopes) > 10

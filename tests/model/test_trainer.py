@@ -44,6 +44,7 @@ SMALL = {
         ],
         "shrinkage": 0.3,
         "components": 30,
+        "copies": 1,
     },
     "phases": [
         {"start": "lda", "trains_after": "head", "epochs": 3, "steps": 4, "learning_rate": 0.001, "patience": 3}
@@ -578,3 +579,32 @@ def test_a_loss_that_is_not_finite_stops_it_with_advice(tiny_crops: Path, tmp_pa
     trainer.objective.step = lambda model, optimizer, average: lambda inputs, rows: (float("nan"), 0.5)
     with pytest.raises(UserError, match=r"phase 1, epoch 1: the loss is no longer finite; lower the learning rate"):
         trainer.run()
+
+
+def test_a_trained_embedder_is_used_as_it_is(trained: Path, tiny_crops: Path, tmp_path: Path) -> None:
+    """The same bytes, no row of the curve, and metrics that say so; backbone, size and head are those of the folder."""
+    start = str(trained / "out/embedder")
+    views = {"views": yaml.safe_load((ROOT / "params.yaml").read_text())["train"]["views"] | {"phases": []}}
+    params = write_params(tmp_path, start_from=start, phases=[], image_size=32, **views)
+    done = run("train", params, tiny_crops, tmp_path / "out", tmp_path / "store")
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "out/embedder") == contents(trained / "out/embedder")
+    facts = json.loads((tmp_path / "out/train.json").read_text())
+    assert facts["zero_shot"] is True and facts["start_from"] == start
+    assert len(curve_of(tmp_path / "out")) == 0
+
+
+def test_a_trained_embedder_is_tuned_further(trained: Path, tiny_crops: Path, tmp_path: Path) -> None:
+    """Its epoch 0 is as good as the embedder was."""
+    keep = [{"start": "keep", "trains_after": "head", "epochs": 1, "steps": 2, "learning_rate": 0.001, "patience": 1}]
+    params = write_params(tmp_path, start_from=str(trained / "out/embedder"), phases=keep)
+    done = run("train", params, tiny_crops, tmp_path / "out", tmp_path / "store")
+    assert done.returncode == 0, done.stderr
+    before, after = curve_of(trained / "out"), curve_of(tmp_path / "out")
+    assert after["epoch"].tolist() == [0, 1]
+    assert after["validation_recall"][0] == pytest.approx(before["validation_recall"].max(), abs=1e-6)
+
+
+def test_no_phases_without_a_trained_embedder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="start_from"):
+        load(write_params(tmp_path, phases=[]))

@@ -99,6 +99,7 @@ def project(tmp_path: Path) -> Project:
         pano_id=[f"pano{i:02d}" for i in found.index],
         lat=found["lat"] + 0.0001,
         month="2020-05",
+        beyond=False,
         provider="simulated",
         licence="CC0-1.0",
         attribution="nobody",

@@ -11,6 +11,8 @@ from small_city import MONTHS, SmallCity, build, use_exact_index, write_descript
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
+from streetrecall.pictures.perturb import CHANGES
+from streetrecall.retrieval.changed import perturbed_rows
 from streetrecall.scoring.protocols import Protocol, protocols
 from streetrecall.stages import evaluate
 
@@ -387,3 +389,32 @@ def test_without_photos_nothing_is_said_of_them(city, params, tmp_path):
     assert tables.read(tables.PHOTO_ANSWERS, tmp_path / "data/results/photos.parquet").empty
     for name in PHOTO_CURVES:
         assert pd.read_csv(tmp_path / f"metrics/plots/{name}.csv").empty
+
+
+def test_changed_queries_are_asked_where_there_are_no_photos(city, params, tmp_path):
+    """Each change has the descriptors of the queries themselves, so it finds what they find, but for one change that is
+    noise."""
+    import shutil
+
+    folder = tmp_path / "city"
+    shutil.copytree(city.folder, folder)
+    copy = SmallCity(folder)
+    rows, descriptors = copy.rows(), np.load(copy.index / "descriptors.npy")
+    changed = perturbed_rows(rows)
+    assert set(changed["split"]) == {"validation", "test"} and len(changed) == 6 * changed["image_id"].nunique()
+    place = pd.Series(np.arange(len(rows)), rows["image_id"])
+    values = descriptors[place[changed["image_id"]]]
+    noise = (changed["change"] == "right").to_numpy()
+    values[noise] = values[np.random.default_rng(0).permutation(len(values))[: noise.sum()]]
+    np.save(copy.index / "perturbed.npy", values)
+    found = copy.evaluate(params)["model"]
+    for split in ("validation", "test"):
+        asked, city_wide = found[split], found[split]["city"]
+        kept = [asked[f"perturbed_{c}"]["recall_at_1_25m"] for c in CHANGES]
+        assert kept[0] == kept[2] == city_wide["recall_at_1_25m"] and kept[1] < kept[0]
+        assert asked["perturbed"]["queries"] == 6 * city_wide["queries"]
+        assert asked["perturbed"]["recall_at_1_25m"] == pytest.approx(np.mean(kept), abs=1e-3)
+        assert asked["perturbed"]["recall_at_1_25m_ci_low"] <= asked["perturbed"]["recall_at_1_25m"]
+    np.save(copy.index / "perturbed.npy", values[:-1])
+    with pytest.raises(UserError, match="run the stage index again"):
+        copy.evaluate(params)

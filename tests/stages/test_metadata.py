@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from fakeprovider import FakeProvider
@@ -14,7 +15,7 @@ from killable import tiny_provider
 from tinyarchive import of_archive
 from tinyservice import TinyService, serving
 
-from streetrecall import tables
+from streetrecall import geo, tables
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
 from streetrecall.providers.base import FAILED, Coverage, Panorama
@@ -29,6 +30,16 @@ def grid(folder: Path, count: int) -> Path:
     frame = pd.DataFrame({"point_id": range(count)})
     frame["lat"] = (59.3 + (frame["point_id"] // 2) * 0.001 + 0.0001 * (frame["point_id"] % 2)).round(6)
     return tables.write(tables.GRID, frame.assign(lon=18.0), folder / "grid.parquet")
+
+
+def reaching(params: Params, beyond_m: float) -> Params:
+    return params.model_copy(update={"metadata": params.metadata.model_copy(update={"beyond_m": beyond_m})})
+
+
+@pytest.fixture
+def params(params: Params) -> Params:
+    """Nothing beyond the grid is asked for, unless a test says so."""
+    return reaching(params, 0.0)
 
 
 def run(params: Params, provider: FakeProvider, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
@@ -141,6 +152,44 @@ def test_a_local_provider_is_read_anew_and_leaves_points_unasked(
         assert counts["panoramas_without_month"] == 1
     with Ledger() as ledger:
         assert ledger.answers("fake", params.metadata.snapshot, params.metadata.radius_m) == {}
+
+
+class Street(FakeProvider):
+    """A panorama every 10 m along a street from west to east, from 100 m west of the start to 100 m east of it."""
+
+    def coverage(self, points, radius_m):  # type: ignore[no-untyped-def]
+        (x0,), (y0,) = geo.project([59.3], [18.0], "EPSG:3006")
+        x, y = geo.project(points["lat"], points["lon"], "EPSG:3006")
+        for point_id, east, north in zip(points["point_id"], x - x0, y - y0, strict=True):
+            self.points[point_id] += 1
+            nearest = float(np.clip(round(east, -1), -100, 100)) + 0.0
+            if np.hypot(east - nearest, north) > radius_m:
+                yield Coverage(point_id, "ZERO_RESULTS", None)
+                continue
+            (lat,), (lon,) = geo.unproject([x0 + nearest], [y0], "EPSG:3006")
+            yield Coverage(point_id, "OK", Panorama(f"pano{nearest:+.0f}", lat, lon, "", "", ""))
+
+
+@pytest.mark.parametrize(("beyond_m", "reach"), [(0.0, 20), (36.0, 50), (66.0, 80)])
+def test_panoramas_beyond_the_grid(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beyond_m: float, reach: int
+) -> None:
+    (x0,), (y0,) = geo.project([59.3], [18.0], "EPSG:3006")
+    east, north = (10.0 * axis.ravel() for axis in np.meshgrid(np.arange(-2, 3), np.arange(-2, 3)))
+    lat, lon = geo.unproject(x0 + east, y0 + north, "EPSG:3006")
+    points = pd.DataFrame({"point_id": range(25), "lat": lat, "lon": lon})
+    source = tables.write(tables.GRID, points, tmp_path / "grid.parquet")
+    provider = Street()
+    counts = run(reaching(params, beyond_m), provider, source, tmp_path, monkeypatch)
+    found = tables.read(tables.PANORAMAS, tmp_path / "panoramas.parquet").set_index("pano_id")
+    assert set(found.index) == {f"pano{x:+.0f}" for x in range(-reach, reach + 1, 10)}
+    assert sorted(found.index[~found["beyond"]]) == sorted(f"pano{x:+.0f}" for x in range(-20, 21, 10))
+    assert counts["panoramas"] == 5 and counts["panoramas_beyond"] == len(found) - 5
+    assert counts["points_beyond"] == provider.points.total() - 25
+    assert found["offset_m"].max() == pytest.approx(max(0, reach - 20), abs=0.1)
+    again = Street()
+    run(reaching(params, beyond_m), again, source, tmp_path, monkeypatch)
+    assert again.points.total() == 0
 
 
 class Nothing(FakeProvider):

@@ -54,7 +54,7 @@ def panoramas(xy: NDArray[np.float64]) -> pd.DataFrame:
     lat, lon = unproject(xy[:, 0] + START[0], xy[:, 1] + START[1], "EPSG:3006")
     frame = pd.DataFrame({"pano_id": [f"p{i:07d}" for i in range(len(xy))], "lat": lat, "lon": lon})
     return frame.assign(
-        month="2020-05", point_id=range(len(xy)), offset_m=1.0, provider="x", licence="", attribution=""
+        month="2020-05", point_id=range(len(xy)), offset_m=1.0, beyond=False, provider="x", licence="", attribution=""
     )
 
 
@@ -64,6 +64,7 @@ def test_the_six_original_files_exactly(params: Params, archive: Path) -> None:
         "new_order_idx"
     )
     found = original.rename(columns={"PanoID": "pano_id", "Latitude": "lat", "Longitude": "lon", "Date": "month"})
+    found = found.assign(beyond=False)
     check_start(params.order.start, found["lat"], found["lon"])
     places = order.order(found.sample(frac=1, random_state=5), params)
     assert places["place"].tolist() == original["new_order_idx"].tolist() == list(range(6562))
@@ -157,10 +158,25 @@ def test_dense_levels_leave_the_earlier_picks_as_they_are(params: Params) -> Non
     measured = places.loc[places["split"].isin(["validation", "test"]), ["x", "y"]].to_numpy()
     training = places.loc[(places["split"] == "train") & (places["radius_m"] == 10), ["x", "y"]].to_numpy()
     assert len(training) > len(measured)
-    assert order.cKDTree(measured).query(training)[0].min() >= 40
+    assert order.cKDTree(measured).query(training)[0].min() >= 50
     x, y = project(found["lat"], found["lon"], params.city.crs)
     assert order.cKDTree(places[["x", "y"]].to_numpy()).query(np.column_stack([x, y]))[0].max() <= 10
     assert (places["split"] == "gallery").any()
+
+
+def test_panoramas_beyond_the_grid_are_only_dense_places(params: Params) -> None:
+    xy = streets(3000) - np.sqrt(3000 / 2 * 1000) / 2
+    found = panoramas(xy)
+    found["beyond"] = np.hypot(*xy.T) > 400
+    assert 100 < found["beyond"].sum() < 2900
+    places, without = order.order(found, params), order.order(found[~found["beyond"]], params)
+    beyond = places["pano_id"].isin(set(found.loc[found["beyond"], "pano_id"]))
+    assert set(places.loc[beyond, "split"]) == {"gallery", "train"}
+    assert places.loc[beyond, "radius_m"].max() == 10
+    columns = ["pano_id", "level", "split", "place"]
+    pd.testing.assert_frame_equal(
+        places.loc[places["radius_m"] >= 20, columns], without.loc[without["radius_m"] >= 20, columns]
+    )
 
 
 def test_equal_distances_go_by_id(params: Params) -> None:

@@ -23,7 +23,7 @@ from streetrecall.expectations.common.custom import (
 )
 from streetrecall.expectations.common.suite import Batch, expect, in_metres
 from streetrecall.params.checks import CheckLocations
-from streetrecall.params.schema import Order, Params
+from streetrecall.params.schema import Order, Params, is_dense
 
 INPUTS = {"locations": Path("data/locations.parquet"), "panoramas": Path("data/panoramas.parquet")}
 VALIDATED = ("locations",)
@@ -37,8 +37,11 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     limits, order = params.checks.locations, params.order
     places = tables.read(tables.LOCATIONS, inputs["locations"])
     panoramas = tables.read(tables.PANORAMAS, inputs["panoramas"])
-    known = panoramas[["pano_id", "lat", "lon"]].rename(columns={"lat": "panorama_lat", "lon": "panorama_lon"})
+    known = panoramas[["pano_id", "lat", "lon", "beyond"]].rename(
+        columns={"lat": "panorama_lat", "lon": "panorama_lon"}
+    )
     places = places.merge(known.drop_duplicates("pano_id"), on="pano_id", how="left")
+    places["dense"] = [is_dense(*row) for row in zip(places["split"], places["radius_m"], strict=True)]
     places["first"] = ~places.duplicated("pano_id")
     places["start_lat"], places["start_lon"] = order.start
     places["other_split_m"] = _distance_to_earlier_splits(places)
@@ -141,6 +144,14 @@ def _levels(order: Order) -> list[Any]:
             )
             for number, level in enumerate(order.levels)
             if level.apart_m
+        ),
+        expect(
+            gxe.ExpectColumnValuesToBeInSet,
+            "Panoramas beyond the grid are only for dense places: measuring stays in the city.",
+            AGAIN,
+            column="beyond",
+            value_set=[False],
+            row_condition=Column("dense") == False,  # noqa: E712  (builds a condition)
         ),
         *(
             expect(

@@ -23,6 +23,13 @@ TITLES = {
     "newest_vs_before": "newest against before",
     "city": "gallery of the whole city",
     "leave_one_date_out": "leave one date out",
+    "perturbed": "changed pictures, whole city",
+    "perturbed_zoomed": "... enlarged 1.33 times",
+    "perturbed_right": "... their right 65% alone",
+    "perturbed_rolled": "... rolled by 10 degrees",
+    "perturbed_darkened": "... darkened",
+    "perturbed_blurred": "... blurred",
+    "perturbed_covered": "... a fifth covered",
 }
 
 

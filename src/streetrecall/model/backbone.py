@@ -194,7 +194,7 @@ def _as_same(padding: keras.layers.ZeroPadding2D, readers: list[keras.Layer]) ->
 
 
 def build(name: str, weights: str, image_size: Size) -> Backbone:
-    """The backbone ``name`` for pictures of ``image_size``, with ``weights`` ``imagenet`` or ``none``.
+    """The backbone ``name`` for pictures of ``image_size``, with ``weights`` ``imagenet``, ``none`` or those of a file.
 
     Raises:
         UserError: the name is unknown, or the weights are not available.
@@ -216,13 +216,15 @@ def _lite(name: str, weights: str, image_size: Size) -> Backbone:
     network = EfficientNetLiteBackbone(
         **LITE, width_coefficient=width, depth_coefficient=depth, input_shape=(*sides(image_size), 3)
     )
-    if weights == "imagenet":
-        load_lite_weights(network, lite_weights_path(name))
+    if weights != "none":
+        load_lite_weights(network, lite_weights_path(name) if weights == "imagenet" else weights_file(weights))
     return Backbone(name, Standardise.from_config(LITE_PIXELS), network)
 
 
 def _application(name: str, weights: str, image_size: Size) -> Backbone:
     application = APPLICATIONS[name]
+    if weights not in ("imagenet", "none"):
+        weights = str(weights_file(weights))
     try:
         network = getattr(keras.applications, application.factory)(
             include_top=False,
@@ -232,12 +234,25 @@ def _application(name: str, weights: str, image_size: Size) -> Backbone:
     except Exception as error:
         if weights == "none":
             raise UserError(f"the backbone {name} cannot be built for {image_size} pixels: {error}") from error
+        if weights != "imagenet":
+            raise UserError(f"{weights}: not the weights of {name}: {error}") from error
         raise UserError(
             f"the {weights} weights of {name} could not be fetched ({error}). Keras downloads them at first use: "
             "connect to the network, or start from random weights (train.weights=none, train.batch_norm=trained), or "
             "use the installed weights (train.backbone=efficientnet_lite0, train.recipe=streetrecall)"
         ) from error
     return Backbone(name, Standardise.from_config(application.pixels), network)
+
+
+def weights_file(path: str) -> Path:
+    """The file of ``train.weights``.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"params.yaml: train.weights: {path}: neither imagenet nor none, and there is no such file")
+    return Path(path)
 
 
 def lite_weights_path(name: str) -> Path:

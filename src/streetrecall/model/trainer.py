@@ -15,6 +15,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -22,8 +23,9 @@ from streetrecall.imports import code_digest
 from streetrecall.model import checkpoint, health, initialise, network, optimiser, runtime
 from streetrecall.model.collection import Collection, Ints
 from streetrecall.model.history import Progress, Stopwatch
+from streetrecall.model.network import as_input
 from streetrecall.model.objective import Objective, Step
-from streetrecall.model.sources import Source, Sources
+from streetrecall.model.sources import MAPS_BATCH, Source, Sources
 from streetrecall.params.schema import Phase, Train
 from streetrecall.progress import progress as progress_bar
 from streetrecall.store import leases
@@ -49,6 +51,7 @@ class Trainer:
     Args:
         store: folder of caches and checkpoints.
         on_progress: called with the progress after each new row of the curve.
+        started: a trained network of the same settings, whose weights the training starts from.
 
     Raises:
         UserError: too few places, weights that are not available, or a layer that does not exist or does not fit.
@@ -60,10 +63,13 @@ class Trainer:
         collection: Collection,
         store: Path,
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        started: network.Network | None = None,
     ) -> None:
-        self.params, self.on_progress = params, on_progress
+        self.params, self.on_progress, self._started = params, on_progress, started is not None
         self.collection = collection
         self.network = network.build(params.backbone, params.weights, params.image_size, params.head)
+        if started is not None:
+            network.copy_weights(started, self.network)
         self.validation = collection.validation(params, self.network)
         self.sources = Sources(params, self.collection, self.network, store / "maps")
         for phase in params.phases:  # a wrong layer in any phase is an error now, not after hours of training
@@ -78,7 +84,7 @@ class Trainer:
         facts = {
             "params": self.params.model_dump(),
             "pictures": self.collection.digest(),
-            "weights": runtime.weights_digest(self.network.backbone.network),
+            "weights": runtime.weights_digest(self.network.whole if self._started else self.network.backbone.network),
             "code": code_digest(__name__),
             **runtime.facts(),
         }
@@ -156,10 +162,21 @@ class Trainer:
         if start == "random":
             initialise.randomise_projection(self.network, seed)
         else:
-            label = self.collection.label
-            rows = training[initialise.sample(label[training], START_IMAGES, seed)]
+            label, copies = self.collection.label, head.copies if start == "lda" else 0
+            rows = training[initialise.sample(label[training], START_IMAGES // (1 + copies), seed)]
             (vectors,) = source.run(to_pooled, rows)
-            initialise.start_projection(self.network, head, start, vectors, label[rows], seed)
+            changed = [self._run_changed(source, to_pooled, rows, copy) for copy in range(copies)]
+            vectors = np.concatenate([vectors, *changed]) if changed else vectors
+            initialise.start_projection(self.network, head, start, vectors, np.tile(label[rows], 1 + copies), seed)
+
+    def _run_changed(self, source: Source, model: keras.Model, rows: Ints, copy: int) -> NDArray[np.float32]:
+        """Outputs of ``model`` for changed copies of ``rows``, in their order."""
+        run = tf.function(lambda inputs: model(as_input(inputs), training=False))
+        batch = min(MAPS_BATCH, len(rows))
+        padded = np.resize(rows, -(-len(rows) // batch) * batch).reshape(-1, batch)
+        seed = (self.params.seed * 1000 + self.progress.phase, 900_000 + copy)
+        parts = [run(inputs).numpy() for inputs, _ in source.batches(padded, seed)]
+        return np.concatenate(parts)[: len(rows)]
 
     def _batches(self, source: Source, rows: Ints) -> Any:
         """Batches of an epoch; ``rows`` number the training pictures."""

@@ -37,6 +37,7 @@ class Metadata(Section):
     snapshot: Label
     radius_m: Positive
     decimals: Annotated[int, Field(ge=0, le=15)]
+    beyond_m: NonNegative
 
 
 class Scrape(Section):
@@ -46,6 +47,7 @@ class Scrape(Section):
     quality: Annotated[int, Field(ge=1, le=100)]
     blank_luminance: Annotated[float, Field(ge=0, le=255)]
     gallery_dates: Count
+    training_dates: Count
 
 
 class Network(Section):
@@ -62,6 +64,18 @@ class Network(Section):
     breaker_refusals: Count
     breaker_pause_s: Positive
     breaker_pauses: Annotated[int, Field(ge=0)]
+
+
+DENSE_M = 20.0  # radius of a level; places nearer to each other than this are dense
+
+
+def is_dense(split: str, radius_m: float) -> bool:
+    """Whether a place is of a dense level, whose places need no frames: a whole sphere takes less time.
+
+    >>> is_dense("gallery", 50.0), is_dense("train", 10.0), is_dense("train", 45.0)
+    (True, True, False)
+    """
+    return split == "gallery" or radius_m < DENSE_M
 
 
 class Level(Section):
@@ -239,6 +253,7 @@ class Head(Section):
     branches: Annotated[list[Branch], Field(min_length=1)]
     shrinkage: NonNegative
     components: Count
+    copies: Annotated[int, Field(ge=0, le=8)]
 
     @model_validator(mode="after")
     def _something_to_normalise(self) -> Head:
@@ -285,7 +300,7 @@ class ViewTraining(Section):
     places: Annotated[int, Field(ge=2)]
     images: Annotated[int, Field(ge=2)]
     memory: Annotated[int, Field(ge=0)]
-    phases: Annotated[list[Phase], Field(min_length=1)]
+    phases: list[Phase]
 
     @model_validator(mode="after")
     def _of_any_shape(self) -> ViewTraining:
@@ -306,20 +321,24 @@ class Augment(Section):
     contrast: Share
     saturation: Share
     erase: Share
+    part_share: Share
+    part_least: Annotated[float, Field(ge=0.3, le=1)]
+    roll_deg: Annotated[float, Field(ge=0, le=45)]
 
 
 class Train(Section):
     seed: Seed
     threads: Count
     recipe: Literal["streetrecall", "original"]
+    start_from: Annotated[str, Field(min_length=1)]
     backbone: str
-    weights: Literal["imagenet", "none"]
+    weights: Annotated[str, Field(min_length=1)]
     image_size: Count
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"]
     head: Head
     loss: Loss
     batch: Batch
-    phases: Annotated[list[Phase], Field(min_length=1)]
+    phases: list[Phase]
     views: ViewTraining
     frozen_layers: Annotated[int, Field(ge=0)]
     batch_norm: Literal["frozen", "trained"]
@@ -328,6 +347,12 @@ class Train(Section):
     average_epochs: NonNegative
     min_spread: Share
     augment: Augment
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Train:
+        if self.start_from == "none" and not (self.phases and self.views.phases):
+            raise ValueError("phases and views.phases may be empty only if start_from names a trained embedder")
+        return self
 
     @model_validator(mode="after")
     def _enough_components(self) -> Train:

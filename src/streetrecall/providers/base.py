@@ -14,11 +14,9 @@ from typing import Protocol
 
 import pandas as pd
 
-from streetrecall.params.schema import Params
+from streetrecall.params.schema import Params, is_dense
 from streetrecall.providers.folders import Found
 from streetrecall.tables import Projection
-
-DENSE_M = 20.0  # radius of a level; places nearer to each other than this are dense
 
 FAILED = "FAILED"  # the status of a Coverage without an answer; every other status is the provider's own word
 
@@ -174,13 +172,13 @@ class Provider(Protocol):
     def close(self) -> None: ...
 
 
-def is_dense(split: str, radius_m: float) -> bool:
-    """Whether a place is of a dense level, whose places need no frames: a whole sphere takes less time.
-
-    >>> is_dense("gallery", 50.0), is_dense("train", 10.0), is_dense("train", 45.0)
-    (True, True, False)
-    """
-    return split == "gallery" or radius_m < DENSE_M
+def without_old_training(plan: Iterable[CaptureRequest], locations: pd.DataFrame, dates: int) -> list[CaptureRequest]:
+    """The requests of ``plan``, of dense training places only those for the ``dates`` newest dates."""
+    dense = [
+        is_dense(*row) and row[0] == "train" for row in zip(locations["split"], locations["radius_m"], strict=True)
+    ]
+    places = set(locations["place"][dense].astype(int))
+    return [request for request in plan if request.date_index < dates or request.place not in places]
 
 
 def dates_wanted(split: str, gallery_dates: int) -> slice:

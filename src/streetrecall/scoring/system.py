@@ -16,6 +16,8 @@ from streetrecall.months import month_numbers
 # Files beside the descriptors of the model's pictures: of the gallery's views, and of the photos asked against them.
 VIEWS, VIEW_ROWS = "views.npy", "views.parquet"
 PHOTOS, PHOTO_ROWS = "photos.npy", "photos.parquet"
+# The changed queries of a collection without photos, in the order of `streetrecall.retrieval.changed.perturbed_rows`.
+PERTURBED = "perturbed.npy"
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import write_json, write_text
 from streetrecall.params.schema import Params, load
+from streetrecall.retrieval.changed import perturbed_rows
 from streetrecall.retrieval.photos import Photos, answer_photos, gallery_of
 from streetrecall.retrieval.rank import rank
+from streetrecall.retrieval.rows import GALLERY
 from streetrecall.scoring import curves, measures, photos
 from streetrecall.scoring import system as systems
 from streetrecall.scoring.breakdown import RightAgainstWrong, right_against_wrong
@@ -102,6 +104,8 @@ def run(
     content = {name: evaluation.metrics for name, evaluation in found.items()}
     asked = evaluate_photos(index, pictures, params)
     for (split, protocol), numbers in asked.metrics.items():
+        content["model"].setdefault(split, {})[protocol] = numbers
+    for (split, protocol), numbers in evaluate_perturbed(index, model, params).items():
         content["model"].setdefault(split, {})[protocol] = numbers
     content["index"] = {split: check_index(index, model, outcomes[split, "city"]) for split in SPLITS}
 
@@ -204,6 +208,32 @@ def evaluate_photos(index: Path, pictures: tuple[Path, Path], params: Params) ->
     single = answers[(answers["split"] == TEST) & (answers["protocol"] == photos.SINGLE)]
     curves = {f"photos_by_{name}": photos.recall_by(single, column, settings) for name, column in CURVES.items()}
     return PhotoEvaluation(answers, measured, curves, calibrations)
+
+
+def evaluate_perturbed(index: Path, model: System, params: Params) -> dict[tuple[str, str], dict[str, Any]]:
+    """The metrics of changed queries against the older pictures of the whole city, by split and protocol.
+
+    There is a protocol for each change, and `perturbed` for all of them together. Empty for a collection with photos.
+    """
+    path = index / systems.PERTURBED
+    described = np.load(path) if path.exists() else np.zeros((0, 0), np.float16)
+    if not len(described):
+        return {}
+    changed = perturbed_rows(model.rows)
+    if len(changed) != len(described):
+        raise UserError(f"{path}: {len(described)} descriptors of {len(changed)} queries; run the stage index again")
+    rows = pd.concat([model.rows, changed], ignore_index=True)
+    system = System(model.name, rows, np.concatenate([model.descriptors, described.astype(np.float32)]))
+    role, split_of = rows["role"].to_numpy(str), rows["split"].to_numpy(str)
+    older, asks = np.flatnonzero(role == GALLERY), rows["change"].notna().to_numpy()
+    found = {}
+    for split in SPLITS:
+        for name in [*sorted(set(role[asks])), "perturbed"]:
+            queries = np.flatnonzero(asks & (split_of == split) & (np.char.startswith(role, name)))
+            found[split, name] = measures.measure(
+                answer(system, Protocol(name, split, queries, older)), params.evaluate
+            )
+    return found
 
 
 def answer(system: System, protocol: Protocol) -> Outcome:

@@ -21,11 +21,14 @@ from streetrecall.files import require_in_project, write_array, write_json
 from streetrecall.model.shapes import prepare
 from streetrecall.params.schema import Index as Settings
 from streetrecall.params.schema import load
+from streetrecall.pictures.codec import decode, encode_jpeg
+from streetrecall.pictures.perturb import perturb
 from streetrecall.pictures.photo import read_photo
 from streetrecall.pictures.shards import ShardReader
 from streetrecall.progress import progress
 from streetrecall.retrieval import exact as search
 from streetrecall.retrieval import index as indexes
+from streetrecall.retrieval.changed import perturbed_rows
 from streetrecall.retrieval.rows import GALLERY, QUERY, descriptor_rows
 from streetrecall.scoring import system
 from streetrecall.store.results import kept
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from streetrecall.model.embedder import Embedder
 
 RECALL_AT = 10
+_CHANGED_AT_ONCE = 512  # changed pictures in memory
+_CHANGED_QUALITY = 92  # of a JPEG
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +61,8 @@ def run(
 ) -> None:
     """Write the descriptors of all pictures without quarantine, the table of their rows, and the index of the gallery.
 
-    The descriptors of gallery views and of photos are in files of their own, with the tables of their rows.
+    The descriptors of gallery views and of photos are in files of their own, with the tables of their rows. Where there
+    are no photos, the newest pictures of validation and test are described changed as well.
 
     Raises:
         UserError: no picture to describe, no gallery, a picture that is no JPEG, or an embedder that cannot be read.
@@ -90,6 +96,7 @@ def run(
     write_array(index / system.VIEWS, describe(embedder, views, seen, "views"))
     tables.write(tables.VIEWS, seen, index / system.VIEW_ROWS)
     write_array(index / system.PHOTOS, describe_photos(embedder, photos, asked))
+    write_array(index / system.PERTURBED, describe_perturbed(embedder, crops, images, rows, asked))
     tables.write(tables.PHOTOS, asked, index / system.PHOTO_ROWS)
 
     queries = descriptors[np.flatnonzero(rows["role"] == QUERY)]
@@ -183,4 +190,29 @@ def describe_photos(embedder: Embedder, folder: Path, photos: pd.DataFrame) -> N
             for number, descriptor in enumerate(embedder.describe_pixels(pictures), start):
                 descriptors[number] = descriptor
             bar.update(len(batch))
+    return descriptors
+
+
+def describe_perturbed(
+    embedder: Embedder, folder: Path, images: pd.DataFrame, rows: pd.DataFrame, photos: pd.DataFrame
+) -> NDArray[np.float16]:
+    """Descriptors (n, d) of the changed queries, in the order of `perturbed_rows`; none where there are photos.
+
+    ``images`` has IMAGES columns, ``rows`` are the DESCRIPTORS rows of the collection.
+    """
+    changed = perturbed_rows(rows) if photos.empty else perturbed_rows(rows.iloc[:0])
+    descriptors = np.empty((len(changed), embedder.dimensions), np.float16)
+    of = images.set_index("image_id")
+    with progress(len(changed), "describe changed queries", "image") as bar, ShardReader(folder) as reader:
+        for start in range(0, len(changed), _CHANGED_AT_ONCE):
+            part = changed.iloc[start : start + _CHANGED_AT_ONCE]
+            where = of.loc[part["image_id"], ["shard", "offset", "size"]].itertuples(index=False, name=None)
+            jpegs = []
+            for (shard, offset, size), change, seed in zip(where, part["change"], part["image_id"], strict=True):
+                picture = decode(reader.read(str(shard), int(offset), int(size)))
+                if picture is None:
+                    raise UserError(f"{folder / str(shard)}: there is no picture at {offset}; run dvc checkout")
+                jpegs.append(encode_jpeg(perturb(picture, str(change), int(seed)), _CHANGED_QUALITY))
+            descriptors[start : start + len(part)] = embedder.describe(jpegs)
+            bar.update(len(part))
     return descriptors

@@ -3,17 +3,23 @@
 Each answer of a network provider is recorded in the ledger at once, so a killed run continues where it was and asks
 nothing twice. The tables are a pure function of the grid and the answers. Answers belong to a snapshot
 (``metadata.snapshot``): with a new label all points are asked again, and the older answers are kept beside.
+
+A network provider is also asked at points beyond the grid (``metadata.beyond_m``). What is found there alone is only
+for dense places.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.spatial import cKDTree
 
 from streetrecall import geo, tables
 from streetrecall.errors import UserError
@@ -47,26 +53,89 @@ def run(params: Params, grid: Path, panoramas: Path, no_coverage: Path, metrics:
     points = tables.read(tables.GRID, grid)
     provider = open_provider(params)
     try:
-        answers = ask(params, provider, points)
+        around = points_beyond(points, params) if provider.network else points.iloc[:0]
+        answers = ask(params, provider, pd.concat([points, around], ignore_index=True))
     finally:
         provider.close()
+    of_grid = set(points["point_id"])
+    beyond = [answer for answer in answers if answer.point_id not in of_grid]
+    answers = [answer for answer in answers if answer.point_id in of_grid]
     found, gaps, failed = assemble(points, answers, provider.name)
+    failed_beyond = sum(answer.status == FAILED for answer in beyond)
     if found.empty:
         reasons = "; ".join(sorted({answer.reason for answer in failed})[:3])
         raise UserError(
             f"{grid}: no panorama within {params.metadata.radius_m} m of any of {len(points)} points"
             + (f"; {len(failed)} could not be asked ({reasons})" if failed else "")
         )
-    tables.write(tables.PANORAMAS, found, panoramas)
+    further = find_beyond(points, beyond, found, provider.name, params)
+    tables.write(tables.PANORAMAS, pd.concat([found, further], ignore_index=True), panoramas)
     tables.write(tables.NO_COVERAGE, gaps, no_coverage)
-    write_json(metrics, measure(points, answers, found, gaps, failed))
+    write_json(
+        metrics,
+        measure(points, answers, found, gaps, failed)
+        | {"points_beyond": len(around), "points_beyond_failed": failed_beyond, "panoramas_beyond": len(further)},
+    )
     for answer in failed[:20]:
         log.warning("point %d: no answer: %s", answer.point_id, answer.reason)
-    if failed:
-        log.warning("%d points got no answer; dvc repro --force metadata asks only for these again", len(failed))
+    if len(failed) + failed_beyond:
+        log.warning(
+            "%d points got no answer; dvc repro --force metadata asks only for these again", len(failed) + failed_beyond
+        )
     log.info(
-        "%d panoramas, %d points without imagery, %d never asked", len(found), len(gaps), len(points) - len(answers)
+        "%d panoramas and %d beyond the grid, %d points without imagery, %d never asked",
+        *(len(found), len(further), len(gaps), len(points) - len(answers)),
     )
+
+
+def points_beyond(points: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Points (GRID columns) beyond the edge of the grid ``points``, up to ``metadata.beyond_m`` from it.
+
+    They lie on a square lattice of ``grid.spacing_m`` in ``city.crs``. Their ids follow those of the grid.
+    """
+    reach_m, spacing_m = params.metadata.beyond_m, params.grid.spacing_m
+    if not reach_m:
+        return points.iloc[:0]
+    x, y = geo.project(points["lat"], points["lon"], params.city.crs)
+    xy = np.column_stack([x, y])
+    tree = cKDTree(xy)
+    # A point with all eight neighbours is inside; the others are the edge, and all points beyond are near it.
+    edge = tree.query_ball_point(xy, 1.6 * spacing_m, return_length=True) < 9
+    steps = math.ceil(reach_m / spacing_m)
+    offsets = np.arange(-steps, steps + 1) * spacing_m
+    disc = np.array([(dx, dy) for dx in offsets for dy in offsets if math.hypot(dx, dy) <= reach_m])
+    cells = np.unique(np.round((xy[edge, None] + disc[None]).reshape(-1, 2) / spacing_m).astype(np.int64), axis=0)
+    candidates = cells * spacing_m
+    distance = tree.query(candidates)[0]
+    chosen = candidates[(distance > spacing_m) & (distance <= reach_m)]
+    lat, lon = geo.unproject(chosen[:, 0], chosen[:, 1], params.city.crs)
+    first = int(points["point_id"].max()) + 1
+    return pd.DataFrame({"point_id": np.arange(first, first + len(chosen)), "lat": lat, "lon": lon})
+
+
+def find_beyond(
+    points: pd.DataFrame, answers: list[Coverage], found: pd.DataFrame, provider: str, params: Params
+) -> pd.DataFrame:
+    """PANORAMAS rows of what the points beyond the grid found and the grid did not, each with its nearest grid point.
+
+    Panoramas farther than ``metadata.beyond_m`` from the grid are left out.
+    """
+    known = set(found["pano_id"])
+    new = {
+        a.panorama.pano_id: a.panorama for a in answers if a.panorama is not None and a.panorama.pano_id not in known
+    }
+    rows = pd.DataFrame(
+        [(p.pano_id, p.lat, p.lon, p.month, provider, p.licence, p.attribution) for p in new.values()],
+        columns=["pano_id", "lat", "lon", "month", "provider", "licence", "attribution"],
+    )
+    if rows.empty:
+        return found.iloc[:0]
+    grid_xy = np.column_stack(geo.project(points["lat"], points["lon"], params.city.crs))
+    xy = np.column_stack(geo.project(rows["lat"], rows["lon"], params.city.crs))
+    nearest = points.iloc[cKDTree(grid_xy).query(xy)[1]]
+    rows["point_id"], rows["beyond"] = nearest["point_id"].to_numpy(), True
+    rows["offset_m"] = geo.distance_m(nearest["lat"], nearest["lon"], rows["lat"], rows["lon"])
+    return rows[rows["offset_m"] <= params.metadata.beyond_m]
 
 
 def ask(params: Params, provider: Provider, points: pd.DataFrame) -> list[Coverage]:
@@ -117,7 +186,7 @@ def assemble(
     )
     origin = position.loc[found["point_id"].to_numpy()]
     found["offset_m"] = geo.distance_m(origin["lat"], origin["lon"], found["lat"], found["lon"])
-    found = found.sort_values(["pano_id", "offset_m", "point_id"]).drop_duplicates("pano_id")
+    found = found.sort_values(["pano_id", "offset_m", "point_id"]).drop_duplicates("pano_id").assign(beyond=False)
     empty = [a for a in answers if a.panorama is None and a.status != FAILED]
     gaps = pd.DataFrame({"point_id": [a.point_id for a in empty], "status": [a.status for a in empty]})
     origin = position.loc[gaps["point_id"].to_numpy()]

@@ -17,7 +17,7 @@ from streetrecall.errors import UserError
 from streetrecall.files import write_json
 from streetrecall.geo import check_start, distance_m, in_disc, project
 from streetrecall.params import schema as parameters
-from streetrecall.params.schema import Level, Params
+from streetrecall.params.schema import Level, Params, is_dense
 
 log = logging.getLogger(__name__)
 
@@ -68,16 +68,17 @@ def order(panoramas: pd.DataFrame, params: Params) -> pd.DataFrame:
     Panoramas are sorted by geodesic distance to ``order.start``, and by id where distances are equal. In that order,
     each level picks every panorama that is outside the discs (`streetrecall.geo.in_disc`, metres of ``city.crs``) of
     the level's radius around all earlier picks, of this level and of those before, and at least the level's ``apart_m``
-    from the earlier picks of other splits.
+    from the earlier picks of other splits. Panoramas beyond the grid are for dense levels alone.
     """
     start_lat, start_lon = params.order.start
-    frame = panoramas[["pano_id", "lat", "lon", "month"]].copy()
+    frame = panoramas[["pano_id", "lat", "lon", "month", "beyond"]].copy()
     frame["start_distance_m"] = distance_m(frame["lat"], frame["lon"], start_lat, start_lon)
     frame = frame.sort_values(["start_distance_m", "pano_id"], kind="stable", ignore_index=True)
     frame["rank"] = np.arange(len(frame))
     frame["x"], frame["y"] = project(frame["lat"], frame["lon"], params.city.crs)
     levels = params.order.levels
-    level_of, position = pick(frame[["x", "y"]].to_numpy(), levels, params.order.quadrant_segments)
+    beyond = frame["beyond"].to_numpy(bool)
+    level_of, position = pick(frame[["x", "y"]].to_numpy(), levels, params.order.quadrant_segments, beyond)
     frame["level"], frame["place"] = level_of, position
     frame = frame[frame["level"] >= 0].sort_values("place", ignore_index=True)
     frame["radius_m"] = np.asarray([level.radius_m for level in levels])[frame["level"]]
@@ -86,9 +87,14 @@ def order(panoramas: pd.DataFrame, params: Params) -> pd.DataFrame:
 
 
 def pick(
-    xy: NDArray[np.float64], levels: Sequence[Level], quadrant_segments: int
+    xy: NDArray[np.float64],
+    levels: Sequence[Level],
+    quadrant_segments: int,
+    beyond: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Greedy picks from points ``xy`` (n, 2) in metres, in row order, level by level.
+
+    Points ``beyond`` (n,) are picked by dense levels alone (`streetrecall.params.schema.is_dense`).
 
     Returns for each point the level that picked it, and its running number over all levels; -1 if it was not picked.
     The cost is O(n log n) for points of bounded density: each pick queries a k-d tree once for its neighbourhood, and
@@ -109,6 +115,8 @@ def pick(
         excluded = np.frombuffer(taken, dtype=np.uint8)
         excluded[_near_any(tree, picked, radius, quadrant_segments)] = 1
         excluded[picked] = 1
+        if beyond is not None and not is_dense(level.split, level.radius_m):
+            excluded[beyond] = 1
         if level.apart_m:
             others = [i for i in picked if levels[level_of[i]].split != level.split]
             excluded[_nearer_than(tree, others, level.apart_m)] = 1

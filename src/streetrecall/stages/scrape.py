@@ -26,7 +26,7 @@ from streetrecall.pictures.inspect import inspect
 from streetrecall.pictures.structure import NotAPictureError
 from streetrecall.progress import progress
 from streetrecall.providers import open_provider
-from streetrecall.providers.base import Capture, CaptureRequest, Provider
+from streetrecall.providers.base import Capture, CaptureRequest, Provider, without_old_training
 from streetrecall.providers.pacing import backoff
 from streetrecall.stages.materialise import LostPicturesError, materialise
 from streetrecall.store.ledger import Entry, Key, Ledger
@@ -64,7 +64,7 @@ def run(params: Params, locations: Path, captures: Path, metrics: Path, retry_fa
     try:
         with Ledger() as ledger, ledger.hold(namespace, "scrape"):
             provider.notes = ledger.notes(provider.namespace, params.metadata.snapshot)
-            plan = list(provider.plan(places))
+            plan = without_old_training(provider.plan(places), places, params.scrape.training_dates)
             if not plan:
                 write_json(metrics, measure(pd.DataFrame(columns=list(tables.CAPTURES.columns)), provider.unplanned))
                 raise UserError(

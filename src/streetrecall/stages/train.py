@@ -17,8 +17,12 @@ from streetrecall.params.schema import Train, load
 from streetrecall.store.folder import store_folder
 
 if TYPE_CHECKING:
+    from streetrecall.model.embedder import Embedder
     from streetrecall.model.history import Progress, Speed
     from streetrecall.model.trainer import Result
+
+
+NO_START = "none"  # value of train.start_from
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,9 +60,19 @@ def run(
     from streetrecall.model.collection import Collection, CropCollection, Source, ViewCollection, trains_on_views
     from streetrecall.model.trainer import Trainer
 
-    collection: Collection
-    if params.recipe == "streetrecall" and trains_on_views(seen, asked):
+    on_views = params.recipe == "streetrecall" and trains_on_views(seen, asked)
+    if on_views:
         params = recipes.for_views(params)
+    started = None
+    if params.start_from != NO_START:
+        trained = embedder.load(params.start_from)
+        params = recipes.started(params, trained.backbone, trained.image_size, trained.head)
+        if not params.phases:
+            _take_as_it_is(trained, params, model, metrics, curves, speed)
+            return
+        started = trained.network
+    collection: Collection
+    if on_views:
         collection = ViewCollection(params, Source(views, seen), Source(photos, asked))
     else:
         collection = CropCollection(crops, images, params.batch, params.seed)
@@ -67,7 +81,7 @@ def run(
     def on_progress(progress: Progress) -> None:
         _write_progress(progress, curves, speed)
 
-    trainer = Trainer(params, collection, store_folder(), on_progress)
+    trainer = Trainer(params, collection, store_folder(), on_progress, started)
     result = trainer.run()
     model.mkdir(parents=True, exist_ok=True)
     embedder.save(embedder.Embedder(result.network, params.backbone, params.image_size, params.head), model)
@@ -79,6 +93,23 @@ def run(
         f"validation recall@1 {best['validation_recall']:.4f} after phase {best['phase']}, epoch {best['epoch']}; "
         f"{time.perf_counter() - began:.0f} s; {_speed(result.progress.speeds)}"
     )
+
+
+def _take_as_it_is(trained: Embedder, params: Train, model: Path, metrics: Path, curves: Path, speed: Path) -> None:
+    """Write an embedder that nothing here has trained. Its curves have no row."""
+    from streetrecall.model import embedder
+    from streetrecall.model.history import Progress
+
+    model.mkdir(parents=True, exist_ok=True)
+    embedder.save(trained, model)
+    progress = Progress()
+    progress.add_row((0.0, 0.0), 0.0, {"mean": 0.0}, 0.0)
+    columns = list(progress.rows[0])
+    _write_csv(curves, columns, [])
+    _write_csv(speed, ["phase", "epoch", "images_per_second", "waiting"], [])
+    facts = {"backbone": trained.backbone, "dimensions": trained.dimensions}
+    write_json(metrics, {"start_from": params.start_from, "zero_shot": True, "epochs": 0, "model": facts})
+    print(f"{params.start_from} is used as it is; nothing was trained on this city")
 
 
 def _facts(result: Result, params: Train) -> dict[str, Any]:
@@ -100,6 +131,7 @@ def _facts(result: Result, params: Train) -> dict[str, Any]:
         "best": {"phase": best["phase"], "epoch": best["epoch"], "spread": round(best["spread"], 4)},
         "model": {
             "backbone": params.backbone,
+            **({} if params.start_from == NO_START else {"start_from": params.start_from}),
             "dimensions": params.head.dimensions,
             "weights": int(result.network.whole.count_params()),
         },
