@@ -31,6 +31,7 @@ COMMANDS = {
     "index": ("streetrecall.stages.index", "stage: describe all pictures and index the gallery"),
     "evaluate": ("streetrecall.stages.evaluate", "stage: measure recall, error and calibration"),
     "check": ("streetrecall.stages.check", "stage: validate a table by its Great Expectations suite"),
+    "import": ("streetrecall.collect.folder", "what is in a folder of pictures, and what is left out and why"),
     "summary": ("streetrecall.review.summary", "print the last evaluation, model beside baseline"),
     "compare": ("streetrecall.review.compare", "is one revision better than another? A paired bootstrap over places"),
     "plots": ("streetrecall.figures.plots", "draw the plots of the last run, and one page that shows them"),

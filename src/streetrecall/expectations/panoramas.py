@@ -43,11 +43,20 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     grid["coverage"] = np.where(grid["point_id"].isin(set(missing["point_id"])), "none", "")
     missing["on_grid"] = missing["point_id"].isin(set(grid["point_id"]))
     missing["found_too"] = missing["point_id"].isin(set(panoramas["point_id"]))
-    suite = [*_rows(limits), *_months(limits), *_offsets(limits), *credited(), _one_provider()]
+    providers = list(panoramas["provider"].unique())
+    unknown = max(
+        (limits.max_unknown_month_share_of.get(p, limits.max_unknown_month_share) for p in providers),
+        default=limits.max_unknown_month_share,
+    )
+    uncovered = max(
+        (limits.max_uncovered_share_of.get(p, limits.max_uncovered_share) for p in providers),
+        default=limits.max_uncovered_share,
+    )
+    suite = [*_rows(limits), *_months(limits, unknown), *_offsets(limits), *credited(), _one_provider()]
     return [
         Batch("panoramas", found, ("pano_id", "point_id"), suite),
         Batch("no_coverage", missing, ("point_id",), _missing()),
-        Batch("grid", grid, ("point_id",), _coverage(limits)),
+        Batch("grid", grid, ("point_id",), _coverage(uncovered)),
     ]
 
 
@@ -89,7 +98,7 @@ def _rows(limits: CheckPanoramas) -> list[Any]:
     ]
 
 
-def _months(limits: CheckPanoramas) -> list[Any]:
+def _months(limits: CheckPanoramas, unknown: float) -> list[Any]:
     return [
         expect(
             gxe.ExpectColumnValuesToMatchRegex,
@@ -114,7 +123,7 @@ def _months(limits: CheckPanoramas) -> list[Any]:
             "a few are normal; more mean that the answers of the provider are read wrongly",
             column="month",
             value_set=[""],
-            mostly=1 - limits.max_unknown_month_share,
+            mostly=1 - unknown,
         ),
     ]
 
@@ -204,7 +213,7 @@ def _missing() -> list[Any]:
     ]
 
 
-def _coverage(limits: CheckPanoramas) -> list[Any]:
+def _coverage(uncovered: float) -> list[Any]:
     return [
         expect(
             ExpectColumnShareOfOtherValuesToBeAtMost,
@@ -213,6 +222,6 @@ def _coverage(limits: CheckPanoramas) -> list[Any]:
             figure="uncovered",
             column="coverage",
             usual=[""],
-            max_share=limits.max_uncovered_share,
+            max_share=uncovered,
         ),
     ]
