@@ -220,7 +220,7 @@ class BoxProvider(ABC):
     def _nearest(
         self, members: Sequence[tuple[Any, int, float, float]], shots: list[Shot], radius_m: float
     ) -> Iterator[Coverage]:
-        """The shot nearest to each grid point of ``members``; of equally near ones the newest, then that of lower id."""
+        """The shot nearest to each grid point of ``members``; of equally near ones the newest."""
         if not shots:
             yield from (Coverage(row[1], NONE, None) for row in members)
             return
@@ -330,7 +330,8 @@ class BoxProvider(ABC):
         listed = self._listed()
         if listed is not None:
             return listed
-        tiles = sorted({tile_of(lat, lon, self._box_deg) for lat, lon in zip(locations["lat"], locations["lon"], strict=True)})  # fmt: skip
+        positions = zip(locations["lat"], locations["lon"], strict=True)
+        tiles = sorted({tile_of(lat, lon, self._box_deg) for lat, lon in positions})
         found, failed = self._find([box_of(tile, self._box_deg, self._margin_m) for tile in tiles])
         self.unplanned += [(f"box {box.text}", f"could not be searched; {why}") for box, why in sorted(failed.items())]
         shots = {shot.shot_id: shot for some in found.values() for shot in some}

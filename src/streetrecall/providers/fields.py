@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 
 def mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -42,3 +42,16 @@ def is_url(value: Any) -> bool:
     except ValueError:
         return False
     return parts is not None and parts.scheme in ("http", "https") and bool(parts.netloc)
+
+
+def joined(base: str, href: str) -> str:
+    """The address that ``href`` means on the page ``base``; empty where it means none.
+
+    >>> joined("http://a.example/b/c", "/d"), joined("http://a.example", "http://["), joined("http://a.example", "x:y")
+    ('http://a.example/d', '', '')
+    """
+    try:
+        found = urljoin(base, href)
+    except ValueError:
+        return ""
+    return found if is_url(found) else ""

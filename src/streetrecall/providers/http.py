@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -29,6 +29,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from streetrecall import __version__
 from streetrecall.params.schema import Network
+from streetrecall.providers.fields import joined
 from streetrecall.providers.pacing import Breaker, TokenBucket, backoff
 from streetrecall.providers.proxies import Proxies
 
@@ -276,8 +277,8 @@ class Client:
         answer = self._send(url, params, secrets)
         if isinstance(answer, str):
             raise TemporaryError(answer)
-        target = urljoin(url, answer.headers.get("Location", ""))
-        if redirects and answer.status in REDIRECTS and urlsplit(target).scheme in ("http", "https"):
+        target = joined(url, answer.headers.get("Location", ""))
+        if redirects and answer.status in REDIRECTS and target:
             self._bucket(urlsplit(target).netloc).take()
             return self._request(target, {}, Secrets(), means, redirects - 1)
         if answer.status in means:

@@ -35,6 +35,7 @@ PUBLIC = "https://graph.mapillary.com"
 ENDPOINT, TOKEN = "STREETRECALL_MAPILLARY", "STREETRECALL_MAPILLARY_TOKEN"
 LICENCE = "CC-BY-SA-4.0"
 SPHERICAL = ("spherical", "equirectangular")
+FIELDS = "id,captured_at,computed_geometry,geometry,computed_compass_angle,compass_angle,sequence,camera_type,is_pano"
 MAX_DEGREES2 = 0.01  # area of a box, exclusive
 
 
@@ -69,10 +70,7 @@ class MapillaryProvider(BoxProvider):
         return cls(params, endpoint, Secret(token), Client(params.network, proxies, environment=not local))
 
     def _ask_for(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
-        fields = ",".join(
-            ("id", "captured_at", "computed_geometry", "geometry", "computed_compass_angle", "compass_angle", "sequence",
-             "camera_type", "is_pano", "creator", self._asset)
-        )  # fmt: skip
+        fields = f"{FIELDS},creator,{self._asset}"
         return self._client.get(
             f"{self._endpoint}/{path}", {**query, "fields": fields}, read_object,
             authorise=lambda: {"Authorization": f"OAuth {self._token.reveal()}"},
@@ -168,7 +166,7 @@ def read_ids(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise UserError(f"mapillary.ids: {path}: {reason}") from error
-    ids = {}
+    ids: dict[str, None] = {}
     for number_of_line, line in enumerate(lines, 1):
         name = line.partition(",")[0].strip().strip('"')
         if number_of_line == 1 and name.lower() in ("id", "key", "image_id", "image_key"):

@@ -12,13 +12,13 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlsplit
 
 from streetrecall import months
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
 from streetrecall.providers.boxes import Box, BoxProvider, Page
-from streetrecall.providers.fields import is_url, mapping, number, text
+from streetrecall.providers.fields import is_url, joined, mapping, number, text
 from streetrecall.providers.http import Answer, Client, DeniedError, GoneError, RequestError, TemporaryError, read_json
 from streetrecall.providers.proxies import LOOPBACK, Proxies
 from streetrecall.providers.shots import Shot, is_position
@@ -67,7 +67,7 @@ class PanoramaxProvider(BoxProvider):
             if not following:
                 return Page(list(shots.values()), len(items) >= self._limit, dropped)
             seen.add(url)
-            url, query = urljoin(url, following), {}
+            url, query = joined(url, following), {}
             if url in seen or urlsplit(url).netloc != urlsplit(self._endpoint).netloc:
                 break  # links that lead in a circle or elsewhere: the box is divided instead
         return Page(list(shots.values()), full=True, dropped=dropped)
