@@ -56,7 +56,7 @@ sweep: setup ## queue a grid of experiments (GRID='KEY=A,B ...'), run them by tw
 
 lock: setup ## resolve requirements.lock anew from pyproject.toml (LOCK=--upgrade takes newer releases)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		$(LOCK) --custom-compile-command "make lock" --extra pipeline --extra test --extra bench --extra cluster \
+		$(LOCK) --custom-compile-command "make lock" --extra pipeline --extra test --extra bench --extra cluster --extra networks \
 		pyproject.toml --output-file requirements.lock
 
 clean: ## remove the environment and what tools left; data, models, metrics and caches stay

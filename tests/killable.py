@@ -1,4 +1,4 @@
-"""Runs a stage in a process of its own, so that a test can kill it: python killable.py STAGE INPUT OUTPUT [BASE]."""
+"""Runs a stage in a process of its own, for a test to kill: python killable.py STAGE INPUT OUTPUT [BASE [PROVIDER]]."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from fakeprovider import FakeProvider
 
 from streetrecall.params.schema import Params, load
+from streetrecall.providers.base import Provider
 from streetrecall.providers.google.credentials import Credentials
 from streetrecall.providers.google.provider import GoogleProvider
 from streetrecall.providers.http import Client, Secret
@@ -32,12 +33,21 @@ def tiny_provider(params: Params, base: str) -> GoogleProvider:
     )  # fmt: skip
 
 
-def main(stage: str, source: Path, out: Path, base: str = "") -> None:
+def open_one(params: Params, base: str, name: str) -> Provider:
+    """The provider ``name``, or `tiny_provider` without a name."""
+    if not name:
+        return tiny_provider(params, base)
+    from tinyopen import open_box_provider
+
+    return open_box_provider(name, params, base)
+
+
+def main(stage: str, source: Path, out: Path, base: str = "", name: str = "") -> None:
     params = hasty(load(ROOT / "params.yaml"))
     params = params.model_copy(update={"metadata": params.metadata.model_copy(update={"beyond_m": 0.0})})
     module = metadata if stage == "metadata" else scrape
     module.open_provider = (  # type: ignore[attr-defined]
-        lambda *_: tiny_provider(params, base) if base else FakeProvider(delay_s=0.004)
+        lambda *_: open_one(params, base, name) if base else FakeProvider(delay_s=0.004)
     )
     if stage == "metadata":
         metadata.run(params, source, out / "panoramas.parquet", out / "no_coverage.parquet", out / "metrics.json")

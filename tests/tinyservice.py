@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
@@ -82,11 +82,18 @@ class TinyService:
         self.dates = dates
         self.asked: Counter[str] = Counter()
         self.queries: list[str] = []
+        self.headers: list[dict[str, str]] = []
+        self.token: str | None = None
+        self.retry_after = "1"
         self.release = threading.Event()
         self.base = ""
         self._lock = threading.Lock()
 
-    def answer(self, path: str, query: dict[str, str]) -> tuple[int, str, bytes]:
+    def guarded(self, path: str) -> list[str]:
+        """The path, if it needs ``token`` as its header Authorization."""
+        return []
+
+    def answer(self, path: str, query: dict[str, str]) -> tuple[Any, ...]:
         if path == "/maps/api/streetview/metadata":
             lat, lng = (float(v) for v in query["location"].split(","))
             if not query.get("key", "").startswith("AIza"):
@@ -130,12 +137,16 @@ def serving(service: TinyService) -> Iterator[TinyService]:
             url = urlsplit(self.path)
             path = url.path
             query = {k: v[0] for k, v in parse_qs(url.query).items()}
-            what = path + "".join(f" {query[k]}" for k in ("location", "pano", "heading") if k in query)
+            what = path + "".join(f" {query[k]}" for k in ("location", "pano", "heading", "bbox") if k in query)
             with service._lock:
                 service.asked[what] += 1
                 service.queries.append(self.path)
+                service.headers.append(dict(self.headers))
                 fault = service.fault(path, query, service.asked[what])
-            status, kind, body = service.answer(path, query)
+            status, kind, body, *more = service.answer(path, query)
+            extra = more[0] if more else {}
+            if path in service.guarded(path) and self.headers.get("Authorization") != service.token:
+                status, kind, body, extra = 401, "application/json", b'{"error": {"message": "bad token"}}', {}
             length = len(body)
             if fault == "reset":
                 self.connection.setsockopt(1, 13, b"\x01\0\0\0\0\0\0\0")  # SO_LINGER 0: closing resets
@@ -163,8 +174,10 @@ def serving(service: TinyService) -> Iterator[TinyService]:
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(length))
+                for name, value in extra.items() if not fault else ():
+                    self.send_header(name, value)
                 if fault == "429":
-                    self.send_header("Retry-After", "1")
+                    self.send_header("Retry-After", service.retry_after)
                 self.end_headers()
                 self.wfile.write(body)
             except OSError:

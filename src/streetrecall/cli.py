@@ -33,6 +33,7 @@ COMMANDS = {
     "bundle": ("streetrecall.stages.bundle", "stage: write all that answers a photo elsewhere to one folder"),
     "locate": ("streetrecall.serve.locate", "where was this photo taken? Answers photos from a bundle"),
     "check": ("streetrecall.stages.check", "stage: validate a table by its Great Expectations suite"),
+    "import": ("streetrecall.collect.folder", "what is in a folder of pictures, and what is left out and why"),
     "summary": ("streetrecall.review.summary", "print the last evaluation, model beside baseline"),
     "compare": ("streetrecall.review.compare", "is one revision better than another? A paired bootstrap over places"),
     "plots": ("streetrecall.figures.plots", "draw the plots of the last run, and one page that shows them"),

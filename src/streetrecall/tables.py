@@ -7,7 +7,7 @@ is never null: it is empty where a value is unknown or does not apply.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -50,12 +50,20 @@ WITH_PICTURE = (CaptureStatus.OK, CaptureStatus.BLANK)
 
 @dataclass(frozen=True)
 class Table:
-    """Name, columns (name -> pandas dtype), and key: the columns that identify a row. Rows are sorted by the key."""
+    """Name, columns (name -> pandas dtype), and key: the columns that identify a row. Rows are sorted by the key.
+
+    Columns in ``optional`` are written where there are any, and read where they were written.
+    """
 
     name: str
     columns: dict[str, str]
     key: tuple[str, ...]
     doc: str
+    optional: dict[str, str] = field(default_factory=dict)
+
+    def present(self, frame: pd.DataFrame) -> dict[str, str]:
+        """The columns of this table in ``frame``."""
+        return self.columns | {name: dtype for name, dtype in self.optional.items() if name in frame.columns}
 
 
 def _table(name: str, doc: str, key: tuple[str, ...], **columns: str) -> Table:
@@ -86,6 +94,7 @@ PANORAMAS = _table(
     licence="str",
     attribution="str",
 )
+PANORAMAS = replace(PANORAMAS, optional={"split": "str"})  # where the collection states the split of each place
 
 NO_COVERAGE = _table(
     "no_coverage",
@@ -360,6 +369,16 @@ def for_crops(captures: pd.DataFrame) -> pd.Series:
     return (captures["projection"] == Projection.PERSPECTIVE) & (captures["split"] != "gallery")
 
 
+def given_role(subset: pd.Series) -> pd.Series:
+    """What the pictures of each subset do where the collection says so: ``queries``, ``database`` or the empty string.
+
+    >>> given_role(pd.Series(["test_queries", "test_database", "test_v1"])).tolist()
+    ['queries', 'database', '']
+    """
+    role = subset.str.rpartition("_")[2]
+    return role.where(role.isin(["queries", "database"]), "")
+
+
 def read(table: Table, path: str | Path) -> pd.DataFrame:
     """Read a table of this project; its columns must be those of ``table``.
 
@@ -378,7 +397,7 @@ def read(table: Table, path: str | Path) -> pd.DataFrame:
     missing = [c for c in table.columns if c not in frame.columns]
     if missing:
         raise UserError(f"{path}: the table '{table.name}' lacks the columns {', '.join(missing)}")
-    return frame[list(table.columns)]
+    return frame[list(table.present(frame))]
 
 
 def conform(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
@@ -390,12 +409,13 @@ def conform(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
     missing = [c for c in table.columns if c not in frame.columns]
     if missing:
         raise UserError(f"table '{table.name}' cannot be written without the columns {', '.join(missing)}")
-    frame = frame[list(table.columns)]
-    for column, dtype in table.columns.items():
+    columns = table.present(frame)
+    frame = frame[list(columns)]
+    for column, dtype in columns.items():
         if dtype != "float64" and frame[column].isna().any():
             where = frame.index[frame[column].isna()][0]
             raise UserError(f"table '{table.name}', column '{column}', row {where}: the value is missing")
-    frame = frame.astype(table.columns).sort_values(list(table.key), kind="stable", ignore_index=True)
+    frame = frame.astype(columns).sort_values(list(table.key), kind="stable", ignore_index=True)
     double = frame.duplicated(list(table.key))
     if double.any():
         first = frame.loc[double, list(table.key)].iloc[0].to_dict()

@@ -14,6 +14,7 @@ from streetrecall.pictures.quarantine import quarantine, same_frame
 def test_the_policy_selects_reasons_and_thresholds(params: Params) -> None:
     table = pd.DataFrame({"image_id": range(4), "place": [0, 1, 4, 4], "split": ["train", "train", "test", "test"]})
     table = table.assign(sha256=["a", "a", "a", "b"], month="2020-05", phash=["0" * 16] * 3 + ["f" * 16], flaw="")
+    table["subset"] = table["split"] + "_v1"
     table = table.assign(luminance_mean=[90.0, 90.0, 90.0, 4.0], luminance_std=30.0)
     policy = params.crop.quarantine
 
@@ -27,6 +28,8 @@ def test_the_policy_selects_reasons_and_thresholds(params: Params) -> None:
     assert reasons(blank_mean=3.0, blank_std=30.0) == ["blank"] * 4
     table["flaw"] = ["wrong_shape", "", "", "blank"]
     assert reasons(reasons=[]) == ["wrong_shape", "", "", ""]
+    table["subset"] = table["split"] + "_queries"  # published numbers count all queries of the test set
+    assert reasons() == ["wrong_shape", "duplicate_across_splits", "", ""]
 
 
 def test_same_frames_are_those_of_a_loop_over_all_pairs() -> None:

@@ -18,6 +18,7 @@ from streetrecall.providers.http import (
     GoneError,
     RefusedError,
     Secret,
+    Secrets,
     StoppedError,
     TemporaryError,
     retry_after,
@@ -150,7 +151,7 @@ def test_retry_after_holds_the_whole_host(limits: Network) -> None:
     with serving(TinyService(lambda path, query, n: "429" if query["pano"] == "a" and n == 1 else None)) as service:
         c = client(limits.model_copy(update={"backoff_s": 0.001}), clock)
         with pytest.raises(RefusedError):
-            c._request(f"{service.base}/viewer/panos", {"pano": "a"}, None)
+            c._request(f"{service.base}/viewer/panos", {"pano": "a"}, Secrets(), {}, 0)
         c.hold(service.base.removeprefix("http://"), 30.0)
         c.get(f"{service.base}/viewer/panos", {"pano": "b"}, text)
         assert clock.now >= 30.0

@@ -32,7 +32,9 @@ def test_each_provider_has_its_section_of_params_and_all_that_stages_call() -> N
 
 
 def test_an_unknown_provider_lists_those_there_are(params: Params) -> None:
-    with pytest.raises(UserError, match=r"no provider 'bing'; there are: simulated, archive, google"):
+    with pytest.raises(
+        UserError, match=r"no provider 'bing'; there are: simulated, archive, folder, panoramax, mapillary, google"
+    ):
         providers.open_provider(params.model_copy(update={"provider": "bing"}))
     raw = params.model_dump() | {"provider": "bing"}
     with pytest.raises(UserError, match=r"'provider' is 'bing': there is no such provider; there are: simulated"):

@@ -48,7 +48,11 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
         for provider in captures["provider"].unique()
     ]
     ids = ("place", "direction", "month", "pano_id", "source")
-    suite = [*_rows(limits), *_statuses(limits), *_pictures(limits), *credited()]
+    complete = min(
+        (limits.min_complete_share_of.get(p, limits.min_complete_share) for p in captures["provider"].unique()),
+        default=limits.min_complete_share,
+    )
+    suite = [*_rows(limits), *_statuses(limits, complete), *_pictures(limits), *credited()]
     return [
         Batch("captures", captures, ids, suite),
         Batch("locations", places, ("place", "pano_id"), _places(max(shares, default=limits.max_uncollected_share))),
@@ -116,7 +120,7 @@ def _rows(limits: CheckCaptures) -> list[Any]:
     ]
 
 
-def _statuses(limits: CheckCaptures) -> list[Any]:
+def _statuses(limits: CheckCaptures, complete: float) -> list[Any]:
     return [
         expect(
             gxe.ExpectColumnValuesToBeInSet,
@@ -147,7 +151,7 @@ def _statuses(limits: CheckCaptures) -> list[Any]:
             AGAIN,
             column_list=["place", "date_index", "direction"],
             members=list(range(limits.directions)),
-            mostly=limits.min_complete_share,
+            mostly=complete,
             row_condition=PERSPECTIVE,
         ),
         expect(

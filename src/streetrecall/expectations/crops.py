@@ -57,7 +57,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     return [
         Batch("images", images, ("image_id", "place", "direction", "month", "source"), suite),
         Batch("captures", captures, (*KEY, "source"), _captures()),
-        Batch("places", places_of(images), ("place", "split"), _places(limits, directions)),
+        Batch("places", places_of(images), ("place", "split"), _places(limits, directions, _shares(limits, images))),
     ]
 
 
@@ -217,7 +217,17 @@ def _captures() -> list[Any]:
     ]
 
 
-def _places(limits: CheckCrops, directions: int) -> list[Any]:
+def _shares(limits: CheckCrops, images: pd.DataFrame) -> tuple[float, float]:
+    """The least shares of places with all directions, and of training places with dates, for the provider."""
+    headings, dates = limits.min_four_headings_share, limits.min_train_places_with_dates_share
+    for provider in images["provider"].unique():
+        headings = min(headings, limits.min_four_headings_share_of.get(provider, headings))
+        dates = min(dates, limits.min_train_places_with_dates_share_of.get(provider, dates))
+    return headings, dates
+
+
+def _places(limits: CheckCrops, directions: int, shares: tuple[float, float]) -> list[Any]:
+    with_directions, with_dates = shares
     return [
         expect(
             gxe.ExpectColumnDistinctValuesToContainSet,
@@ -232,7 +242,7 @@ def _places(limits: CheckCrops, directions: int) -> list[Any]:
             f"capture the missing directions: {RETRY}",
             column="directions",
             value_set=[directions],
-            mostly=limits.min_four_headings_share,
+            mostly=with_directions,
         ),
         expect(
             gxe.ExpectColumnValuesToBeBetween,
@@ -240,7 +250,7 @@ def _places(limits: CheckCrops, directions: int) -> list[Any]:
             "choose places with more dates, or lower `checks.crops.min_train_places_with_dates_share` on purpose",
             column="dates",
             min_value=2,
-            mostly=limits.min_train_places_with_dates_share,
+            mostly=with_dates,
             row_condition=Column("split") == "train",
         ),
         expect(

@@ -45,7 +45,9 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     places["first"] = ~places.duplicated("pano_id")
     places["start_lat"], places["start_lon"] = order.start
     places["other_split_m"] = _distance_to_earlier_splits(places)
-    suite = [*_rows(limits), *_positions(limits, params.city.crs), *_levels(order), *_splits(limits)]
+    # A collection that states splits decides its places itself, whatever the levels are.
+    levels = [] if "split" in panoramas.columns else _levels(order)
+    suite = [*_rows(limits), *_positions(limits, params.city.crs), *levels, *_splits(limits)]
     return [Batch("locations", places, ("place", "pano_id"), suite)]
 
 

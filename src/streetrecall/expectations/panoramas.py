@@ -45,11 +45,20 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     missing["on_grid"] = missing["point_id"].isin(set(grid["point_id"]))
     of_grid = panoramas[~panoramas["beyond"]]
     missing["found_too"] = missing["point_id"].isin(set(of_grid["point_id"]))
-    suite = [*_rows(limits), *_months(limits), *_offsets(limits), *credited(), _one_provider()]
+    providers = list(panoramas["provider"].unique())
+    unknown = max(
+        (limits.max_unknown_month_share_of.get(p, limits.max_unknown_month_share) for p in providers),
+        default=limits.max_unknown_month_share,
+    )
+    uncovered = max(
+        (limits.max_uncovered_share_of.get(p, limits.max_uncovered_share) for p in providers),
+        default=limits.max_uncovered_share,
+    )
+    suite = [*_rows(limits), *_months(limits, unknown), *_offsets(limits), *credited(), _one_provider()]
     return [
         Batch("panoramas", found, ("pano_id", "point_id"), suite),
         Batch("no_coverage", missing, ("point_id",), _missing()),
-        Batch("grid", grid, ("point_id",), _coverage(limits)),
+        Batch("grid", grid, ("point_id",), _coverage(uncovered)),
     ]
 
 
@@ -91,7 +100,7 @@ def _rows(limits: CheckPanoramas) -> list[Any]:
     ]
 
 
-def _months(limits: CheckPanoramas) -> list[Any]:
+def _months(limits: CheckPanoramas, unknown: float) -> list[Any]:
     return [
         expect(
             gxe.ExpectColumnValuesToMatchRegex,
@@ -116,7 +125,7 @@ def _months(limits: CheckPanoramas) -> list[Any]:
             "a few are normal; more mean that the answers of the provider are read wrongly",
             column="month",
             value_set=[""],
-            mostly=1 - limits.max_unknown_month_share,
+            mostly=1 - unknown,
         ),
     ]
 
@@ -208,7 +217,7 @@ def _missing() -> list[Any]:
     ]
 
 
-def _coverage(limits: CheckPanoramas) -> list[Any]:
+def _coverage(uncovered: float) -> list[Any]:
     return [
         expect(
             ExpectColumnShareOfOtherValuesToBeAtMost,
@@ -217,6 +226,6 @@ def _coverage(limits: CheckPanoramas) -> list[Any]:
             figure="uncovered",
             column="coverage",
             usual=[""],
-            max_share=limits.max_uncovered_share,
+            max_share=uncovered,
         ),
     ]

@@ -30,7 +30,10 @@ TITLES = {
     "perturbed_darkened": "... darkened",
     "perturbed_blurred": "... blurred",
     "perturbed_covered": "... a fifth covered",
+    "given": "queries and database as given",
 }
+
+KS_SHOWN = {("test", "newest_vs_older"): (1, 5), ("test", "given"): (1, 5, 10, 20)}
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
@@ -88,7 +91,7 @@ def _recalls(model: dict[str, Any], baseline: dict[str, Any]) -> Iterator[Row]:
             m, b = (system.get(scope, {}).get(name, {}) for system in (model, baseline))
             if PLACES_ANSWER in m:
                 continue  # a protocol of photos, see _photos
-            for k in (1, 5) if (scope, name) == ("test", "newest_vs_older") else (1,):
+            for k in KS_SHOWN.get((scope, name), (1,)):
                 key = f"recall_at_{k}_{NEAR}"
                 remark = _counts(m) if k == 1 else ""
                 yield f"R@{k}, {scope}, {protocol_title(name)}", percent(m, key), percent(b, key), remark

@@ -21,12 +21,14 @@ class CheckPanoramas(Section):
     first_month: Month
     last_month: Month
     max_unknown_month_share: Share
+    max_unknown_month_share_of: dict[str, Share]
     offset_tolerance_m: Positive
     max_median_offset_m: Positive
     max_p95_offset_m: Positive
     max_offset_m: Positive
     max_outside_m: Positive
     max_uncovered_share: Share
+    max_uncovered_share_of: dict[str, Share]
 
 
 class CheckLocations(Section):
@@ -45,6 +47,7 @@ class CheckCaptures(Section):
     min_framed_share: Share
     max_place_distance_m: Positive
     min_complete_share: Share
+    min_complete_share_of: dict[str, Share]
     max_lost_share: Share
     max_blank_share: Share
     max_uncollected_share: Share
@@ -62,8 +65,10 @@ class CheckCrops(Section):
     position_tolerance_m: Positive
     max_quarantined_share: Share
     min_four_headings_share: Share
+    min_four_headings_share_of: dict[str, Share]
     min_train_places: Count
     min_train_places_with_dates_share: Share
+    min_train_places_with_dates_share_of: dict[str, Share]
 
 
 class CheckViews(Section):

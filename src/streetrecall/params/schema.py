@@ -132,6 +132,33 @@ class Archive(ProviderSection):
     path: str
 
 
+class Folder(ProviderSection):
+    path: str
+    place_m: Annotated[float, Field(gt=0, le=50)]
+    fit: Literal["centre", "squeeze"]
+    shareable: bool
+    licence: Annotated[str, Field(min_length=1)]
+    attribution: Annotated[str, Field(min_length=1)]
+
+
+class Panoramax(ProviderSection):
+    place_m: Annotated[float, Field(gt=0, le=50)]
+    heading_deg: Annotated[float, Field(gt=0, le=180)]
+    dates: Literal["clusters", "related"]
+    asset: Literal["sd", "hd"]
+    box_deg: Annotated[float, Field(gt=0, le=0.05)]
+    limit: Annotated[int, Field(ge=1, le=10_000)]
+
+
+class Mapillary(ProviderSection):
+    place_m: Annotated[float, Field(gt=0, le=50)]
+    heading_deg: Annotated[float, Field(gt=0, le=180)]
+    asset: Literal["thumb_2048_url", "thumb_1024_url"]
+    box_deg: Annotated[float, Field(gt=0, le=0.05)]
+    limit: Annotated[int, Field(ge=1, le=2_000)]
+    ids: str
+
+
 class Google(ProviderSection):
     accept_terms: bool
 
@@ -431,6 +458,9 @@ class Params(Section):
     order: Order
     simulated: Simulated
     archive: Archive
+    folder: Folder
+    panoramax: Panoramax
+    mapillary: Mapillary
     google: Google
     crop: Crop
     views: Views

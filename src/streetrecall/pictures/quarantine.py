@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from streetrecall.params.schema import Quarantine, QuarantineReason
 from streetrecall.pictures.phash import as_numbers, near_pairs
+from streetrecall.tables import given_role
 
 # Flaws of the picture itself: such pictures are always kept out.
 UNDECODABLE = "undecodable"
@@ -33,10 +34,15 @@ def quarantine(table: pd.DataFrame, policy: Quarantine) -> pd.Series:
     - ``duplicate_within_place``: several months or directions of one place have the same file, because the viewer was
       captured before it had turned. The newest picture is used.
 
+    Pictures of validation and test whose role is given (`streetrecall.tables.given_role`) are kept unless they cannot
+    be used at all: numbers that others published count all of them.
+
     ``table`` has IMAGES columns, in the order of image_id, with the index 0, 1, 2, ... Its column ``flaw`` holds
     ``undecodable``, ``wrong_shape`` or ``blank`` where that is known already, else the empty string.
     """
-    reason = table["flaw"].to_numpy(dtype=object).copy()
+    given = ((given_role(table["subset"]) != "") & (table["split"] != "train")).to_numpy(bool)
+    flaw = table["flaw"].to_numpy(dtype=object)
+    reason = flaw.copy()
     if BLANK in policy.reasons:
         dark = table["luminance_mean"].to_numpy() <= policy.blank_mean
         flat = table["luminance_std"].to_numpy() <= policy.blank_std
@@ -55,6 +61,7 @@ def quarantine(table: pd.DataFrame, policy: Quarantine) -> pd.Series:
     if WITHIN_PLACE in policy.reasons:
         newest_first = table[reason == ""].sort_values(["month", "image_id"], ascending=[False, True], kind="stable")
         reason[newest_first.index[newest_first.duplicated(["place", "sha256"])]] = WITHIN_PLACE
+    reason[given] = np.where(np.isin(flaw[given], [UNDECODABLE, WRONG_SHAPE]), flaw[given], "")
     return pd.Series(reason, index=table.index, dtype="str")
 
 

@@ -19,6 +19,9 @@ from streetrecall.providers.base import LocalProvider, Provider
 PROVIDERS = {
     "simulated": "streetrecall.providers.simulated:SimulatedProvider",
     "archive": "streetrecall.providers.archive:Archive",
+    "folder": "streetrecall.providers.folder.provider:FolderProvider",
+    "panoramax": "streetrecall.providers.panoramax:PanoramaxProvider",
+    "mapillary": "streetrecall.providers.mapillary:MapillaryProvider",
     "google": "streetrecall.providers.google.provider:GoogleProvider",
 }
 

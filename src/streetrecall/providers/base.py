@@ -31,6 +31,7 @@ class Panorama:
     month: str
     licence: str
     attribution: str
+    split: str = ""  # where the collection states it: train, validation or test; order.levels decides otherwise
 
 
 @dataclass(frozen=True)

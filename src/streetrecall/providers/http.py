@@ -29,12 +29,15 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from streetrecall import __version__
 from streetrecall.params.schema import Network
+from streetrecall.providers.fields import joined
 from streetrecall.providers.pacing import Breaker, TokenBucket, backoff
 from streetrecall.providers.proxies import Proxies
 
 T = TypeVar("T")
 TEMPORARY = {408, 425, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524, 529}
 REFUSED = {401, 403, 429}
+REDIRECTS = {301, 302, 303, 307, 308}
+MAX_REDIRECTS = 3
 
 
 class RequestError(Exception):
@@ -84,6 +87,14 @@ class Secret:
 
     def __repr__(self) -> str:
         return "Secret(***)"
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """How the secret parts of a request are added: to its path and query, and to its headers."""
+
+    seal: Callable[[str], str] | None = None
+    authorise: Callable[[], Mapping[str, str]] | None = None
 
 
 class _Redact(logging.Filter):
@@ -180,12 +191,20 @@ class Client:
         params: Mapping[str, str],
         read: Callable[[Answer], T],
         seal: Callable[[str], str] | None = None,
+        *,
+        authorise: Callable[[], Mapping[str, str]] | None = None,
+        means: Mapping[int, type[Exception]] | None = None,
+        follow: bool = False,
     ) -> T:
         """Request ``url`` until ``read`` accepts an answer, at most ``network.tries`` times.
 
         ``read`` gets answers of HTTP status 200 and raises `TemporaryError`, `RefusedError` or `FinalError`. ``seal``
         adds the secret parameters (key, signature) to the path and query, just before the request is sent, where no
-        traceback can show them.
+        traceback can show them. ``authorise`` gives secret headers in the same way.
+
+        Args:
+            means: the exception for an HTTP status that means something else here than usual.
+            follow: go where a redirect leads, without the secret parts of the request.
 
         Raises:
             FinalError: the service does not have it, or will never accept the request.
@@ -200,7 +219,10 @@ class Client:
             sleep=self._sleep,
             reraise=True,
         )
-        result: T = retrying(self._try, host, lambda: read(self._request(url, params, seal)))
+        secrets = Secrets(seal, authorise)
+        result: T = retrying(
+            self._try, host, lambda: read(self._request(url, params, secrets, means or {}, MAX_REDIRECTS * follow))
+        )
         return result
 
     def _try(self, host: str, ask: Callable[[], T]) -> T:
@@ -244,10 +266,23 @@ class Client:
                 self._sessions.append(session)
         return session
 
-    def _request(self, url: str, params: Mapping[str, str], seal: Callable[[str], str] | None) -> Answer:
-        answer = self._send(url, params, seal)
+    def _request(
+        self,
+        url: str,
+        params: Mapping[str, str],
+        secrets: Secrets,
+        means: Mapping[int, type[Exception]],
+        redirects: int,
+    ) -> Answer:
+        answer = self._send(url, params, secrets)
         if isinstance(answer, str):
             raise TemporaryError(answer)
+        target = joined(url, answer.headers.get("Location", ""))
+        if redirects and answer.status in REDIRECTS and target:
+            self._bucket(urlsplit(target).netloc).take()
+            return self._request(target, {}, Secrets(), means, redirects - 1)
+        if answer.status in means:
+            raise means[answer.status](f"HTTP {answer.status}")
         wait = retry_after(answer.headers.get("Retry-After"), time.time())
         reason = f"HTTP {answer.status}"
         if answer.status in REFUSED:
@@ -260,15 +295,17 @@ class Client:
             raise FinalError(reason)
         return answer
 
-    def _send(self, url: str, params: Mapping[str, str], seal: Callable[[str], str] | None) -> Answer | str:
+    def _send(self, url: str, params: Mapping[str, str], secrets: Secrets) -> Answer | str:
         """The answer, or the reason why there is none. Never raises: the texts of requests' errors contain the key."""
         proxy = self.proxies.current
         session = self._session(proxy)
         try:
             request = session.prepare_request(requests.Request("GET", url, params=dict(params)))
-            if seal is not None:
+            if secrets.seal is not None:
                 parts = urlsplit(url)
-                request.url = f"{parts.scheme}://{parts.netloc}{seal(request.path_url)}"
+                request.url = f"{parts.scheme}://{parts.netloc}{secrets.seal(request.path_url)}"
+            if secrets.authorise is not None:
+                request.headers.update(secrets.authorise())
             settings: Any = session.merge_environment_settings(request.url, {}, False, None, None)
             with session.send(request, timeout=self.limits.timeout_s, allow_redirects=False, **settings) as response:
                 return Answer(response.status_code, response.headers, response.content)
@@ -288,6 +325,18 @@ class Client:
             return "no answer in time" if "timed out" in str(error) else "the connection failed or was reset"
         except requests.exceptions.RequestException as error:
             return f"the request failed ({type(error).__name__})"
+
+
+def read_picture(answer: Answer) -> bytes:
+    """The picture in an answer.
+
+    Raises:
+        TemporaryError: the answer is anything else, or a damaged picture.
+    """
+    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if not kind.startswith("image/"):
+        raise TemporaryError(f"the answer is {kind or 'untyped'}, not a picture")
+    return answer.body
 
 
 def retry_after(value: str | None, now: float) -> float:

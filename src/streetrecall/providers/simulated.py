@@ -23,14 +23,13 @@ from streetrecall.providers.base import Capture, CaptureRequest, Photo
 from streetrecall.providers.google.credentials import Credentials
 from streetrecall.providers.google.provider import GoogleProvider
 from streetrecall.providers.http import (
-    Answer,
     Client,
     GoneError,
     RefusedError,
     RequestError,
     Secret,
-    TemporaryError,
     read_json,
+    read_picture,
 )
 from streetrecall.providers.proxies import LOOPBACK, Proxies
 from streetrecall.providers.threads import concurrently
@@ -131,7 +130,7 @@ class SimulatedProvider(GoogleProvider):
         """The whole sphere as a file. The client repeats a request that fails for a while."""
         query = {"pano": request.panorama.pano_id, "w": str(PANORAMA_WIDTH)}
         try:
-            data = self._client.get(f"{self.base}/tiles/panorama", query, _read_picture)
+            data = self._client.get(f"{self.base}/tiles/panorama", query, read_picture)
         except GoneError as error:
             return Capture(request, CaptureStatus.GONE, str(error), b"")
         except RequestError as error:
@@ -154,10 +153,3 @@ def _frame(width: int, height: int) -> tuple[float, float]:
 
     focal = WIDTH / 2 / math.tan(math.radians(FOV) / 2) * height / HEIGHT
     return round(math.degrees(2 * math.atan(width / 2 / focal)), 6), HORIZON
-
-
-def _read_picture(answer: Answer) -> bytes:
-    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if not kind.startswith("image/"):
-        raise TemporaryError(f"the answer is {kind or 'untyped'}, not a picture")
-    return answer.body

@@ -35,8 +35,8 @@ def recall_by_k(outcomes: Sequence[Outcome], settings: Evaluate) -> pd.DataFrame
     parts = []
     for outcome in outcomes:
         found = np.column_stack([found_at(_rank(outcome), k) for k in every_k])
-        values = intervals(outcome.place, found, outcome.answerable, settings)
-        table = interval_table(values, int(outcome.answerable.sum()), k=every_k)
+        values = intervals(outcome.place, found, outcome.counted, settings)
+        table = interval_table(values, int(outcome.counted.sum()), k=every_k)
         parts.append(table.assign(protocol=outcome.protocol.name))
     return pd.concat(parts)
 

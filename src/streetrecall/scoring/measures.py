@@ -19,12 +19,12 @@ from streetrecall.scoring.recall import KS, RADII_M, RIGHT_M, distances, first_h
 def measure(outcome: Outcome, settings: Evaluate) -> dict[str, Any]:
     """Recall at K, with intervals at K = 1, numbers of queries, and errors of the first answers."""
     table = outcome.predictions
-    answerable = outcome.answerable
+    answerable = outcome.counted
     with_direction = (table["right_place_direction"] > 0).to_numpy()
     out: dict[str, Any] = {
         "queries": int(answerable.sum()),
         "queries_place_direction": int(with_direction.sum()),
-        "queries_without_right_image": int((~answerable).sum()),
+        "queries_without_right_image": int((~outcome.answerable).sum()),
         "gallery": len(outcome.gallery),
         "places": int(table["place"][answerable].nunique()),
     }

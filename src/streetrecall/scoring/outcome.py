@@ -38,6 +38,11 @@ class Outcome:
         """Whether the gallery holds a right answer to each query (n,)."""
         return (self.predictions["right_images"] > 0).to_numpy()
 
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Whether each query counts in recall (n,): the answerable ones, or all by the rules of published numbers."""
+        return np.ones(len(self.queries), bool) if self.protocol.as_published else self.answerable
+
 
 def outcome(system: str, rows: pd.DataFrame, protocol: Protocol, ranking: Ranking) -> Outcome:
     """Compare the answers of ``system`` with the truth.
@@ -52,7 +57,7 @@ def outcome(system: str, rows: pd.DataFrame, protocol: Protocol, ranking: Rankin
     )
     there = ranking.indices >= 0
     same_direction = there & (answer_place == place[:, None]) & (answer_direction == direction[:, None])
-    query, answer = right_pairs(queries, gallery)
+    query, answer = right_pairs(queries, gallery, protocol.as_published)
     pair_same_direction = (place[query] == gallery["place"].to_numpy()[answer]) & (
         direction[query] == gallery["direction"].to_numpy()[answer]
     )

@@ -11,6 +11,9 @@ The rules are the same in every protocol:
   it proves nothing.
 - An answer is right if it was taken within 25 m of the query (`right_pairs`).
 - A query counts in recall only if the gallery holds a right answer. The others are counted apart.
+
+The protocol ``given`` follows the rules of published numbers instead: every picture of the database may answer, and
+every query counts.
 """
 
 from __future__ import annotations
@@ -24,6 +27,9 @@ from numpy.typing import NDArray
 from streetrecall.months import UNKNOWN, month_numbers
 from streetrecall.scoring.ranking import Floats, Ints
 from streetrecall.scoring.recall import RIGHT_M, pairs_within
+from streetrecall.tables import given_role
+
+GIVEN = "given"
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class Protocol:
     scope: str
     queries: Ints
     gallery: Ints
+    as_published: bool = False  # the rules of published numbers apply: nothing is left out, and every query counts
 
 
 def protocols(rows: pd.DataFrame, scope: str, inside: NDArray[np.bool_], before_year: int) -> list[Protocol]:
@@ -48,6 +55,7 @@ def protocols(rows: pd.DataFrame, scope: str, inside: NDArray[np.bool_], before_
     - newest_vs_before_YEAR: the same queries; the gallery is what was taken before January of that year.
     - city: the same queries; the gallery is the older pictures of all splits, as in use.
     - leave_one_date_out: every picture; the gallery is the other dates of the scope.
+    - given: the queries and the database that the collection states for the split, if it states both.
 
     A picture whose month is unknown is neither the oldest nor before a year.
 
@@ -77,7 +85,12 @@ def protocols(rows: pd.DataFrame, scope: str, inside: NDArray[np.bool_], before_
         "city": (queries, older),
         "leave_one_date_out": ((newest | older) & inside, (newest | older) & inside),
     }
-    return [Protocol(name, scope, np.flatnonzero(q), np.flatnonzero(g)) for name, (q, g) in chosen.items()]
+    found = [Protocol(name, scope, np.flatnonzero(q), np.flatnonzero(g)) for name, (q, g) in chosen.items()]
+    if "subset" in rows:
+        asks, answers = (inside & (rows["subset"] == f"{scope}_{r}").to_numpy(bool) for r in ("queries", "database"))
+        if asks.any() and answers.any():
+            found.append(Protocol(GIVEN, scope, np.flatnonzero(asks), np.flatnonzero(answers), as_published=True))
+    return found
 
 
 def scopes(rows: pd.DataFrame, splits: list[str]) -> dict[str, NDArray[np.bool_]]:
@@ -91,7 +104,8 @@ def scopes(rows: pd.DataFrame, splits: list[str]) -> dict[str, NDArray[np.bool_]
     for split in splits:
         inside = (rows["split"] == split).to_numpy(bool)
         out[split] = inside
-        for subset in sorted(set(rows["subset"][inside]) - {split}):
+        subsets = rows["subset"][inside]
+        for subset in sorted(set(subsets[given_role(subsets) == ""]) - {split}):
             out[subset] = inside & (rows["subset"] == subset).to_numpy(bool)
     return out
 
@@ -110,8 +124,10 @@ def positions(rows: pd.DataFrame) -> Floats:
     return rows[["x", "y"]].to_numpy(np.float64)
 
 
-def right_pairs(queries: pd.DataFrame, gallery: pd.DataFrame) -> tuple[Ints, Ints]:
+def right_pairs(queries: pd.DataFrame, gallery: pd.DataFrame, as_published: bool = False) -> tuple[Ints, Ints]:
     """All pairs (query, right answer), as row numbers of ``queries`` and of ``gallery``, in order of the queries.
+
+    ``as_published``: a picture of the query's own place and month may answer too.
 
     >>> queries = pd.DataFrame({"place": [1], "month": ["2022-05"], "x": [0.0], "y": [0.0]})
     >>> gallery = pd.DataFrame({"place": [1, 1, 2], "month": ["2022-05", "2016-07", "2016-07"], "x": [0.0, 20.0, 30.0],
@@ -120,5 +136,7 @@ def right_pairs(queries: pd.DataFrame, gallery: pd.DataFrame) -> tuple[Ints, Int
     (array([0]), array([1]))
     """
     query, answer = pairs_within(positions(queries), positions(gallery), RIGHT_M)
+    if as_published:
+        return query, answer
     allowed = groups(queries)[query] != groups(gallery)[answer]
     return query[allowed], answer[allowed]

@@ -147,6 +147,7 @@ def ask(params: Params, provider: Provider, points: pd.DataFrame) -> list[Covera
         lat=points["lat"].round(params.metadata.decimals), lon=points["lon"].round(params.metadata.decimals)
     )
     with Ledger() as ledger, ledger.hold(provider.namespace, "metadata"):
+        provider.notes = ledger.notes(provider.namespace, snapshot)
         known = ledger.answers(provider.namespace, snapshot, radius)
         keys = list(zip(asked["lat"], asked["lon"], strict=True))
         answers = [
@@ -184,6 +185,8 @@ def assemble(
         [(p.pano_id, p.lat, p.lon, p.month, point_id, provider, p.licence, p.attribution) for point_id, p in hits],
         columns=["pano_id", "lat", "lon", "month", "point_id", "provider", "licence", "attribution"],
     )
+    if any(p.split for _, p in hits):
+        found["split"] = [p.split for _, p in hits]
     origin = position.loc[found["point_id"].to_numpy()]
     found["offset_m"] = geo.distance_m(origin["lat"], origin["lon"], found["lat"], found["lon"])
     found = found.sort_values(["pano_id", "offset_m", "point_id"]).drop_duplicates("pano_id").assign(beyond=False)

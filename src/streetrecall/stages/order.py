@@ -69,20 +69,30 @@ def order(panoramas: pd.DataFrame, params: Params) -> pd.DataFrame:
     each level picks every panorama that is outside the discs (`streetrecall.geo.in_disc`, metres of ``city.crs``) of
     the level's radius around all earlier picks, of this level and of those before, and at least the level's ``apart_m``
     from the earlier picks of other splits. Panoramas beyond the grid are for dense levels alone.
+
+    Where a collection states splits (a column ``split``), every panorama is a place of its split: a test set of others
+    is asked as a whole, or its numbers could not be compared. Its level is the first one of that split.
     """
     start_lat, start_lon = params.order.start
-    frame = panoramas[["pano_id", "lat", "lon", "month", "beyond"]].copy()
+    given = "split" in panoramas.columns
+    frame = panoramas[["pano_id", "lat", "lon", "month", "beyond", *(["split"] if given else [])]].copy()
     frame["start_distance_m"] = distance_m(frame["lat"], frame["lon"], start_lat, start_lon)
     frame = frame.sort_values(["start_distance_m", "pano_id"], kind="stable", ignore_index=True)
     frame["rank"] = np.arange(len(frame))
     frame["x"], frame["y"] = project(frame["lat"], frame["lon"], params.city.crs)
     levels = params.order.levels
-    beyond = frame["beyond"].to_numpy(bool)
-    level_of, position = pick(frame[["x", "y"]].to_numpy(), levels, params.order.quadrant_segments, beyond)
+    if given:
+        splits = [level.split for level in levels]
+        level_of = np.array([splits.index(split) if split in splits else 0 for split in frame["split"]], np.int64)
+        position = np.arange(len(frame))
+    else:
+        beyond = frame["beyond"].to_numpy(bool)
+        level_of, position = pick(frame[["x", "y"]].to_numpy(), levels, params.order.quadrant_segments, beyond)
     frame["level"], frame["place"] = level_of, position
     frame = frame[frame["level"] >= 0].sort_values("place", ignore_index=True)
     frame["radius_m"] = np.asarray([level.radius_m for level in levels])[frame["level"]]
-    frame["split"] = np.asarray([level.split for level in levels])[frame["level"]]
+    if not given:
+        frame["split"] = np.asarray([level.split for level in levels])[frame["level"]]
     return frame[list(tables.LOCATIONS.columns)]
 
 
