@@ -10,7 +10,7 @@ from streetrecall.model.augment import augment, augment_map
 from streetrecall.params.schema import Augment
 
 OFF = {"shift": 0.0, "zoom": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "erase": 0.0}
-OFF |= {"part_share": 0.0, "part_least": 0.6, "roll_deg": 10.0}
+OFF |= {"copies": 0, "part_share": 0.0, "part_least": 0.6, "roll_deg": 10.0}
 
 
 def knobs(**change: float) -> Augment:

@@ -44,7 +44,6 @@ SMALL = {
         ],
         "shrinkage": 0.3,
         "components": 30,
-        "copies": 1,
     },
     "phases": [
         {"start": "lda", "trains_after": "head", "epochs": 3, "steps": 4, "learning_rate": 0.001, "patience": 3}

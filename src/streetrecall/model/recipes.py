@@ -17,15 +17,14 @@ def for_views(train: Train) -> Train:
         hard_share=0.0,
         memory=views.memory,
     )
-    head = train.head.model_copy(update={"branches": views.branches, "copies": 0})
-    augment = train.augment.model_copy(update={"part_share": 0.0})
+    head = train.head.model_copy(update={"branches": views.branches})
+    augment = train.augment.model_copy(update={"part_share": 0.0, "copies": 0})
     return train.model_copy(update={"head": head, "batch": batch, "phases": views.phases, "augment": augment})
 
 
 def started(train: Train, backbone: str, image_size: int, head: Head) -> Train:
     """The settings of a training that starts from a trained embedder with these parts."""
-    kept = head.model_copy(update={"copies": train.head.copies})
-    return train.model_copy(update={"backbone": backbone, "image_size": image_size, "head": kept, "weights": "none"})
+    return train.model_copy(update={"backbone": backbone, "image_size": image_size, "head": head, "weights": "none"})
 
 
 def effective(train: Train) -> Train:

@@ -162,7 +162,7 @@ class Trainer:
         if start == "random":
             initialise.randomise_projection(self.network, seed)
         else:
-            label, copies = self.collection.label, head.copies if start == "lda" else 0
+            label, copies = self.collection.label, self.params.augment.copies if start == "lda" else 0
             rows = training[initialise.sample(label[training], START_IMAGES // (1 + copies), seed)]
             (vectors,) = source.run(to_pooled, rows)
             changed = [self._run_changed(source, to_pooled, rows, copy) for copy in range(copies)]

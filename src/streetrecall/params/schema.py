@@ -280,7 +280,6 @@ class Head(Section):
     branches: Annotated[list[Branch], Field(min_length=1)]
     shrinkage: NonNegative
     components: Count
-    copies: Annotated[int, Field(ge=0, le=8)]
 
     @model_validator(mode="after")
     def _something_to_normalise(self) -> Head:
@@ -348,6 +347,7 @@ class Augment(Section):
     contrast: Share
     saturation: Share
     erase: Share
+    copies: Annotated[int, Field(ge=0, le=8)]
     part_share: Share
     part_least: Annotated[float, Field(ge=0.3, le=1)]
     roll_deg: Annotated[float, Field(ge=0, le=45)]
