@@ -430,6 +430,7 @@ class PhotoAnswering(Section):
     over_dates: Share
     neighbour_weight: NonNegative
     neighbour_m: NonNegative
+    apart_m: NonNegative
     temperature: Positive
     rerank: Rerank
 

@@ -25,6 +25,7 @@ from streetrecall.scoring.position import difficulty, locate
 from streetrecall.scoring.protocols import positions
 from streetrecall.scoring.ranking import Floats, Ints, Ranking
 from streetrecall.scoring.recall import KS, RADII_M, RIGHT_M, distances, first_hit, found_at
+from streetrecall.scoring.spots import spread_out
 
 SINGLE, THREE = "photos", "photos_three"
 EDGES = {  # of the bins of the curves; a photo beyond the last edge is in no bin
@@ -56,15 +57,13 @@ def answer_table(
     is that of x and y.
     """
     asked, scores, inliers = answered.asked, answered.scores, answered.inliers
-    order = np.argsort(-scores, axis=1, kind="stable")[:, : max(KS)]
-    ranked = np.take_along_axis(scores, order, axis=1)
-    ranking = Ranking(np.where(np.isneginf(ranked), -1, order), ranked)
+    ranking = _ranking(scores, spread_out(scores, xy, settings.photos.apart_m, max(KS)))
     metres = distances(positions(asked), xy, ranking)
     first = ranking.indices[:, 0]
     there = first >= 0
     placed = settings.position
-    k = min(placed.neighbours, ranking.k)
-    best = Ranking(ranking.indices[:, :k], ranking.similarities[:, :k])
+    # Places around the best one say where between them the photo was taken, so here they all vote.
+    best = _ranking(scores, np.argsort(-scores, axis=1, kind="stable")[:, : placed.neighbours])
     position = locate(best, xy, settings.photos.temperature, placed.agree_m)
     lat, lon = unproject(position.xy[:, 0], position.xy[:, 1], crs)
     table = asked[["query", "spot", "split", "month", "lat", "lon", "distance_m", "angle_deg", "fov_deg"]].assign(
@@ -74,13 +73,30 @@ def answer_table(
         answer_place=np.where(there, places[first], -1),
         error_m=np.where(there, metres[:, 0], np.nan).round(2),
         score=np.where(there, ranking.similarities[:, 0], np.nan),
-        margin=position.margin.round(9),
+        margin=_margin(scores, first, xy, placed.agree_m).round(9),
         inliers=np.where(there, inliers[np.arange(len(first)), first], 0),
         position_lat=lat.round(7),
         position_lon=lon.round(7),
         position_error_m=np.hypot(*(position.xy - positions(asked)).T).round(2),
     )
     return table, difficulty(position, placed.difficulty_floor_m)
+
+
+def _margin(scores: Floats, first: Ints, xy: Floats, agree_m: float) -> Floats:
+    """Score of each photo's best place ``first`` (n,) minus that of the best place farther than ``agree_m`` from it.
+
+    NaN where no place may answer; the score itself where there is no other place.
+    """
+    own = scores[np.arange(len(first)), np.maximum(first, 0)]
+    far = np.hypot(*(xy[np.maximum(first, 0)][:, None] - xy[None]).transpose(2, 0, 1)) > agree_m
+    other = np.where(far, scores, -np.inf).max(axis=1)
+    return np.where(first < 0, np.nan, own - np.where(np.isfinite(other), other, 0.0))
+
+
+def _ranking(scores: Floats, order: Ints) -> Ranking:
+    """The places ``order`` (n, k) with their scores; -1 where a place may not answer."""
+    ranked = np.take_along_axis(scores, order, axis=1)
+    return Ranking(np.where(np.isneginf(ranked), -1, order), ranked)
 
 
 def _answerable(asked_xy: Floats, scores: Floats, xy: Floats) -> NDArray[np.bool_]:

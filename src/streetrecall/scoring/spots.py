@@ -50,6 +50,31 @@ def with_neighbours(scores: Floats, xy: Floats, weight: float, reach_m: float) -
     return scores + weight * (scores @ share.T)
 
 
+def spread_out(scores: Floats, xy: Floats, apart_m: float, count: int) -> Ints:
+    """The ``count`` best places of each of n photos, best first, (n, count at most).
+
+    A place within ``apart_m`` metres of a better one says the same again, so it comes after all that are not.
+    ``scores`` (n, places), ``xy`` (places, 2).
+
+    >>> spread_out(np.array([[0.9, 0.8, 0.7, 0.6]]), np.array([[0.0, 0], [9, 0], [30, 0], [99, 0]]), 20.0, 3).tolist()
+    [[0, 2, 3]]
+    """
+    near = np.hypot(*(xy[:, None] - xy[None]).transpose(2, 0, 1)) < apart_m
+    chosen = np.zeros((len(scores), min(count, scores.shape[1])), np.int64)
+    for row, order in enumerate(np.argsort(-scores, axis=1, kind="stable")):
+        hidden = np.zeros(scores.shape[1], bool)
+        first: list[int] = []
+        for place in order.tolist():
+            if len(first) == chosen.shape[1]:
+                break
+            if not hidden[place]:
+                first.append(place)
+                hidden |= near[place]
+        later = order[~np.isin(order, first)]
+        chosen[row] = np.concatenate([np.array(first, np.int64), later])[: chosen.shape[1]]
+    return chosen
+
+
 def _reduce(function: np.ufunc, values: NDArray, group: Ints) -> NDArray:
     """``function`` over the columns of ``values`` (n, m) of each group, (n, groups)."""
     order = np.argsort(group, kind="stable")
