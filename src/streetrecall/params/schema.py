@@ -24,10 +24,11 @@ class ProviderSection(Section):
 
 class City(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-    crs: Annotated[str, Field(pattern=r"^EPSG:\d+$")]
+    crs: Annotated[str, Field(pattern=r"^(EPSG:\d+|auto)$")]
 
 
 class Grid(Section):
+    kind: Literal["lattice", "streets"]
     spacing_m: Positive
     decimals: Annotated[int, Field(ge=0, le=15)]
     features: Literal["first", "all"]
@@ -501,10 +502,28 @@ def parse(raw: Any, where: str = "params.yaml") -> Params:
     if not isinstance(raw, dict):
         raise UserError(f"{where}: holds no keys")
     try:
-        return Params.model_validate(raw)
+        return _with_crs(Params.model_validate(raw))
     except ValidationError as error:
         lines = [_explain(dotted(problem["loc"], raw), problem) for problem in error.errors()]
         raise UserError("\n".join(f"{where}: {line}" for line in lines)) from error
+
+
+def _with_crs(params: Params) -> Params:
+    """``params`` with the CRS that ``city.crs: auto`` stands for: the UTM zone of ``order.start``."""
+    if params.city.crs != "auto":
+        return params
+    crs = utm_crs(*params.order.start)
+    return params.model_copy(update={"city": params.city.model_copy(update={"crs": crs})})
+
+
+def utm_crs(lat: float, lon: float) -> str:
+    """The CRS WGS 84 / UTM of a position in degrees.
+
+    >>> utm_crs(59.325, 18.07), utm_crs(-33.9, 18.4), utm_crs(0.0, 180.0)
+    ('EPSG:32634', 'EPSG:32734', 'EPSG:32601')
+    """
+    zone = int((lon + 180.0) // 6) % 60 + 1
+    return f"EPSG:{32600 + zone + (100 if lat < 0 else 0)}"
 
 
 def _explain(key: str, problem: Any) -> str:
