@@ -196,6 +196,15 @@ def test_points_along_the_streets_of_an_extract(
     assert check.run(enough, "grid", inputs, data / "r.json", data / "ok") == 0
 
 
+def test_the_simulated_city_has_streets_of_its_own(project_folder: Path, params: Params) -> None:
+    polygon = project_folder / "data/cities/stockholm-district.geojson"
+    polygon.write_bytes((ROOT / "data/cities/stockholm-district.geojson").read_bytes())
+    assert cli.main(["streets"]) == 0
+    mine = params.model_copy(update={"grid": params.grid.model_copy(update={"kind": "streets"})})
+    points = grid.lay(mine, polygon).points
+    assert 300 < len(points) < 1520 / 2 and (polygon.parent / "streets/simulated-stockholm-district.geojson").is_file()
+
+
 def test_streets_that_are_not_there_are_an_error(project_folder: Path, params: Params) -> None:
     cities = project_folder / "data/cities"
     (cities / "square.geojson").write_text(SQUARE)

@@ -23,7 +23,7 @@ from streetrecall.geo import unproject
 from streetrecall.params.schema import Params, load
 from streetrecall.polygons import read_polygon
 from streetrecall.providers import polygon_path
-from streetrecall.stages.grid import STREETS
+from streetrecall.stages.grid import streets_path
 
 DECIMALS = 7
 
@@ -46,7 +46,7 @@ def main(args: argparse.Namespace) -> None:
         lines, attribution, licence = list(of_openstreetmap(polygon, args.osm, args.kind)), ATTRIBUTION, LICENCE
     if not lines:
         raise UserError(f"{path}: there are no streets inside this polygon")
-    target = args.cities / STREETS / path.name
+    target = streets_path(params, path)
     write_text(target, collection(lines, attribution, licence))
     print(f"{target}: {len(lines)} streets ({attribution}, {licence})")
     print(f"Next: git add {target}")

@@ -137,7 +137,7 @@ def points_along(params: Params, polygon: MultiPolygon, path: Path) -> pd.DataFr
     Raises:
         UserError: there is no file of the city's streets beside the polygon ``path``, or none lies in the polygon.
     """
-    lines = read_streets(path.parent / STREETS / path.name, params.city.crs)
+    lines = read_streets(streets_path(params, path), params.city.crs)
     spacing = params.grid.spacing_m
     steps = [np.arange(0.0, line.length + spacing / 2, spacing) for line in lines]
     xy = [
@@ -151,9 +151,15 @@ def points_along(params: Params, polygon: MultiPolygon, path: Path) -> pd.DataFr
     lat, lon = lat[order], lon[order]
     kept = apart(np.column_stack(project(lat, lon, params.city.crs)), MIN_SHARE * spacing)
     if not kept.any():
-        raise UserError(f"{path.parent / STREETS / path.name}: no street lies inside the polygon {path}")
+        raise UserError(f"{streets_path(params, path)}: no street lies inside the polygon {path}")
     lat, lon = lat[kept], lon[kept]
     return pd.DataFrame({"point_id": np.arange(len(lat), dtype="int64"), "lat": lat, "lon": lon})
+
+
+def streets_path(params: Params, polygon: Path) -> Path:
+    """The file of the streets of the city of ``polygon``; the simulated city has streets of its own."""
+    name = f"simulated-{polygon.name}" if params.provider == "simulated" else polygon.name
+    return polygon.parent / STREETS / name
 
 
 def read_streets(path: Path, crs: str) -> list[shapely.LineString]:
