@@ -231,10 +231,37 @@ class Photos(Section):
     long_side: Annotated[int, Field(ge=32, le=4096)]
 
 
+Colours = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=3, max_length=3)]
+
+
+class NetworkFile(Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")]
+    file: Annotated[str, Field(pattern=r"^[^/\\]+$")]
+    size: Annotated[int, Field(ge=16, le=2048)]
+    mean: Colours
+    deviation: Colours
+
+    @model_validator(mode="after")
+    def _can_be_used(self) -> NetworkFile:
+        if self.name in ("model", "baseline", "index"):
+            raise ValueError(f"'{self.name}' is the name of a system of this project; take another name")
+        if min(self.deviation) <= 0:
+            raise ValueError("deviation: every number must be larger than 0")
+        return self
+
+
 class Baseline(Section):
     size: Count
     cells: Annotated[int, Field(ge=2)]
     orientations: Count
+    networks: list[NetworkFile]
+
+    @field_validator("networks")
+    @classmethod
+    def _each_once(cls, networks: list[NetworkFile]) -> list[NetworkFile]:
+        if len({network.name for network in networks}) < len(networks):
+            raise ValueError("two networks have the same name")
+        return networks
 
     @model_validator(mode="after")
     def _whole_cells(self) -> Baseline:
