@@ -34,6 +34,12 @@ COMMANDS = {
     "locate": ("streetrecall.serve.locate", "where was this photo taken? Answers photos from a bundle"),
     "check": ("streetrecall.stages.check", "stage: validate a table by its Great Expectations suite"),
     "import": ("streetrecall.collect.folder", "what is in a folder of pictures, and what is left out and why"),
+    "polygon": ("streetrecall.collect.polygon", "the outline of a city by its name, from OpenStreetMap"),
+    "streets": ("streetrecall.collect.streets", "the streets of the city, for a grid along them"),
+    "estimate": (
+        "streetrecall.collect.estimate",
+        "requests, bytes, hours, money and disk of each stage, before it runs",
+    ),
     "summary": ("streetrecall.review.summary", "print the last evaluation, model beside baseline"),
     "compare": ("streetrecall.review.compare", "is one revision better than another? A paired bootstrap over places"),
     "plots": ("streetrecall.figures.plots", "draw the plots of the last run, and one page that shows them"),

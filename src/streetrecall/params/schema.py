@@ -24,10 +24,11 @@ class ProviderSection(Section):
 
 class City(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-    crs: Annotated[str, Field(pattern=r"^EPSG:\d+$")]
+    crs: Annotated[str, Field(pattern=r"^(EPSG:\d+|auto)$")]
 
 
 class Grid(Section):
+    kind: Literal["lattice", "streets"]
     spacing_m: Positive
     decimals: Annotated[int, Field(ge=0, le=15)]
     features: Literal["first", "all"]
@@ -230,10 +231,37 @@ class Photos(Section):
     long_side: Annotated[int, Field(ge=32, le=4096)]
 
 
+Colours = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=3, max_length=3)]
+
+
+class NetworkFile(Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")]
+    file: Annotated[str, Field(pattern=r"^[^/\\]+$")]
+    size: Annotated[int, Field(ge=16, le=2048)]
+    mean: Colours
+    deviation: Colours
+
+    @model_validator(mode="after")
+    def _can_be_used(self) -> NetworkFile:
+        if self.name in ("model", "baseline", "index"):
+            raise ValueError(f"'{self.name}' is the name of a system of this project; take another name")
+        if min(self.deviation) <= 0:
+            raise ValueError("deviation: every number must be larger than 0")
+        return self
+
+
 class Baseline(Section):
     size: Count
     cells: Annotated[int, Field(ge=2)]
     orientations: Count
+    networks: list[NetworkFile]
+
+    @field_validator("networks")
+    @classmethod
+    def _each_once(cls, networks: list[NetworkFile]) -> list[NetworkFile]:
+        if len({network.name for network in networks}) < len(networks):
+            raise ValueError("two networks have the same name")
+        return networks
 
     @model_validator(mode="after")
     def _whole_cells(self) -> Baseline:
@@ -502,10 +530,28 @@ def parse(raw: Any, where: str = "params.yaml") -> Params:
     if not isinstance(raw, dict):
         raise UserError(f"{where}: holds no keys")
     try:
-        return Params.model_validate(raw)
+        return _with_crs(Params.model_validate(raw))
     except ValidationError as error:
         lines = [_explain(dotted(problem["loc"], raw), problem) for problem in error.errors()]
         raise UserError("\n".join(f"{where}: {line}" for line in lines)) from error
+
+
+def _with_crs(params: Params) -> Params:
+    """``params`` with the CRS that ``city.crs: auto`` stands for: the UTM zone of ``order.start``."""
+    if params.city.crs != "auto":
+        return params
+    crs = utm_crs(*params.order.start)
+    return params.model_copy(update={"city": params.city.model_copy(update={"crs": crs})})
+
+
+def utm_crs(lat: float, lon: float) -> str:
+    """The CRS WGS 84 / UTM of a position in degrees.
+
+    >>> utm_crs(59.325, 18.07), utm_crs(-33.9, 18.4), utm_crs(0.0, 180.0)
+    ('EPSG:32634', 'EPSG:32734', 'EPSG:32601')
+    """
+    zone = int((lon + 180.0) // 6) % 60 + 1
+    return f"EPSG:{32600 + zone + (100 if lat < 0 else 0)}"
 
 
 def _explain(key: str, problem: Any) -> str:

@@ -152,20 +152,33 @@ class Sphere:
     def holds(self, view: View) -> bool:
         return True
 
-    def cut(self, view: View) -> Bytes:
+    def cut(self, view: View, enlarged: int = _OVERSAMPLE) -> Bytes:
+        """The picture of the view, computed at ``enlarged`` times its size; 1 is enough where a sphere is coarser."""
         half = self._width // 2
         left = ((view.heading_deg - self._heading) / 360.0 + 0.25) % 1.0 * self._width
         first = min(int(left), self._width - 1)
-        x, y = _half_sphere(view.fov_deg, view.width, view.height, view.pitch_deg, view.roll_deg, self._width)
+        x, y = _half_sphere(view.fov_deg, view.width, view.height, view.pitch_deg, view.roll_deg, self._width, enlarged)
         big = cv2.remap(
             self._picture[:, first : first + half + 1], x + np.float32(left - first), y,
             cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE,
         )  # fmt: skip
+        if enlarged == 1:
+            return np.asarray(big, np.uint8)
         return np.asarray(cv2.resize(big, (view.width, view.height), interpolation=cv2.INTER_AREA), np.uint8)
+
+    def is_coarser(self, view: View) -> bool:
+        """Whether a pixel of the sphere's equator is nowhere smaller than one of the view.
+
+        A pixel of a view spans the largest angle in its middle.
+        """
+        focal = max(view.width, view.height) / 2 / math.tan(math.radians(view.fov_deg) / 2)
+        return 2 * math.pi / self._width >= 1 / focal
 
 
 @lru_cache(maxsize=8)
-def _half_sphere(fov_deg: float, width: int, height: int, pitch_deg: float, roll_deg: float, sphere: int) -> Maps:
+def _half_sphere(
+    fov_deg: float, width: int, height: int, pitch_deg: float, roll_deg: float, sphere: int, enlarged: int
+) -> Maps:
     """Columns and rows, in a half sphere whose middle is the view's heading, of the pixels of the enlarged view.
 
     They are computed at half the density and interpolated, which errs by less than a quarter of a pixel.
@@ -175,9 +188,9 @@ def _half_sphere(fov_deg: float, width: int, height: int, pitch_deg: float, roll
     right, down, ahead = np.tensordot(rays, np.stack([column, row, np.ones_like(row)]).astype(float), axes=1)
     x = np.arctan2(right, ahead) * (sphere / (2 * math.pi)) + sphere / 4 - 0.5
     y = (0.5 + np.arctan2(down, np.hypot(right, ahead)) / math.pi) * (sphere // 2) - 0.5
-    size = width * _OVERSAMPLE, height * _OVERSAMPLE
-    enlarged = [cv2.resize(part.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) for part in (x, y)]
-    return enlarged[0], enlarged[1]
+    size = width * enlarged, height * enlarged
+    maps = [cv2.resize(part.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) for part in (x, y)]
+    return maps[0], maps[1]
 
 
 def _border(view: View) -> Floats:

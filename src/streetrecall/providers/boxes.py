@@ -50,6 +50,7 @@ from streetrecall.providers.shots import (
     Shot,
     best_of_a_date,
     by_date,
+    greedy_places,
     picture_of,
     requests_of,
     wanted_dates,
@@ -193,7 +194,7 @@ class BoxProvider(ABC):
     # -- coverage ------------------------------------------------------------------------------------------------------
 
     def coverage(self, points: pd.DataFrame, radius_m: float) -> Iterator[Coverage]:
-        """The picture nearest to each point, found by boxes.
+        """The place nearest to each point, found by boxes.
 
         Raises:
             UserError: the service rejects the token or the request, or kept refusing.
@@ -220,16 +221,22 @@ class BoxProvider(ABC):
     def _nearest(
         self, members: Sequence[tuple[Any, int, float, float]], shots: list[Shot], radius_m: float
     ) -> Iterator[Coverage]:
-        """The shot nearest to each grid point of ``members``; of equally near ones the newest."""
+        """The place nearest to each grid point of ``members``, as the shot that it begins with.
+
+        From the newest shot on, one that belongs to no place begins one, which takes all shots within ``place_m``. So
+        the pictures that were taken of one spot over the years, some metres apart, are one place and not many.
+        """
         if not shots:
             yield from (Coverage(row[1], NONE, None) for row in members)
             return
         shots = sorted(shots, key=lambda s: (s.month, s.shot_id), reverse=True)
-        tree = cKDTree(self._metres([s.lat for s in shots], [s.lon for s in shots]))
+        xy = self._metres([s.lat for s in shots], [s.lon for s in shots])
+        first = np.unique(greedy_places(xy, self._place_m))
+        shots, tree = [shots[i] for i in first], cKDTree(xy[first])
         asked = self._metres([row[2] for row in members], [row[3] for row in members])
         distance, _ = tree.query(asked)
-        for row, xy, nearest in zip(members, asked, distance, strict=True):
-            shot = shots[min(tree.query_ball_point(xy, nearest + 1e-3))]
+        for row, where, nearest in zip(members, asked, distance, strict=True):
+            shot = shots[min(tree.query_ball_point(where, nearest + 1e-3))]
             metres = float(distance_m(row[2], row[3], shot.lat, shot.lon))
             yield Coverage(row[1], "OK", shot.panorama) if metres <= radius_m else Coverage(row[1], NONE, None)
 

@@ -208,7 +208,8 @@ def _frame(sphere: Sphere, heading_deg: float, params: Params) -> bytes:
     width, height = params.scrape.width, params.scrape.height
     above = max(0, round(height * (1 - 2 * FRAME_HORIZON)))
     view = View(heading_deg, FRAME_FOV_DEG, width, height + above)
-    return encode_jpeg(np.ascontiguousarray(sphere.cut(view)[above:]), params.scrape.quality)
+    picture = sphere.cut(view, 1) if sphere.is_coarser(view) else sphere.cut(view)
+    return encode_jpeg(np.ascontiguousarray(picture[above:]), params.scrape.quality)
 
 
 @lru_cache(maxsize=16)

@@ -40,7 +40,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=f"{RIGHT_M}m",
         help="what counts as found (%(default)s)",
     )
-    parser.add_argument("--system", choices=["model", "baseline"], default="model", help="(%(default)s)")
+    parser.add_argument(
+        "--system", default="model", help="model, baseline or a name of baseline.networks (%(default)s)"
+    )
+    parser.add_argument(
+        "--against", metavar="SYSTEM", help="compare with this system of the second revision, not with the first one"
+    )
     parser.add_argument("--results", default=RESULTS, help="predictions table (%(default)s)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
@@ -59,10 +64,16 @@ class Comparison:
 
 def main(args: argparse.Namespace) -> None:
     settings = load(args.params).evaluate
+    second = read_results(args.second, args.results)
+    names = args.first, args.second
+    if args.against:
+        first, names = renamed(second, args.against, args.system), (args.against, args.system)
+    else:
+        first = read_results(args.first, args.results)
     found = compare(
-        read_results(args.first, args.results),
-        read_results(args.second, args.results),
-        (args.first, args.second),
+        first,
+        second,
+        names,
         args.system,
         args.scope,
         args.protocol,
@@ -78,7 +89,19 @@ def main(args: argparse.Namespace) -> None:
         print(json.dumps(content, indent=2, sort_keys=True))
     else:
         title = f"recall at {args.k} ({args.within.replace('_', ' and ')}) of the {args.system}, {args.scope}"
-        print(report(found, args.first, args.second, title, settings.confidence, args.md))
+        print(report(found, *names, title, settings.confidence, args.md))
+
+
+def renamed(table: pd.DataFrame, system: str, name: str) -> pd.DataFrame:
+    """The predictions of ``system`` as if they were those of the system ``name``.
+
+    Raises:
+        UserError: the table has none of that system.
+    """
+    there = sorted(set(table["system"]))
+    if system not in there:
+        raise UserError(f"--against {system}: there is no such system; there are {', '.join(there)}")
+    return table[table["system"] == system].assign(system=name)
 
 
 def read_results(revision: str, path: str) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from streetrecall.figures.summary import NEAR, read_metrics, summary_rows
+from streetrecall.figures.summary import NEAR, percent, protocol_title, protocols, read_metrics, summary_rows
 from streetrecall.printing import plain_table
 
 
@@ -22,6 +22,9 @@ def main(args: argparse.Namespace) -> None:
 def summary(metrics: dict[str, Any], plots: Path) -> str:
     """The table, where the pictures are, and what to try next."""
     lines = [plain_table(("", "model", "baseline", ""), summary_rows(metrics), ruled=True)]
+    for name in sorted(metrics.keys() - {"model", "baseline", "index"}):
+        lines.append(f"\n{name} (baseline.networks), R@1 of test: " + ", ".join(others_recalls(metrics[name])))
+        lines.append(f"streetrecall compare --against {name}   is the model better than it?")
     index = metrics.get("index", {}).get("test", {})
     if "recall_at_10" in index:
         lost = index.get(f"recall_at_1_{NEAR}_lost", 0)
@@ -38,3 +41,14 @@ def summary(metrics: dict[str, Any], plots: Path) -> str:
         "      dvc metrics diff metrics/headline.json"
     )
     return "\n".join(lines)
+
+
+def others_recalls(system: dict[str, Any]) -> list[str]:
+    """Recall at 1 of a system on test, by protocol.
+
+    >>> others_recalls({"test": {"city": {"recall_at_1_25m": 0.5}}})
+    ['gallery of the whole city 50.0']
+    """
+    test = system.get("test", {})
+    key = f"recall_at_1_{NEAR}"
+    return [f"{protocol_title(name)} {percent(test[name], key)}" for name in protocols(test) if key in test[name]]

@@ -1,6 +1,6 @@
 """Stage `baseline`: describe pictures by histograms of oriented gradients (HOG), without any training.
 
-The trained model is compared with these descriptors.
+The trained model is compared with these descriptors, and with those of networks of others (``baseline.networks``).
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import logging
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -25,30 +26,38 @@ from streetrecall.params import schema as parameters
 from streetrecall.params.schema import Baseline
 from streetrecall.pictures import shards
 from streetrecall.progress import progress
+from streetrecall.retrieval.others import OtherNetwork
 from streetrecall.retrieval.rows import descriptor_rows
 
 log = logging.getLogger(__name__)
 
+OTHERS = "others"  # the folder of networks of others, in that of the baseline
+_FED = 32  # pictures given to a network by one call
 _BATCH = 256  # pictures described by one call
 _FEW = 800  # up to so many pictures are described in this process: others take seconds to start
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crops", type=Path, required=True, help="folder of images.parquet and its shards")
+    parser.add_argument("--networks", type=Path, required=True, help="folder of the networks of others")
     parser.add_argument("--baseline", type=Path, required=True, help="folder to write: descriptors.npy, rows.parquet")
 
 
 def main(args: argparse.Namespace) -> None:
     require_in_project(args.baseline)
-    run(parameters.load(args.params).baseline, args.crops, args.baseline)
+    params = parameters.load(args.params)
+    run(params.baseline, args.crops, args.baseline, args.networks, params.train.threads)
 
 
-def run(settings: Baseline, crops: Path, out: Path) -> None:
+def run(settings: Baseline, crops: Path, out: Path, networks: Path = Path("data/networks"), threads: int = 1) -> None:
     """Write ``descriptors.npy`` (n, d), float16 of unit norm, and the DESCRIPTORS table of its rows.
 
+    The same two files of each network of others are in ``others/NAME``.
+
     Raises:
-        UserError: every picture is in quarantine, or a shard is missing or damaged.
+        UserError: every picture is in quarantine, a shard is missing or damaged, or a network cannot be used.
     """
+    others = [OtherNetwork(network, networks, threads) for network in settings.networks]  # before any work
     images = tables.read(tables.IMAGES, crops / "images.parquet")
     rows = descriptor_rows(images)
     if rows.empty:
@@ -61,6 +70,37 @@ def run(settings: Baseline, crops: Path, out: Path) -> None:
     write_array(out / "descriptors.npy", descriptors)
     tables.write(tables.DESCRIPTORS, rows, out / "rows.parquet")
     log.info("described %d pictures by %d numbers each", *descriptors.shape)
+    shutil.rmtree(out / OTHERS, ignore_errors=True)
+    for network, other in zip(settings.networks, others, strict=True):
+        folder = out / OTHERS / network.name
+        found = describe_by(other, network.size, crops, where)
+        folder.mkdir(parents=True)
+        write_array(folder / "descriptors.npy", found)
+        tables.write(tables.DESCRIPTORS, rows, folder / "rows.parquet")
+        log.info("%s: described %d pictures by %d numbers each", network.name, *found.shape)
+
+
+def describe_by(network: OtherNetwork, size: int, crops: Path, where: pd.DataFrame) -> NDArray[np.float16]:
+    """Descriptors (n, d) by a network of the pictures at ``where`` (shard, offset, size), in that order."""
+    members = list(zip(where["shard"].tolist(), where["offset"].tolist(), where["size"].tolist(), strict=True))
+    parts = []
+    with shards.ShardReader(crops) as reader, progress(len(members), network.path.stem, "picture") as bar:
+        for start in range(0, len(members), _FED):
+            pictures = np.stack([_coloured(reader, crops, m, size) for m in members[start : start + _FED]])
+            parts.append(network.describe(pictures).astype(np.float16))
+            bar.update(len(pictures))
+    return np.concatenate(parts)
+
+
+def _coloured(reader: shards.ShardReader, crops: Path, member: tuple[str, int, int], size: int) -> NDArray[np.uint8]:
+    shard, offset, _ = member
+    try:
+        with Image.open(io.BytesIO(reader.read(*member))) as picture:
+            return np.asarray(picture.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(
+            f"{crops / shard}: there is no picture at {offset} ({error}); dvc checkout restores the shard"
+        ) from error
 
 
 def describe(settings: Baseline, crops: Path, where: pd.DataFrame) -> Iterator[NDArray[np.float16]]:

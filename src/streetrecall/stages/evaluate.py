@@ -38,6 +38,7 @@ SHOWN = 5  # answers to each query in the NEIGHBOURS table
 CALIBRATIONS = "calibration.json"  # what a bundle needs to know: thresholds and factors of radii, by protocol
 POSITION = "position"  # in it, the calibration of positions from single pictures
 CURVES = {"distance": "distance_m", "angle": "angle_deg", "fov": "fov_deg"}  # of photos
+OTHERS = "others"  # the folder of networks of others, in that of the baseline
 SHOWN_PROTOCOLS = ("newest_vs_older", "city")
 
 
@@ -92,14 +93,15 @@ def run(
         UserError: descriptors and rows disagree, or the two systems describe different pictures.
     """
     model, hog = read_system("model", index), read_system("baseline", baseline)
-    if not model.rows.equals(hog.rows):
+    others = [read_system(network.name, baseline / OTHERS / network.name) for network in params.baseline.networks]
+    if not all(model.rows.equals(system.rows) for system in (hog, *others)):
         raise UserError(f"{index} and {baseline} describe different pictures; run the stages baseline and index again")
     described = tables.read(tables.IMAGES, images).set_index("image_id")
     unknown = set(model.rows["image_id"]) - set(described.index)
     if unknown:
         raise UserError(f"{index}/rows.parquet: image_id {min(unknown)} is not in {images}; run the stage index again")
 
-    found = {system.name: evaluate(system, described, params) for system in (model, hog)}
+    found = {system.name: evaluate(system, described, params) for system in (model, hog, *others)}
     outcomes = found["model"].outcomes
     content = {name: evaluation.metrics for name, evaluation in found.items()}
     asked = evaluate_photos(index, pictures, params)

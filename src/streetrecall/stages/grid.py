@@ -14,17 +14,19 @@ import numpy as np
 import pandas as pd
 import shapely
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from shapely.geometry import MultiPolygon
 
 from streetrecall.crs import scale_error
 from streetrecall.errors import UserError
 from streetrecall.figures.grid import draw_grid
 from streetrecall.files import whole, write_json
-from streetrecall.geo import GEOD, check_start
+from streetrecall.geo import GEOD, check_start, project, unproject
 from streetrecall.params import schema as parameters
 from streetrecall.params.schema import Params
 from streetrecall.polygons import (
     area_and_outline,
+    contains,
     count_features,
     read_polygon,
     round_polygon,
@@ -36,6 +38,9 @@ from streetrecall.providers import polygon_path
 from streetrecall.tables import GRID, conform
 
 log = logging.getLogger(__name__)
+
+STREETS = "streets"  # the folder of the files of streets, beside the polygons
+MIN_SHARE = 0.6  # of grid.spacing_m: points along streets that are nearer to each other are thinned
 
 _BLOCK = 1024  # candidates of a block that the polygon's outline crosses; they are tested one by one
 _MARGIN_DEG = 1e-9  # about 0.1 mm
@@ -66,7 +71,7 @@ def run(params: Params, cities: Path, grid: Path, plot: Path, metrics: Path) -> 
     laid = lay(params, path)
     write_geoparquet(laid.points, grid)
     draw_grid(laid.points, laid.polygon, params.city.crs, params.grid.spacing_m, plot)
-    candidates = len(laid.columns) * len(laid.rows)
+    candidates = len(laid.columns) * len(laid.rows) if params.grid.kind == "lattice" else len(laid.points)
     write_json(
         metrics,
         {
@@ -110,6 +115,9 @@ def lay(params: Params, path: Path) -> Laid:
     check_start(params.order.start, lat, wrap(lon))
 
     _warn_of_distances(polygon, params)
+    if params.grid.kind == "streets":
+        points = points_along(params, polygon, path)
+        return Laid(points, polygon, np.empty(0), np.empty(0), area_m2, max(0, ignored))
     columns, rows = axes(polygon, params.grid.spacing_m)
     points = points_inside(polygon, columns, rows)
     if points.empty:
@@ -118,6 +126,82 @@ def lay(params: Params, path: Path) -> Laid:
             "make grid.spacing_m smaller or the polygon larger"
         )
     return Laid(points, polygon, columns, rows, area_m2, max(0, ignored))
+
+
+def points_along(params: Params, polygon: MultiPolygon, path: Path) -> pd.DataFrame:
+    """Points along the city's streets that lie inside ``polygon`` (GRID columns): from the west, each northwards.
+
+    Every street has points ``grid.spacing_m`` apart. Where streets meet, a point that is much nearer to another one is
+    left out.
+
+    Raises:
+        UserError: there is no file of the city's streets beside the polygon ``path``, or none lies in the polygon.
+    """
+    lines = read_streets(streets_path(params, path), params.city.crs)
+    spacing = params.grid.spacing_m
+    steps = [np.arange(0.0, line.length + spacing / 2, spacing) for line in lines]
+    xy = [
+        shapely.get_coordinates(shapely.line_interpolate_point(line, s)) for line, s in zip(lines, steps, strict=True)
+    ]
+    metres = np.concatenate(xy)
+    lat, lon = unproject(metres[:, 0], metres[:, 1], params.city.crs)
+    inside = contains(polygon, lon, lat)
+    lat, lon = lat[inside].round(9), lon[inside].round(9)
+    order = np.lexsort((lat, lon))
+    lat, lon = lat[order], lon[order]
+    kept = apart(np.column_stack(project(lat, lon, params.city.crs)), MIN_SHARE * spacing)
+    if not kept.any():
+        raise UserError(f"{streets_path(params, path)}: no street lies inside the polygon {path}")
+    lat, lon = lat[kept], lon[kept]
+    return pd.DataFrame({"point_id": np.arange(len(lat), dtype="int64"), "lat": lat, "lon": lon})
+
+
+def streets_path(params: Params, polygon: Path) -> Path:
+    """The file of the streets of the city of ``polygon``; the simulated city has streets of its own."""
+    name = f"simulated-{polygon.name}" if params.provider == "simulated" else polygon.name
+    return polygon.parent / STREETS / name
+
+
+def read_streets(path: Path, crs: str) -> list[shapely.LineString]:
+    """The streets of a GeoJSON file, each as long as it can be followed, in metres of ``crs``.
+
+    Raises:
+        UserError: there is no such file, or it holds no lines.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        parts = [shapely.geometry.shape(f["geometry"]) for f in found["features"] if f.get("geometry")]
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path}: there is no such file, and grid.kind: streets needs it; `streetrecall streets` writes it"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, shapely.errors.GEOSException) as error:
+        raise UserError(f"{path}: not a FeatureCollection of streets as `streetrecall streets` writes it") from error
+    lines = [part for part in parts if part.geom_type in ("LineString", "MultiLineString") and not part.is_empty]
+    if not lines:
+        raise UserError(f"{path}: holds no street; run `streetrecall streets` again")
+
+    def metres(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.column_stack(project(corners[:, 1], corners[:, 0], crs))
+
+    merged = shapely.line_merge(shapely.union_all([shapely.transform(line, metres) for line in lines]))
+    whole = shapely.get_parts(merged)
+    return [line.normalize() for line in whole if line.length > 0]
+
+
+def apart(xy: NDArray[np.float64], least_m: float) -> NDArray[np.bool_]:
+    """Which points of ``xy`` (n, 2) to keep, in row order, so that none is nearer than ``least_m`` to another.
+
+    >>> apart(np.array([[0.0, 0.0], [3.0, 0.0], [6.0, 0.0]]), 5.0).tolist()
+    [True, False, True]
+    """
+    kept = np.ones(len(xy), bool)
+    if len(xy):
+        tree = cKDTree(xy)
+        for row, near in enumerate(tree.query_ball_point(xy, least_m * (1 - 1e-9))):
+            if kept[row]:
+                kept[[other for other in near if other > row]] = False
+    return kept
 
 
 def _warn_of_distances(polygon: MultiPolygon, params: Params) -> None:
