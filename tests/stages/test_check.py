@@ -53,7 +53,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     places["pano_id"] = [f"pano{i:02d}" for i in steps]
     places["radius_m"] = [levels[i].radius_m for i in places["level"]]
     places["split"] = [levels[i].split for i in places["level"]]
-    panoramas = places.assign(
+    panoramas = places.drop(columns="split").assign(
         point_id=0, offset_m=1.0, beyond=False, provider="simulated", licence="CC0-1.0", attribution="nobody"
     )
     tables.write(tables.LOCATIONS, places, "data/locations.parquet")

@@ -41,7 +41,8 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
         columns={"lat": "panorama_lat", "lon": "panorama_lon"}
     )
     places = places.merge(known.drop_duplicates("pano_id"), on="pano_id", how="left")
-    places["dense"] = [is_dense(*row) for row in zip(places["split"], places["radius_m"], strict=True)]
+    radius_m = pd.to_numeric(places["radius_m"], errors="coerce")  # the suite reports what is no number
+    places["dense"] = [is_dense(*row) for row in zip(places["split"], radius_m, strict=True)]
     places["first"] = ~places.duplicated("pano_id")
     places["start_lat"], places["start_lon"] = order.start
     places["other_split_m"] = _distance_to_earlier_splits(places)
