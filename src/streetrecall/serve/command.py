@@ -135,8 +135,15 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def run(app: ASGIApp, sock: socket.socket, limits: Limits, on_ready: Callable[[str], None]) -> None:
-    """Serve until stopped; ``on_ready`` is called once with the address when it answers."""
+def run(
+    app: ASGIApp,
+    sock: socket.socket,
+    limits: Limits,
+    on_ready: Callable[[str], None],
+    on_start: Callable[[Any], None] = lambda server: None,
+) -> None:
+    """Serve until stopped. ``on_ready`` is called once with the address when it answers, ``on_start`` before with
+    uvicorn's server, whose ``should_exit`` stops it."""
     import uvicorn
 
     host, port = sock.getsockname()[:2]
@@ -151,4 +158,6 @@ def run(app: ASGIApp, sock: socket.socket, limits: Limits, on_ready: Callable[[s
         proxy_headers=False, server_header=False, limit_concurrency=limits.connections,
         timeout_keep_alive=10, timeout_graceful_shutdown=2, h11_max_incomplete_event_size=32768,
     )  # fmt: skip
-    Server(config).run(sockets=[sock])
+    server = Server(config)
+    on_start(server)
+    server.run(sockets=[sock])

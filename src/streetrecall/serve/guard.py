@@ -120,7 +120,7 @@ class Guard:
                 await self._answer(scope, receive, answer)
         except ProblemError as error:
             if not started:
-                await problem(error.status, error.detail, error.headers)(scope, receive, answer)
+                await problem(error.status_code, error.detail, dict(error.headers or {}))(scope, receive, answer)
         except TimeoutError:
             if not started:
                 await problem(HTTPStatus.SERVICE_UNAVAILABLE, "The answer took too long.")(scope, receive, answer)

@@ -31,14 +31,17 @@ SCHEMA = {
 }
 
 
-class ProblemError(Exception):
-    """A request that cannot be answered: the status, what was wrong and what to do."""
+class ProblemError(HTTPException):
+    """A request that cannot be answered: the status, what was wrong and what to do.
+
+    FastAPI lets HTTPExceptions through where it reads a body, and no others.
+    """
 
     def __init__(
         self, status: int, detail: str, headers: dict[str, str] | None = None, file: str | None = None
     ) -> None:
-        super().__init__(detail)
-        self.status, self.detail, self.headers, self.file = status, detail, headers or {}, file
+        super().__init__(status, detail, headers or {})
+        self.file = file
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None, file: str | None = None) -> Response:
@@ -88,7 +91,7 @@ def install(api: FastAPI) -> None:
 
 async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
-    return problem(error.status, error.detail, error.headers, error.file)
+    return problem(error.status_code, error.detail, dict(error.headers or {}), error.file)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

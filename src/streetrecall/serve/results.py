@@ -309,7 +309,7 @@ def _position(row: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _answer(images: pd.DataFrame, number: int, rank: int, similarity: float, distance: float) -> dict[str, Any]:
-    row = images.loc[number]
+    row: Any = images.loc[number]
     return {
         "rank": rank,
         "place": int(row["place"]),

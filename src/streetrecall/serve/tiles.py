@@ -99,7 +99,7 @@ def neighbours(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int
     pairs = np.unique(np.column_stack([first[kept], second[kept]]), axis=0)
     middle = (xy[pairs[:, 0]] + xy[pairs[:, 1]]) / 2
     half = np.hypot(*(xy[pairs[:, 0]] - xy[pairs[:, 1]]).T) / 2
-    return pairs[tree.query(middle)[0] >= half * (1 - 1e-9)].astype(np.int64)
+    return pairs[tree.query(middle)[0] >= half * (1 - 1e-6)].astype(np.int64)
 
 
 def mercator(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

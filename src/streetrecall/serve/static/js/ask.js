@@ -6,6 +6,8 @@ import { circle, line, point } from "./map.js";
 
 const GAP = 4; // between two pictures, hundredths of their height
 
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`;
+
 export class Ask {
   constructor(root, { about, map }) {
     Object.assign(this, { root, about, map, photos: [], answer: null, asked: 0 });
@@ -154,7 +156,7 @@ export class Ask {
           "div",
           { class: "verdict withheld" },
           h("h2", {}, "Withheld"),
-          h("p", {}, answer.reason || "The best places do not agree enough for an answer."),
+          h("p", {}, sentence(answer.reason || "the best places do not agree enough for an answer")),
           h("p", { class: "quiet" }, "Below is what looks most alike. None of it is an answer."),
         );
     const own = answer.photos

@@ -34,8 +34,10 @@ async function show(about) {
   current = name;
   for (const id of Object.keys(VIEWS)) byId(id).hidden = id !== name;
   for (const link of byId("views").children) {
-    if (link.dataset.view === name) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.dataset.view === name) {
+      link.setAttribute("aria-current", "page");
+      link.scrollIntoView({ block: "nearest", inline: "nearest" });
+    } else link.removeAttribute("aria-current");
   }
   document.body.dataset.view = name;
   document.title = `${TITLES[name]} · streetrecall`;

@@ -45,18 +45,18 @@ function paint() {
       "circle-stroke-color": colour("surface"),
       "circle-stroke-width": 2,
     },
-    counts: { "text-color": "#ffffff" },
+    counts: { "text-color": colour("on-tone") },
     items: { "circle-color": byKind(), "circle-radius": ["interpolate", ["linear"], ["zoom"], 13, 4.5, 18, 9], "circle-stroke-color": colour("surface"), "circle-stroke-width": 1.5 },
     area: { "fill-color": colour("answer"), "fill-opacity": 0.12 },
     rim: { "line-color": colour("answer"), "line-width": 2 },
     links: { "line-color": colour("text"), "line-width": 1.5, "line-dasharray": [2, 2], "line-opacity": 0.7 },
     marks: {
-      "circle-color": ["match", ["get", "kind"], "truth", colour("surface"), "answer", colour("answer"), ...KINDS.flatMap((kind) => [kind, colour(kind)]), colour("muted")],
-      "circle-radius": ["match", ["get", "kind"], "truth", 8, "answer", 10, 9],
+      "circle-color": ["match", ["get", "kind"], "truth", "rgba(0,0,0,0)", "answer", colour("answer"), ...KINDS.flatMap((kind) => [kind, colour(kind)]), colour("muted")],
+      "circle-radius": ["match", ["get", "kind"], "truth", 14, "answer", 10, 9],
       "circle-stroke-color": ["match", ["get", "kind"], "truth", colour("text"), colour("surface")],
       "circle-stroke-width": ["match", ["get", "kind"], "truth", 4, 2],
     },
-    names: { "text-color": ["match", ["get", "kind"], "truth", colour("text"), "#ffffff"] },
+    names: { "text-color": ["match", ["get", "kind"], "truth", colour("text"), colour("on-tone")] },
   };
 }
 
