@@ -10,7 +10,7 @@ BASE ?= origin/main
 BENCH ?= table
 GRID ?= train.loss.alpha=1,2 train.batch.hard_share=0.25,0.5
 
-.PHONY: help setup hooks repro test test-pipeline lint bench plots docs report sweep lock clean
+.PHONY: help setup hooks repro explore test test-pipeline lint bench plots docs report sweep lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -23,6 +23,9 @@ hooks: setup ## install the pre-commit hooks: format, lint, dvc.lock and params 
 
 repro: setup ## run the pipeline and print its metrics; STREETRECALL_ARCHIVE=folder runs it on your own pictures
 	@scripts/repro.sh
+
+explore: setup ## serve the page of this project's results, and photos by its bundle: SERVE='--port 0 ...'
+	@streetrecall serve $(SERVE)
 
 test: setup ## run the test suite
 	@scripts/chromium.sh || echo "setup: tests that need a browser will be skipped" >&2
