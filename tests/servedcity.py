@@ -40,7 +40,9 @@ def make_project(folder: Path) -> Path:
     city = build(folder, places=12, noise=(1.3, 1.8))
     with pytest.MonkeyPatch.context() as patch:
         use_exact_index(patch)
-        city.evaluate(load(ROOT / "params.yaml"))
+        params = load(ROOT / "params.yaml")
+        quick = params.evaluate.model_copy(update={"bootstrap_draws": 100})
+        city.evaluate(params.model_copy(update={"evaluate": quick}))
     shutil.copy(ROOT / "params.yaml", folder)
     shutil.copytree(ROOT / "data/cities", folder / "data/cities")
     add_quarantine(folder)

@@ -279,7 +279,7 @@ def test_only_the_own_page_may_send_from_a_browser(client):
     problem(client.get("/api/about", headers={"host": "rebound.example.org"}), 421)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_upload_is_a_fault_of_the_service(client, data):
     """Random bytes, and photos with changed, missing and doubled parts, are answered or refused."""

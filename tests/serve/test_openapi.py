@@ -34,7 +34,7 @@ def test_it_keeps_to_its_document(name, document):
     seen = []
 
     @settings(
-        max_examples=15, deadline=None, phases=[Phase.generate], derandomize=True, database=None,
+        max_examples=8, deadline=None, phases=[Phase.generate], derandomize=True, database=None,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(case=document[path][method].as_strategy())
