@@ -7,6 +7,7 @@ from typing import Any
 
 from streetrecall.model.embedder import Embedder
 from streetrecall.model.shapes import LANDSCAPE, PORTRAIT, Size, sides
+from streetrecall.quiet import quiet
 
 SHAPES: tuple[Size, ...] = (LANDSCAPE, PORTRAIT)  # beside the square of training
 
@@ -35,7 +36,7 @@ def convert(embedder: Embedder, names: dict[tuple[int, int], str]) -> bytes:
         shape = tf.TensorSpec((1, height, width, 3), tf.float32, name="image")
         signatures[name] = tf.function(_describer(model), input_signature=[shape]).get_concrete_function()
         setattr(module, name, (signatures[name], [variable.value for variable in model.variables]))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, quiet():  # the converter reports each of its steps
         tf.saved_model.save(module, folder, signatures=signatures)
         return bytes(tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=sorted(signatures)).convert())
 

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from streetrecall.errors import UserError
 from streetrecall.parallel import map_in_order
 from streetrecall.pictures.shards import ShardReader
-from streetrecall.progress import progress
 from streetrecall.scoring.ranking import Ints
 
 if TYPE_CHECKING:  # a bundle compares without them
@@ -130,6 +129,8 @@ def compare(photos: Pictures, views: Pictures, candidates: Ints, settings: Reran
         (a, [view_points[i] if i >= 0 else None for i in row]) for a, row in zip(photo_points, at.tolist(), strict=True)
     ]
     counts = np.zeros(at.shape, np.int64)
+    from streetrecall.progress import progress
+
     with progress(len(items), "geometry", "photo") as bar:
         for row, found in enumerate(map_in_order(_count_all, items, use_processes=at.size > FEW)):
             counts[row] = found
@@ -143,6 +144,8 @@ def points_of(pictures: Pictures, rows: Ints, most: int, longest_px: int | None)
     Raises:
         UserError: a picture cannot be read.
     """
+    from streetrecall.progress import progress  # its import takes longer than a bundle's answer
+
     members = pictures.members(rows)
     parts = [members[start : start + CHUNK] for start in range(0, len(members), CHUNK)]
     find = partial(_points_of, pictures.folder, most, longest_px)
