@@ -21,9 +21,8 @@ from streetrecall.bundle.layout import Calibration, signature
 from streetrecall.bundle.write import Answering, write
 from streetrecall.geo import project
 from streetrecall.model.decoding import Pictures
-from streetrecall.model.shapes import prepare
 from streetrecall.params.schema import Params
-from streetrecall.pictures.photo import read_pixels
+from streetrecall.pictures.photo import prepare, read_pixels
 
 SIZES = [(48, 64), (64, 48), (64, 64)]
 LAT, LON = 59.32, 18.06

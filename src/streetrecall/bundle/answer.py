@@ -21,8 +21,7 @@ from streetrecall.bundle import layout
 from streetrecall.bundle.embedder import Embedder
 from streetrecall.bundle.gallery import Gallery, Part
 from streetrecall.bundle.layout import Calibration
-from streetrecall.model.shapes import prepare
-from streetrecall.pictures.photo import Bytes, Photo, read_photo, reduce_to
+from streetrecall.pictures.photo import Bytes, Photo, prepare, read_photo, reduce_to
 from streetrecall.retrieval.photos import score, together
 from streetrecall.retrieval.rerank import Points, find_points, match
 from streetrecall.scoring.position import difficulty, locate

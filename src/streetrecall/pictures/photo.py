@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,6 +99,28 @@ def resize(pixels: Bytes, height: int, width: int) -> Bytes:
         return pixels
     image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image, np.uint8)
+
+
+def prepare(picture: Bytes, taken: Sequence[tuple[int, int]]) -> Bytes:
+    """A photo (h, w, 3) uint8 as the network sees it: in that of the sizes it has ``taken`` whose shape is the nearest.
+
+    A network that takes squares only sees the middle of the photo.
+    """
+    height, width = picture.shape[:2]
+    if all(h == w for h, w in taken):
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return resize(picture[top : top + side, left : left + side], *taken[0])
+    return resize(picture, *nearest_shape(width, height, taken))
+
+
+def nearest_shape(width: int, height: int, taken: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The height and width, of those in ``taken``, whose shape is the nearest to that of a picture.
+
+    >>> [nearest_shape(w, h, [(192, 256), (256, 192), (224, 224)]) for w, h in ((640, 480), (900, 1600), (500, 480))]
+    [(192, 256), (256, 192), (224, 224)]
+    """
+    return min(taken, key=lambda size: abs(np.log(width / height * size[0] / size[1])))
 
 
 def reduce_to(pixels: Bytes, longest_px: int) -> Bytes:

@@ -6,16 +6,8 @@ import tempfile
 from typing import Any
 
 from streetrecall.model.embedder import Embedder
-from streetrecall.model.shapes import LANDSCAPE, PORTRAIT, Size, sides
+from streetrecall.model.shapes import sides
 from streetrecall.quiet import quiet
-
-SHAPES: tuple[Size, ...] = (LANDSCAPE, PORTRAIT)  # beside the square of training
-
-
-def sizes_taken(embedder: Embedder) -> list[tuple[int, int]]:
-    """The sizes of photos (height, width) that an embedder is made for: upright, lying and square ones."""
-    square = sides(embedder.image_size)
-    return [*map(sides, SHAPES), square] if embedder.takes_any_shape else [square]
 
 
 def convert(embedder: Embedder, names: dict[tuple[int, int], str]) -> bytes:
