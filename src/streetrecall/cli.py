@@ -90,22 +90,39 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next((a for a in argv if not a.startswith("-")), None)
-    args = build_parser(command).parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
+        args = build_parser(command).parse_args(argv)
         return importlib.import_module(COMMANDS[args.command][0]).main(args) or 0
     except UserError as error:
-        print(f"streetrecall {args.command}: {error}", file=sys.stderr)
+        print(f"streetrecall {command}: {error}", file=sys.stderr)
         return 2
     except (OSError, sqlite3.OperationalError) as error:
         advice = refusal(error)
         if advice is None:
             raise
-        print(f"streetrecall {args.command}: {advice}", file=sys.stderr)
+        print(f"streetrecall {command}: {advice}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if not missing_extra(error):
+            raise
+        print(f"streetrecall {command}: {missing_extra(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"streetrecall {args.command}: interrupted; run it again to continue", file=sys.stderr)
+        print(f"streetrecall {command}: interrupted; run it again to continue", file=sys.stderr)
         return 130
+
+
+def missing_extra(error: ModuleNotFoundError) -> str | None:
+    """What to tell a person who runs a stage without the packages that stages need; None if it is our own module.
+
+    >>> missing_extra(ModuleNotFoundError("No module named 'pandas'", name="pandas"))
+    "this command needs the package 'pandas', which is in an extra: pip install 'streetrecall[pipeline]'"
+    """
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "streetrecall"):
+        return None
+    return f"this command needs the package '{package}', which is in an extra: pip install 'streetrecall[pipeline]'"
 
 
 def refusal(error: BaseException) -> str | None:
