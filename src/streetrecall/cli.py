@@ -32,6 +32,7 @@ COMMANDS = {
     "evaluate": ("streetrecall.stages.evaluate", "stage: measure recall, error and calibration"),
     "bundle": ("streetrecall.stages.bundle", "stage: write all that answers a photo elsewhere to one folder"),
     "locate": ("streetrecall.serve.locate", "where was this photo taken? Answers photos from a bundle"),
+    "export": ("streetrecall.bundle.export", "pairs and descriptors of a bundle, for hloc and others"),
     "check": ("streetrecall.stages.check", "stage: validate a table by its Great Expectations suite"),
     "import": ("streetrecall.collect.folder", "what is in a folder of pictures, and what is left out and why"),
     "polygon": ("streetrecall.collect.polygon", "the outline of a city by its name, from OpenStreetMap"),

@@ -30,7 +30,20 @@ def convert(embedder: Embedder, names: dict[tuple[int, int], str]) -> bytes:
         setattr(module, name, (signatures[name], [variable.value for variable in model.variables]))
     with tempfile.TemporaryDirectory() as folder, quiet():  # the converter reports each of its steps
         tf.saved_model.save(module, folder, signatures=signatures)
-        return bytes(tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=sorted(signatures)).convert())
+        made = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=sorted(signatures)).convert()
+    return _without_names(bytes(made))
+
+
+def _without_names(model: bytes) -> bytes:
+    """The same model with numbers for the names of its tensors, which hold counters of the process that made them."""
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    content = flatbuffer_utils.convert_bytearray_to_object(bytearray(model))
+    for number, graph in enumerate(content.subgraphs):
+        graph.name = f"graph{number}"
+        for index, tensor in enumerate(graph.tensors):
+            tensor.name = f"tensor{index}"
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(content))
 
 
 def _describer(model: Any) -> Any:
