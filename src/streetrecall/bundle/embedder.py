@@ -40,10 +40,10 @@ class Embedder:
             raise UserError(f"{path}: takes no pictures of {missing[0]}; run the stage bundle again")
         self._runners: dict[str, Any] = {}
 
-    def describe(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The descriptor (d,), of unit norm, of a picture (h, w, 3) of one of ``sizes``."""
+    def describe(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The descriptor (d,), of unit norm, of a picture (h, w, 3), 0-255, of one of ``sizes``."""
         name = signature(*pixels.shape[:2])
-        image = pixels[None].astype(np.float32)
+        image = np.asarray(pixels[None], np.float32)
         if name in self._runners:
             out = self._runners[name](image=image)
         else:

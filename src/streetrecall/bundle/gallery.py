@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streetrecall.bundle import layout
 from streetrecall.errors import UserError
-from streetrecall.retrieval.rerank import POINT_SIZE, POINT_STEPS
+from streetrecall.retrieval.rerank import PACKED_SIZE, POINT_STEPS, unpack
 from streetrecall.scoring.ranking import Floats, Ints
 
 
@@ -177,12 +177,12 @@ class Gallery:
         xy, values = self._points
         first, count = int(self.columns["first_point"][row]), int(self.columns["points"][row])
         part = slice(first, first + count)
-        return xy[part].astype(np.float32) / np.float32(POINT_STEPS), np.asarray(values[part])
+        return xy[part].astype(np.float32) / np.float32(POINT_STEPS), unpack(np.asarray(values[part]))
 
     @cached_property
     def _points(self) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
         found = []
-        for name, kind, width in ((layout.POINTS_XY, np.uint16, 2), (layout.POINTS, np.uint8, POINT_SIZE)):
+        for name, kind, width in ((layout.POINTS_XY, np.uint16, 2), (layout.POINTS, np.uint8, PACKED_SIZE)):
             path = self.folder / name
             shape = int(self.columns["points"].sum()), width
             try:

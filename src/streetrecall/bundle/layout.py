@@ -19,7 +19,7 @@ DESCRIPTORS = "descriptors.npy"  # (n, d) float16
 POINTS_XY, POINTS = (
     "points_xy.bin",
     "points.bin",
-)  # SIFT points of the gallery's views, (n, 2) uint16 and (n, 128) uint8
+)  # SIFT points of the gallery's views, (n, 2) uint16 and (n, 64) uint8
 THUMBNAILS = "thumbnails.bin"  # small JPEGs of the pictures that may be shared, one after the other
 INDEX = "scann"  # the ScaNN index, if the gallery is too large for exact search
 PARAMS, METRICS, CARD = "params.json", "metrics.json", "README.md"

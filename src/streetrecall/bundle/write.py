@@ -24,7 +24,7 @@ from streetrecall.params.schema import Params
 from streetrecall.pictures.shards import ShardReader
 from streetrecall.progress import progress
 from streetrecall.retrieval import index as indexes
-from streetrecall.retrieval.rerank import POINT_STEPS, Pictures, points_of
+from streetrecall.retrieval.rerank import POINT_STEPS, Pictures, pack, points_of
 from streetrecall.scoring.ranking import Floats
 
 CHUNK = 64  # pictures that a process reads at a time
@@ -141,7 +141,7 @@ def _write_points(folder: Path, source: Pictures, most: int) -> NDArray[np.int64
     with (folder / layout.POINTS_XY).open("wb") as positions, (folder / layout.POINTS).open("wb") as values:
         for row, points in enumerate(points_of(source, np.arange(len(source.rows)), most, None)):
             positions.write(np.round(points.xy * POINT_STEPS).astype("<u2").tobytes())
-            values.write(points.descriptors.tobytes())
+            values.write(pack(points.descriptors).tobytes())
             counts[row] = len(points.xy)
     return counts
 

@@ -90,7 +90,7 @@ class Embedder:
             **runtime.facts(),
         }
 
-    def describe_pixels(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def describe_pixels(self, pictures: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Descriptors (n, d) of pictures (h, w, 3), each of one of the sizes that the network takes."""
         descriptors = np.empty((len(pictures), self.dimensions), np.float32)
         by_size: dict[tuple[int, int], list[int]] = {}
