@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tinybundle import NEVER, tiny_params, town_views, write_tiny
@@ -138,6 +138,7 @@ def test_a_bad_option_is_one_message(
     assert "Traceback" not in said
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_name_cannot_change_the_terminal(name: str) -> None:
     assert _printable(name).isprintable()
