@@ -32,6 +32,7 @@ COMMANDS = {
     "evaluate": ("streetrecall.stages.evaluate", "stage: measure recall, error and calibration"),
     "bundle": ("streetrecall.stages.bundle", "stage: write all that answers a photo elsewhere to one folder"),
     "locate": ("streetrecall.serve.locate", "where was this photo taken? Answers photos from a bundle"),
+    "export": ("streetrecall.bundle.export", "pairs and descriptors of a bundle, for hloc and others"),
     "check": ("streetrecall.stages.check", "stage: validate a table by its Great Expectations suite"),
     "import": ("streetrecall.collect.folder", "what is in a folder of pictures, and what is left out and why"),
     "polygon": ("streetrecall.collect.polygon", "the outline of a city by its name, from OpenStreetMap"),
@@ -90,22 +91,39 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next((a for a in argv if not a.startswith("-")), None)
-    args = build_parser(command).parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
+        args = build_parser(command).parse_args(argv)
         return importlib.import_module(COMMANDS[args.command][0]).main(args) or 0
     except UserError as error:
-        print(f"streetrecall {args.command}: {error}", file=sys.stderr)
+        print(f"streetrecall {command}: {error}", file=sys.stderr)
         return 2
     except (OSError, sqlite3.OperationalError) as error:
         advice = refusal(error)
         if advice is None:
             raise
-        print(f"streetrecall {args.command}: {advice}", file=sys.stderr)
+        print(f"streetrecall {command}: {advice}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if not missing_extra(error):
+            raise
+        print(f"streetrecall {command}: {missing_extra(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"streetrecall {args.command}: interrupted; run it again to continue", file=sys.stderr)
+        print(f"streetrecall {command}: interrupted; run it again to continue", file=sys.stderr)
         return 130
+
+
+def missing_extra(error: ModuleNotFoundError) -> str | None:
+    """What to tell a person who runs a stage without the packages that stages need; None if it is our own module.
+
+    >>> missing_extra(ModuleNotFoundError("No module named 'pandas'", name="pandas"))
+    "this command needs the package 'pandas', which is in an extra: pip install 'streetrecall[pipeline]'"
+    """
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "streetrecall"):
+        return None
+    return f"this command needs the package '{package}', which is in an extra: pip install 'streetrecall[pipeline]'"
 
 
 def refusal(error: BaseException) -> str | None:

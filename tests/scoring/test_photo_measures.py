@@ -8,6 +8,12 @@ from streetrecall.params.schema import Params
 from streetrecall.scoring import photos
 
 
+def calibrated(table: pd.DataFrame, difficulty_m: np.ndarray, params: Params) -> pd.DataFrame:
+    """PHOTO_ANSWERS rows as the photos of split validation decide them."""
+    calibration = photos.calibrate_photos(table, difficulty_m, "validation", params.evaluate)
+    return photos.calibrated(table, difficulty_m, calibration, params.evaluate)
+
+
 def asked(count: int, split: str = "test") -> pd.DataFrame:
     """Photos 40 m apart on a line, two of each spot."""
     return pd.DataFrame(
@@ -51,7 +57,7 @@ def test_a_place_that_may_not_answer_neither_answers_nor_counts_as_near(params: 
     table, _ = answers(params, np.full((2, 3), -np.inf))
     assert table["answer_place"].tolist() == [-1, -1]
     assert table[["error_m", "score"]].isna().all(axis=None)
-    done = photos.calibrated(table, np.ones(2), "validation", params.evaluate)
+    done = calibrated(table, np.ones(2), params)
     assert not done["answered"].any()
 
 
@@ -73,7 +79,7 @@ def test_validation_decides_what_is_withheld_and_the_radius(params: Params) -> N
     near = np.flatnonzero(queries["x"] < 676_000)
     scores[near, queries["spot"][near]] += rng.uniform(0.3, 0.6, len(near))
     table, difficulty = answers(params, scores, queries)
-    done = photos.calibrated(table, difficulty, "validation", params.evaluate)
+    done = calibrated(table, difficulty, params)
     validation = done[done["split"] == "validation"]
     threshold = photos.threshold(validation["score"].to_numpy(), validation["answerable"].to_numpy())
     assert (done["answered"] == (done["score"] >= threshold)).all()
@@ -88,7 +94,7 @@ def test_validation_decides_what_is_withheld_and_the_radius(params: Params) -> N
 
 def test_without_far_photos_all_are_answered_and_nothing_is_said_of_withholding(params: Params) -> None:
     table, difficulty = answers(params, np.eye(6)[[0, 0, 1, 1, 2, 2]])
-    done = photos.calibrated(table, difficulty, "validation", params.evaluate)
+    done = calibrated(table, difficulty, params)
     assert done["answered"].all()
     measured = photos.measure_photos(done, 72, 6, params.evaluate)
     assert measured["recall_at_1_25m"] == 1.0

@@ -96,7 +96,7 @@ def test_two_runs_write_the_same_bytes_and_no_number_is_none(city, params, tmp_p
     for run in ("a", "b"):
         city.evaluate(params, tmp_path / run)
     files = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()]
-    assert len(files) == 4 + 2 + len(CURVES) + len(PHOTO_CURVES) + 1
+    assert len(files) == 4 + 1 + 2 + len(CURVES) + len(PHOTO_CURVES) + 1, "tables, calibration, metrics, curves, map"
     assert filecmp.cmpfiles(tmp_path / "a", tmp_path / "b", files, shallow=False)[0] == files
     for name in ("evaluate", "headline"):
         content = json.loads((tmp_path / f"a/metrics/{name}.json").read_text())

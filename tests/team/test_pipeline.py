@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from bundleagreement import differences
 from smallproject import ROOT, Project
 
 from streetrecall.params.edit import override
@@ -99,8 +100,11 @@ def test_a_small_city_from_grid_to_report(copy: Project, server: Server, bucket:
     copy.commit("A small city")
     said, seconds = repro(copy)
     print(f"the whole pipeline on a small city: {seconds:.0f} s")
-    assert {"grid", "metadata", "order", "scrape", "crop", "train", "index", "evaluate"} <= set(running(said))
+    assert {"grid", "metadata", "order", "scrape", "crop", "train", "index", "evaluate", "bundle"} <= set(running(said))
     assert_measured(copy)
+    compared, different = differences(copy.root)
+    assert compared > 0
+    assert different == [], "a bundle answers as the evaluation does"
 
     said, seconds = repro(copy)
     print(f"again, with nothing to do: {seconds:.1f} s")

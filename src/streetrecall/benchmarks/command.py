@@ -10,7 +10,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from streetrecall.benchmarks import embed, index, prepare, scrape, table
+from streetrecall.benchmarks import embed, index, locate, prepare, scrape, table
 from streetrecall.files import write_json
 
 BENCHMARKS = {
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "prepare": (prepare, "grid, order and crop, beside geopandas, scikit-learn, shapely and Pillow"),
     "scrape": (scrape, "pictures per second by browsers, beside a plain Selenium loop"),
     "embed": (embed, "pictures per second from JPEG bytes to descriptors"),
+    "locate": (locate, "milliseconds of an answer from models/bundle, and where they go"),
     "index": (index, "queries per second at a recall@10 of 0.99, beside faiss and hnswlib"),
 }
 

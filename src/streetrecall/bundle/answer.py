@@ -21,17 +21,18 @@ from streetrecall.bundle import layout
 from streetrecall.bundle.embedder import Embedder
 from streetrecall.bundle.gallery import Gallery, Part
 from streetrecall.bundle.layout import Calibration
-from streetrecall.model.shapes import prepare
-from streetrecall.pictures.photo import Bytes, Photo, read_photo, reduce_to
+from streetrecall.pictures.photo import Bytes, Photo, prepare, read_photo, reduce_to
 from streetrecall.retrieval.photos import score, together
 from streetrecall.retrieval.rerank import Points, find_points, match
 from streetrecall.scoring.position import difficulty, locate
 from streetrecall.scoring.ranking import Floats, Ints, Ranking
+from streetrecall.scoring.spots import spread_out
 
 SHOWN = 5  # neighbours of an answer
-RANKED = 20  # places that are ranked, as in the evaluation
+RANKED = 20  # places or pictures that are ranked, as in the evaluation
+LOOKED_AT = 60  # best places among which those that are shown are found
 NO_MONTH = "none"  # of a photo whose month keeps no picture from answering
-DENSE_PLACES = 2_000  # of more places only those are scored whose views the index finds
+DENSE_PLACES = 1_000  # of more places only those are scored whose views the index finds
 CANDIDATES = 600  # views that the index finds for each photo
 SPHERE_VIEWS, SPHERE_FOV_DEG, SPHERE_PITCH_DEG = 8, 64.0, 4.0  # how a 360-degree picture is asked
 _SPHERE_SIZE = 640, 480
@@ -189,13 +190,17 @@ class Bundle:
             values = values + (settings.rerank.weight * np.log1p(inliers)).round(9)
         one_spot = np.zeros(len(descriptors), np.int64)
         values = together(values, one_spot).round(9)[0] if len(descriptors) > 1 else values[0]
-        order = np.argsort(-values, kind="stable")[:RANKED]
+        order = np.argsort(-values, kind="stable")
         order = order[np.isfinite(values[order])]
-        rows, similar = _best_views(descriptors, part, order, month)
+        # As in the evaluation: the best places vote for the position, and the places shown are apart from each other.
+        voting, looked_at = order[:RANKED], order[:LOOKED_AT]
+        apart = spread_out(values[None, looked_at], part.xy[looked_at], settings.apart_m, SHOWN)[0]
+        places = np.concatenate([voting, looked_at[apart]])
+        rows, similar = _best_views(descriptors, part, places, month)
         return Ranked(
-            numbers=part.numbers[order], rows=part.rows[rows], similarity=similar, score=values[order],
-            inliers=inliers[:, order].max(axis=0) if compare else None, xy=part.xy[order],
-            temperature=settings.temperature,
+            numbers=part.numbers[places], rows=part.rows[rows], similarity=similar, score=values[places],
+            inliers=inliers[:, places].max(axis=0) if compare else None, xy=part.xy[places],
+            temperature=settings.temperature, voting=len(voting), shown=np.arange(len(voting), len(places)),
         )  # fmt: skip
 
     def _candidates(self, descriptors: NDArray[np.float32]) -> Part:
@@ -242,7 +247,8 @@ class Bundle:
         xy = np.column_stack([gallery.columns[name][rows] for name in ("x", "y")])
         return Ranked(
             numbers=numbers, rows=rows, similarity=similarity, score=similarity, inliers=None, xy=xy,
-            temperature=self.settings.position.temperature,
+            temperature=self.settings.position.temperature, voting=len(rows),
+            shown=np.sort(np.unique(numbers, return_index=True)[1])[:SHOWN],
         )  # fmt: skip
 
     # Both
@@ -253,7 +259,7 @@ class Bundle:
         if not len(ranked.numbers):
             nothing = "no picture of the gallery may answer"
             return Answer(names, math.nan, math.nan, None, calibration.coverage, True, nothing, 0.0, None, [])
-        k = min(placed.neighbours, len(ranked.numbers))
+        k = min(placed.neighbours, ranked.voting)
         best = Ranking(np.arange(k)[None], ranked.score[None, :k])
         position = locate(best, ranked.xy, ranked.temperature, placed.agree_m)
         radius = None
@@ -285,8 +291,7 @@ class Bundle:
     def _neighbours(self, ranked: Ranked, xy: Floats) -> list[Neighbour]:
         gallery = self.gallery
         shown: list[Neighbour] = []
-        _, firsts = np.unique(ranked.numbers, return_index=True)
-        for i in np.sort(firsts)[:SHOWN].tolist():
+        for i in ranked.shown.tolist():
             number, row = int(ranked.numbers[i]), int(ranked.rows[i])
             columns = {name: values[row] for name, values in gallery.columns.items()}
             heading = float(columns["heading_deg"])
@@ -316,7 +321,11 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Ranked:
-    """The best places or pictures, best first: numbers of places, rows of the gallery, and what they are ranked by."""
+    """Places or pictures: numbers of places, rows of the gallery, what they are ranked by, and projected positions.
+
+    The first ``voting`` are the best ones, best first, which vote for the position. ``shown`` are those that a person
+    sees.
+    """
 
     numbers: Ints
     rows: Ints
@@ -325,6 +334,8 @@ class Ranked:
     inliers: Ints | None
     xy: Floats
     temperature: float
+    voting: int
+    shown: Ints
 
 
 def look_around(photo: Photo) -> list[Bytes]:

@@ -15,20 +15,27 @@ ROWS = (
 )
 
 
+# By kind of gallery.
+NEWEST = {
+    layout.VIEWS: "All views of the evaluation's gallery may answer, whatever their month.",
+    layout.PICTURES: "All pictures may answer; the newest ones of each place, which ask in the evaluation, too.",
+}
+CALIBRATED_ON = {
+    layout.VIEWS: "photos that have a place of the gallery within 25 m",
+    layout.PICTURES: "pictures of the camera car, from the pose of the gallery's; other photos err by more",
+}
+
+
 def text(manifest: dict[str, Any], metrics: dict[str, Any], params: Params) -> str:
     """The card, from the manifest and the metrics of the evaluation (the model's, by split and protocol)."""
     gallery = manifest["gallery"]
-    months = " to ".join(gallery["months"]) or "unknown dates"
     south, west, north, east = gallery["bounds"]
-    kind = (
-        "views of any direction, cut from street-level panoramas"
-        if manifest["kind"] == layout.VIEWS
-        else "street-level pictures, each of one direction"
-    )
+    views = manifest["kind"] == layout.VIEWS
+    kind = "views of any direction, cut from panoramas" if views else "pictures, each of one direction"
     shown = (
-        f"{gallery['thumbnails']:,} small pictures of the gallery are included; their licences let them be shared."
+        f"{gallery['thumbnails']:,} small pictures of the gallery are in it; their licences let them be shared."
         if gallery["thumbnails"]
-        else "No picture is included: the licences of the pictures do not let them be passed on."
+        else "No picture is in it: the licences of the pictures do not let them be passed on."
     )
     return f"""# Where was this photo taken? A model of {params.city.name}
 
@@ -37,40 +44,37 @@ The answer to a photo is a position in this city, from the pictures of a gallery
 
 ## What is in it
 - An embedder ({params.train.backbone}, {gallery["dimensions"]} numbers for a picture) as a LiteRT file.
-- A gallery of {gallery["pictures"]:,} {kind}, of {gallery["places"]:,} places and
-  {gallery["panoramas"]:,} panoramas, taken {months}; provider {", ".join(gallery["providers"])}. It lies between
-  latitudes {south} and {north}, longitudes {west} and {east}.
-- Licences: {", ".join(gallery["licences"]) or "none stated"}. Attribution: {"; ".join(gallery["attributions"]) or "none stated"}.
+- A gallery of {gallery["pictures"]:,} {kind}, of {gallery["places"]:,} places and {gallery["panoramas"]:,} panoramas.
+- Taken: {" to ".join(gallery["months"]) or "at unknown dates"}. Provider: {", ".join(gallery["providers"])}.
+- Where: latitudes {south} to {north}, longitudes {west} to {east}.
+- Licences: {", ".join(gallery["licences"]) or "none stated"}.
+- Attribution: {"; ".join(gallery["attributions"]) or "none stated"}.
 - {shown}
-- All pictures of the evaluation's gallery may answer, whatever their month{_newest(manifest)}.
+- {NEWEST[manifest["kind"]]}
 
 ## How good it is
 {_table(metrics)}
-Share of queries in percent; in brackets the 95% interval over places. All come from the evaluation on the split test, which
-training did not see. metrics.json has every number.
-{_calibrated(manifest)}
+Share of queries in percent; in brackets the 95% interval over places. All come from the evaluation on the split test,
+which training did not see. metrics.json has every number. {_calibrated(manifest)}
 
 ## Limits
-- It knows this city's places in the gallery and nothing else. A photo from elsewhere has no right answer; most such
-  answers are withheld, not all (see above).
-- A radius holds for photos like those that it was calibrated on, {_calibrated_on(manifest)}.
-- Bare walls, vegetation, interiors, night and close-ups are rarely recognised. Streets change; old pictures know old facades.
-- Where the training pictures were simulated, real photos are not recognised.
+- It knows the places of its gallery and nothing else. A photo from elsewhere has no right answer; most such answers are
+  withheld, not all (see above).
+- A radius holds for queries like those that it was calibrated on: {CALIBRATED_ON[manifest["kind"]]}.
+- Bare walls, vegetation, interiors, night and close-ups are rarely recognised. Streets change; old pictures know old
+  facades.
+- Trained on simulated pictures, it does not recognise real ones.
 
 ## What it is for, and what not
 For finding where one's own or public street photos were taken: archives, surveys, research on place recognition.
 
 **A position is personal data if a person can be linked to it.** Do not use this to find out where somebody lives, stays
-or goes without that person's consent, to follow people, or to decide about them. Photos that one did not take, of people
-who did not agree, need a reason that the law accepts. An answer can be wrong even if it is confident: do not accuse
-anyone because of it. Photos are read on the machine where the program runs; it sends them nowhere and keeps none.
+or goes without that person's consent, to follow people, or to decide about them. Photos that one did not take, of
+people who did not agree, need a reason that the law accepts. An answer can be wrong even if it is confident: do not
+accuse anyone because of it. The descriptors and points of the gallery are made from its pictures, and parts of a
+picture can be guessed from them; treat them under the pictures' licence. Photos are read on the machine where the
+program runs; it sends them nowhere and keeps none.
 """
-
-
-def _newest(manifest: dict[str, Any]) -> str:
-    if manifest["kind"] == layout.PICTURES:
-        return "; the newest pictures of the places, which ask in the evaluation, answer here too"
-    return ""
 
 
 def _table(metrics: dict[str, Any]) -> str:
@@ -99,10 +103,5 @@ def _calibrated(manifest: dict[str, Any]) -> str:
     one = manifest["calibration"][layout.FULL][layout.SINGLE]
     if one["factor"] is None:
         return "There were too few queries to calibrate a radius, so none is given."
-    return f"The radius is made to contain the true position in {one['coverage']:.0%} of the answers ({one['queries']} queries)."
-
-
-def _calibrated_on(manifest: dict[str, Any]) -> str:
-    if manifest["kind"] == layout.VIEWS:
-        return "which have a place of the gallery within 25 m"
-    return "which are pictures of the camera car from the pose of the gallery; other photos err by more"
+    share = f"{one['coverage']:.0%}"
+    return f"A radius is made to contain the true position in {share} of the answers ({one['queries']} queries)."

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from streetrecall.bundle.layout import signature
 from streetrecall.errors import UserError
+from streetrecall.quiet import quiet
 
 
 class Embedder:
@@ -28,7 +29,8 @@ class Embedder:
         if not path.exists():
             raise UserError(f"{path}: there is no such file; run the stage bundle again")
         try:
-            self._interpreter = Interpreter(str(path), num_threads=threads)
+            with quiet():
+                self._interpreter = Interpreter(str(path), num_threads=threads)
             known = self._interpreter.get_signature_list()
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{path}: LiteRT cannot read it ({error}); run the stage bundle again") from error
@@ -38,10 +40,14 @@ class Embedder:
             raise UserError(f"{path}: takes no pictures of {missing[0]}; run the stage bundle again")
         self._runners: dict[str, Any] = {}
 
-    def describe(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The descriptor (d,), of unit norm, of a picture (h, w, 3) of one of ``sizes``."""
+    def describe(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The descriptor (d,), of unit norm, of a picture (h, w, 3), 0-255, of one of ``sizes``."""
         name = signature(*pixels.shape[:2])
-        if name not in self._runners:
-            self._runners[name] = self._interpreter.get_signature_runner(name)
-        out = self._runners[name](image=pixels[None].astype(np.float32))
+        image = np.asarray(pixels[None], np.float32)
+        if name in self._runners:
+            out = self._runners[name](image=image)
+        else:
+            with quiet():
+                self._runners[name] = self._interpreter.get_signature_runner(name)
+                out = self._runners[name](image=image)
         return np.asarray(next(iter(out.values()))[0], np.float32)

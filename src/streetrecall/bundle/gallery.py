@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from streetrecall.bundle import layout
 from streetrecall.errors import UserError
-from streetrecall.retrieval.rerank import POINT_SIZE, POINT_STEPS
+from streetrecall.retrieval.rerank import PACKED_SIZE, POINT_STEPS, unpack
 from streetrecall.scoring.ranking import Floats, Ints
 
 
@@ -36,7 +38,7 @@ class Part:
 class Gallery:
     """The gallery in ``folder``.
 
-    ``columns`` are those of gallery.parquet. Rows of one place stand together, and so do the rows of one panorama.
+    ``columns`` are those of gallery.npz. Rows of one place stand together, and so do the rows of one panorama.
     ``first`` (p + 1,) are the first rows of the places, ``places`` (p,) their ids, ``xy`` (p, 2) their positions,
     projected, metres, ``latlon`` (p, 2) the same in degrees, and ``degrees_per_m`` (p, 2, 2) how latitude and longitude
     change with x and y there.
@@ -66,23 +68,17 @@ class Gallery:
         return len(self.place_of_row)
 
     def _table(self) -> dict[str, NDArray[Any]]:
-        import pyarrow.parquet as parquet
-
         path = self.folder / layout.GALLERY
+        columns = {}
         try:
-            table = parquet.read_table(path, use_threads=False, memory_map=True)
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                for name, kind in layout.COLUMNS.items():
+                    text = kind == "str"
+                    columns[name] = stored[name + layout.TEXTS][stored[name + layout.CODES]] if text else stored[name]
         except FileNotFoundError as error:
             raise UserError(f"{path}: there is no such file; dvc pull fetches it") from error
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{path}: damaged ({error}); dvc checkout restores it") from error
-        columns = {}
-        for name in table.column_names:
-            column = table.column(name).combine_chunks()
-            if hasattr(column, "dictionary"):  # texts of which there are few
-                texts = np.array(column.dictionary.to_pylist() or [""])
-                columns[name] = texts[column.indices.to_numpy(zero_copy_only=False)]
-            else:
-                columns[name] = column.to_numpy(zero_copy_only=False)
         return columns
 
     @cached_property
@@ -98,7 +94,7 @@ class Gallery:
             return np.load(path, mmap_mode="r")
         except FileNotFoundError as error:
             raise UserError(f"{path}: there is no such file; dvc pull fetches it") from error
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise UserError(f"{path}: damaged ({error}); dvc checkout restores it") from error
 
     # Parts
@@ -181,12 +177,12 @@ class Gallery:
         xy, values = self._points
         first, count = int(self.columns["first_point"][row]), int(self.columns["points"][row])
         part = slice(first, first + count)
-        return xy[part].astype(np.float32) / np.float32(POINT_STEPS), np.asarray(values[part])
+        return xy[part].astype(np.float32) / np.float32(POINT_STEPS), unpack(np.asarray(values[part]))
 
     @cached_property
     def _points(self) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
         found = []
-        for name, kind, width in ((layout.POINTS_XY, np.uint16, 2), (layout.POINTS, np.uint8, POINT_SIZE)):
+        for name, kind, width in ((layout.POINTS_XY, np.uint16, 2), (layout.POINTS, np.uint8, PACKED_SIZE)):
             path = self.folder / name
             shape = int(self.columns["points"].sum()), width
             try:

@@ -13,16 +13,40 @@ from streetrecall.errors import UserError
 VERSION = 1
 MANIFEST = "bundle.json"  # what is in the bundle, and all numbers that an answer depends on
 EMBEDDER = "embedder.tflite"  # the network for LiteRT, with a signature for each size of picture
-GALLERY = "gallery.parquet"  # one row for each picture of the gallery: row i is descriptor i
+GALLERY = "gallery.npz"  # a column for each fact about the pictures of the gallery; row i is descriptor i
 PLACES = "places.npy"  # (p, 8) float64: x, y, lat, lon, and how lat and lon change with x and y, by rows
 DESCRIPTORS = "descriptors.npy"  # (n, d) float16
 POINTS_XY, POINTS = (
     "points_xy.bin",
     "points.bin",
-)  # SIFT points of the gallery's views, (n, 2) uint16 and (n, 128) uint8
+)  # SIFT points of the gallery's views, (n, 2) uint16 and (n, 64) uint8
 THUMBNAILS = "thumbnails.bin"  # small JPEGs of the pictures that may be shared, one after the other
 INDEX = "scann"  # the ScaNN index, if the gallery is too large for exact search
 PARAMS, METRICS, CARD = "params.json", "metrics.json", "README.md"
+
+# The columns of the gallery. Text is stored as CODES: numbers of the column's TEXTS. NumPy reads this in a millisecond,
+# and a table of Parquet takes most of a second, because of the imports.
+COLUMNS = {
+    "picture": "int64",  # view_id or image_id
+    "place": "int64",
+    "panorama": "int64",  # number of the panorama: one date of a place
+    "month": "str",
+    "heading_deg": "float64",  # NaN if unknown
+    "lat": "float64",
+    "lon": "float64",
+    "x": "float64",
+    "y": "float64",
+    "width": "int64",
+    "height": "int64",
+    "provider": "str",
+    "licence": "str",
+    "attribution": "str",
+    "first_point": "int64",  # in the files of points
+    "points": "int64",
+    "thumbnail_offset": "int64",  # -1 if there is none
+    "thumbnail_size": "int64",
+}
+CODES, TEXTS = "_codes", "_texts"  # ends of names in the file
 
 VIEWS, PICTURES = "views", "pictures"  # kinds of gallery: views all around, or single pictures of places
 FULL, QUICK = "full", "quick"  # ways to answer: with or without the comparison of points

@@ -12,8 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
 from streetrecall.bundle import card, layout
@@ -26,31 +24,11 @@ from streetrecall.params.schema import Params
 from streetrecall.pictures.shards import ShardReader
 from streetrecall.progress import progress
 from streetrecall.retrieval import index as indexes
-from streetrecall.retrieval.rerank import POINT_STEPS, Pictures, points_of
+from streetrecall.retrieval.rerank import POINT_STEPS, Pictures, pack, points_of
 from streetrecall.scoring.ranking import Floats
 
-COLUMNS = {
-    "picture": "int64",  # view_id or image_id
-    "place": "int64",
-    "panorama": "int64",  # number of the panorama: one date of a place
-    "month": "str",
-    "heading_deg": "float64",  # NaN if unknown
-    "lat": "float64",
-    "lon": "float64",
-    "x": "float64",
-    "y": "float64",
-    "width": "int64",
-    "height": "int64",
-    "provider": "str",
-    "licence": "str",
-    "attribution": "str",
-    "first_point": "int64",  # in the files of points
-    "points": "int64",
-    "thumbnail_offset": "int64",  # -1 if there is none
-    "thumbnail_size": "int64",
-}
 CHUNK = 64  # pictures that a process reads at a time
-FEW = 200  # so few pictures are not worth the start of processes
+FEW = 2000  # so few pictures are not worth the start of processes
 SHARED = "shared/"  # how the shards of pictures begin that may be given away
 SETTINGS = ("provider", "city", "crop", "views", "photos", "train", "index", "evaluate", "bundle")
 _STEP_M = 10.0  # over which the change of degrees with metres is measured
@@ -143,7 +121,7 @@ def in_order(answering: Answering) -> tuple[NDArray[np.int64], pd.DataFrame]:
     changes = (ordered[["place", "month", "pano_id"]] != ordered[["place", "month", "pano_id"]].shift()).any(axis=1)
     key = "view_id" if answering.kind == layout.VIEWS else "image_id"
     table = ordered.assign(picture=ordered[key], panorama=np.cumsum(changes.to_numpy()) - 1).reset_index(drop=True)
-    return order, table[[name for name in COLUMNS if name in table]]
+    return order, table[[name for name in layout.COLUMNS if name in table]]
 
 
 def _places(table: pd.DataFrame, crs: str) -> Floats:
@@ -163,7 +141,7 @@ def _write_points(folder: Path, source: Pictures, most: int) -> NDArray[np.int64
     with (folder / layout.POINTS_XY).open("wb") as positions, (folder / layout.POINTS).open("wb") as values:
         for row, points in enumerate(points_of(source, np.arange(len(source.rows)), most, None)):
             positions.write(np.round(points.xy * POINT_STEPS).astype("<u2").tobytes())
-            values.write(points.descriptors.tobytes())
+            values.write(pack(points.descriptors).tobytes())
             counts[row] = len(points.xy)
     return counts
 
@@ -203,14 +181,15 @@ def _small(folder: Path, longest: int, quality: int, members: list[tuple[str, in
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:
-    """Texts are stored as dictionaries, which is how they are read fast."""
-    arrays = {}
-    for name, kind in COLUMNS.items():
+    """The columns as arrays; NumPy gives all members of the file one fixed time."""
+    arrays: dict[str, Any] = {}
+    for name, kind in layout.COLUMNS.items():
         if kind == "str":
-            arrays[name] = pa.array(table[name].tolist()).dictionary_encode()
+            texts, codes = np.unique(table[name].to_numpy(str), return_inverse=True)
+            arrays[name + layout.TEXTS], arrays[name + layout.CODES] = texts, codes.astype(np.int32)
         else:
-            arrays[name] = pa.array(table[name].to_numpy(kind))
-    parquet.write_table(pa.table(arrays), path, compression="zstd", store_schema=True)
+            arrays[name] = table[name].to_numpy(kind)
+    np.savez_compressed(path, **arrays)
 
 
 def _about(table: pd.DataFrame, dimensions: int, points: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from streetrecall.errors import UserError
 from streetrecall.files import whole, write_json
 from streetrecall.imports import code_digest
 from streetrecall.model import runtime  # first: it silences the log of TensorFlow's import
-from streetrecall.model.shapes import Size
+from streetrecall.model.shapes import LANDSCAPE, PORTRAIT, Size, sides
 from streetrecall.params.schema import Head
 
 CONFIG, WEIGHTS = "config.json", "embedder.weights.h5"
@@ -46,6 +46,12 @@ class Embedder:
     def takes_any_shape(self) -> bool:
         """Whether it takes pictures that are not square; the branch ``grid`` does not."""
         return not any(branch.pool == "grid" for branch in self.head.branches)
+
+    @property
+    def photo_sizes(self) -> list[tuple[int, int]]:
+        """The sizes (height, width) at which it sees photos: lying, upright and square ones."""
+        square = sides(self.image_size)
+        return [sides(LANDSCAPE), sides(PORTRAIT), square] if self.takes_any_shape else [square]
 
     def describe(self, jpegs: Sequence[bytes]) -> NDArray[np.float32]:
         """Descriptors of unit norm, (n, d) float32, of JPEG pictures of any size (best: 224 x 224, as from `crop`).
@@ -84,7 +90,7 @@ class Embedder:
             **runtime.facts(),
         }
 
-    def describe_pixels(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def describe_pixels(self, pictures: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Descriptors (n, d) of pictures (h, w, 3), each of one of the sizes that the network takes."""
         descriptors = np.empty((len(pictures), self.dimensions), np.float32)
         by_size: dict[tuple[int, int], list[int]] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,12 +93,45 @@ def read_pixels(data: bytes) -> Bytes:
     return read_photo(data).pixels
 
 
-def resize(pixels: Bytes, height: int, width: int) -> Bytes:
-    """``pixels`` as the network sees them: resized with a triangle filter that is as wide as the reduction."""
+def resize(pixels: Bytes, height: int, width: int) -> NDArray[np.float32]:
+    """``pixels`` as the network sees them: resized with a triangle filter that is as wide as the reduction.
+
+    Values are not rounded, so they are those of TensorFlow's antialiased ``tf.image.resize``. Of a picture that is more
+    than four times too large, whole blocks are averaged first, which is faster.
+    """
     if pixels.shape[:2] == (height, width):
-        return pixels
-    image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image, np.uint8)
+        return pixels.astype(np.float32)
+    blocks = int(min(pixels.shape[0] / height, pixels.shape[1] / width) / 2)
+    if blocks > 1:
+        size = pixels.shape[1] // blocks, pixels.shape[0] // blocks
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    out = np.empty((height, width, 3), np.float32)
+    for channel in range(3):
+        image = Image.fromarray(pixels[:, :, channel].astype(np.float32))
+        out[:, :, channel] = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    return out
+
+
+def prepare(picture: Bytes, taken: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
+    """A photo (h, w, 3) as the network sees it, 0-255: in that of the sizes ``taken`` whose shape is the nearest.
+
+    ``taken`` are heights and widths. A network that takes squares only sees the middle of the photo.
+    """
+    height, width = picture.shape[:2]
+    if all(h == w for h, w in taken):
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return resize(picture[top : top + side, left : left + side], *taken[0])
+    return resize(picture, *nearest_shape(width, height, taken))
+
+
+def nearest_shape(width: int, height: int, taken: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The height and width, of those in ``taken``, whose shape is the nearest to that of a picture.
+
+    >>> [nearest_shape(w, h, [(192, 256), (256, 192), (224, 224)]) for w, h in ((640, 480), (900, 1600), (500, 480))]
+    [(192, 256), (256, 192), (224, 224)]
+    """
+    return min(taken, key=lambda size: abs(np.log(width / height * size[0] / size[1])))
 
 
 def reduce_to(pixels: Bytes, longest_px: int) -> Bytes:

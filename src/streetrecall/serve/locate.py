@@ -133,16 +133,13 @@ def as_text(answer: Answer, bundle: Bundle) -> str:
     else:
         lines.append(f"  {answer.lat:.6f}, {answer.lon:.6f}{_radius(answer)}")
     if answer.neighbours:
-        lines.append(
-            "  place     month    direction  similarity  points  from the answer" + ("" if answer.withheld else "")
-        )
+        lines.append("  place     month    direction  similarity  points  from the answer")
     for n in answer.neighbours:
         direction = "-" if n.direction_deg is None else f"{n.direction_deg:.0f}°"
         inliers = "-" if n.inliers is None else str(n.inliers)
         metres = "-" if answer.withheld else f"{n.distance_m:.0f} m"
-        lines.append(
-            f"  {n.place:<8}  {n.month or 'undated':<7}  {direction:>9}  {n.similarity:>10.3f}  {inliers:>6}  {metres:>15}"
-        )
+        when = n.month or "undated"
+        lines.append(f"  {n.place:<8}  {when:<7}  {direction:>9}  {n.similarity:>10.3f}  {inliers:>6}  {metres:>15}")
     for said in answer.said:
         away = "" if answer.withheld else f", {_length(said.distance_m)} from the answer"
         lines.append(f"  the photo {_printable(said.name)} itself says {said.lat:.6f}, {said.lon:.6f}{away} (not used)")

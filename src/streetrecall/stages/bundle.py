@@ -140,12 +140,12 @@ def portable(params: Params, model: Path) -> tuple[bytes, list[tuple[int, int]]]
     from streetrecall.model import runtime
 
     runtime.configure(params.train.threads, 0)
+    from streetrecall.bundle.portable import convert
     from streetrecall.model import embedder as embedders
-    from streetrecall.model import portable as portables
 
     embedder = embedders.load(model, 1, params.train.threads)
-    sizes = portables.sizes_taken(embedder)
-    return portables.convert(embedder, {size: signature(*size) for size in sizes}), sizes
+    sizes = embedder.photo_sizes
+    return convert(embedder, {size: signature(*size) for size in sizes}), sizes
 
 
 def _read_json(path: Path) -> dict[str, Any]:

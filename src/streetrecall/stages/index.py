@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import require_in_project, write_array, write_json
-from streetrecall.model.shapes import prepare
 from streetrecall.params.schema import Index as Settings
 from streetrecall.params.schema import load
 from streetrecall.pictures.codec import decode, encode_jpeg
 from streetrecall.pictures.perturb import perturb
-from streetrecall.pictures.photo import read_photo
+from streetrecall.pictures.photo import prepare, read_photo
 from streetrecall.pictures.shards import ShardReader
 from streetrecall.progress import progress
 from streetrecall.retrieval import exact as search
@@ -169,8 +168,6 @@ def describe_photos(embedder: Embedder, folder: Path, photos: pd.DataFrame) -> N
     Raises:
         UserError: a photo cannot be read.
     """
-    from streetrecall.model.portable import sizes_taken
-
     descriptors = np.empty((len(photos), embedder.dimensions), np.float16)
     if photos.empty:
         return descriptors
@@ -178,7 +175,7 @@ def describe_photos(embedder: Embedder, folder: Path, photos: pd.DataFrame) -> N
         print(
             "the branch 'grid' takes square pictures only, so it sees the middle of a photo; it is not made for photos"
         )
-    taken = sizes_taken(embedder)
+    taken = embedder.photo_sizes
     with ShardReader(folder) as reader, progress(len(photos), "describe photos", "image") as bar:
         where = list(zip(photos["shard"], photos["offset"].tolist(), photos["size"].tolist(), strict=True))
         for start in range(0, len(where), embedder.batch_size):

@@ -6,15 +6,8 @@ import tempfile
 from typing import Any
 
 from streetrecall.model.embedder import Embedder
-from streetrecall.model.shapes import LANDSCAPE, PORTRAIT, Size, sides
-
-SHAPES: tuple[Size, ...] = (LANDSCAPE, PORTRAIT)  # beside the square of training
-
-
-def sizes_taken(embedder: Embedder) -> list[tuple[int, int]]:
-    """The sizes of photos (height, width) that an embedder is made for: upright, lying and square ones."""
-    square = sides(embedder.image_size)
-    return [*map(sides, SHAPES), square] if embedder.takes_any_shape else [square]
+from streetrecall.model.shapes import sides
+from streetrecall.quiet import quiet
 
 
 def convert(embedder: Embedder, names: dict[tuple[int, int], str]) -> bytes:
@@ -35,9 +28,22 @@ def convert(embedder: Embedder, names: dict[tuple[int, int], str]) -> bytes:
         shape = tf.TensorSpec((1, height, width, 3), tf.float32, name="image")
         signatures[name] = tf.function(_describer(model), input_signature=[shape]).get_concrete_function()
         setattr(module, name, (signatures[name], [variable.value for variable in model.variables]))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, quiet():  # the converter reports each of its steps
         tf.saved_model.save(module, folder, signatures=signatures)
-        return bytes(tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=sorted(signatures)).convert())
+        made = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=sorted(signatures)).convert()
+    return _without_names(bytes(made))
+
+
+def _without_names(model: bytes) -> bytes:
+    """The same model with numbers for the names of its tensors, which hold counters of the process that made them."""
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    content = flatbuffer_utils.convert_bytearray_to_object(bytearray(model))
+    for number, graph in enumerate(content.subgraphs):
+        graph.name = f"graph{number}"
+        for index, tensor in enumerate(graph.tensors):
+            tensor.name = f"tensor{index}"
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(content))
 
 
 def _describer(model: Any) -> Any:

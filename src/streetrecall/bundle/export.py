@@ -1,0 +1,129 @@
+"""`streetrecall export`: descriptors and retrieval pairs of a bundle, for programs that build 3-D models from them.
+
+`hloc-pairs` writes pairs of pictures as hloc and COLMAP's scripts read them: two names a line. `descriptors` writes
+the gallery's descriptors as HDF5 in hloc's layout, or as a NumPy array beside a table of names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streetrecall.bundle import layout
+from streetrecall.bundle.gallery import Gallery
+from streetrecall.errors import UserError
+from streetrecall.files import whole, write_array, write_text
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 256  # pictures whose neighbours are searched together
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    pairs = kinds.add_parser("hloc-pairs", help="pairs of pictures that look alike, two names a line")
+    pairs.add_argument("--neighbours", type=int, default=20, help="pairs of each picture or photo (%(default)s)")
+    pairs.add_argument("--photos", type=Path, nargs="+", default=[], help="pair these with the gallery, and not it")
+    described = kinds.add_parser("descriptors", help="descriptors of the gallery, as .h5 (hloc's layout) or .npy")
+    for sub in (pairs, described):
+        sub.add_argument("--bundle", type=Path, default=Path("models/bundle"), help="bundle (%(default)s)")
+        sub.add_argument("output", type=Path, metavar="FILE", help="file to write")
+
+
+def main(args: argparse.Namespace) -> None:
+    manifest = layout.read_manifest(args.bundle)
+    gallery = Gallery(args.bundle, manifest)
+    if args.kind == "descriptors":
+        write_descriptors(gallery, args.output)
+        log.info("%s: %d descriptors", args.output, len(gallery))
+        return
+    if args.neighbours < 1:
+        raise UserError(f"--neighbours {args.neighbours}: give 1 or more")
+    found = photo_pairs(args.bundle, args.photos, args.neighbours) if args.photos else gallery_pairs(
+        gallery, args.neighbours
+    )  # fmt: skip
+    lines = [f"{a} {b}\n" for a, b in found]
+    write_text(args.output, "".join(lines))
+    log.info("%s: %d pairs", args.output, len(lines))
+
+
+def names(gallery: Gallery) -> NDArray[np.str_]:
+    """A name for each row of the gallery: place, month and picture, as the pipeline knows them."""
+    columns = gallery.columns
+    months = np.where(columns["month"] == "", "undated", columns["month"])
+    parts = zip(columns["place"].tolist(), months.tolist(), columns["picture"].tolist(), strict=True)
+    return np.array([f"place{place:06d}/{month}_{picture:08d}.jpg" for place, month, picture in parts])
+
+
+def gallery_pairs(gallery: Gallery, neighbours: int) -> Iterator[tuple[str, str]]:
+    """Each picture with the most similar ones of other panoramas; a pair is listed once."""
+    named, panorama = names(gallery), gallery.columns["panorama"]
+    largest = int(np.bincount(panorama).max())
+    listed = set()
+    for start in range(0, len(gallery), AT_ONCE):
+        rows = np.arange(start, min(start + AT_ONCE, len(gallery)))
+        asked = gallery.descriptors[rows].astype(np.float32)
+        found, _ = gallery.search(asked, min(neighbours + largest, len(gallery)))
+        for row, answers in zip(rows.tolist(), found, strict=True):
+            others = answers[(answers >= 0) & (panorama[np.maximum(answers, 0)] != panorama[row])]
+            for other in others[:neighbours].tolist():
+                if (other, row) not in listed:
+                    listed.add((row, other))
+                    yield str(named[row]), str(named[other])
+
+
+def photo_pairs(folder: Path, photos: list[Path], neighbours: int) -> Iterator[tuple[str, str]]:
+    """Each photo with the most similar pictures of the gallery.
+
+    Raises:
+        UserError: a photo cannot be read, or its name holds a space, which ends a name in such a file.
+    """
+    from streetrecall.bundle.answer import Bundle
+
+    bundle = Bundle(folder)
+    named = names(bundle.gallery)
+    for photo in photos:
+        if any(c.isspace() for c in str(photo)):
+            raise UserError(f"{photo}: a name in a file of pairs holds no space; rename the photo")
+        descriptors = bundle.see(photo).descriptors
+        found, similar = bundle.gallery.search(descriptors, min(neighbours, len(bundle.gallery)))
+        rows = found[found >= 0]
+        order = np.argsort(-similar[found >= 0], kind="stable")
+        for row in list(dict.fromkeys(rows[order].tolist()))[:neighbours]:
+            yield str(photo), str(named[row])
+
+
+def write_descriptors(gallery: Gallery, output: Path) -> None:
+    """Write all descriptors, float32, with the names of their pictures.
+
+    ``.h5``: a group for each picture with the data set ``global_descriptor`` (d,), as hloc writes and reads it.
+    ``.npy``: an array (n, d), with names and positions in FILE.json beside it.
+
+    Raises:
+        UserError: another kind of file is asked for, or h5py is not installed.
+    """
+    named = names(gallery)
+    if output.suffix == ".npy":
+        write_array(output, gallery.descriptors[:].astype(np.float32))
+        facts = {
+            "names": named.tolist(),
+            "lat": gallery.columns["lat"].tolist(),
+            "lon": gallery.columns["lon"].tolist(),
+        }
+        write_text(output.with_suffix(".json"), json.dumps(facts))
+        return
+    if output.suffix not in (".h5", ".hdf5"):
+        raise UserError(f"{output}: descriptors are written as .h5 or .npy; choose such a name")
+    try:
+        import h5py
+    except ImportError as error:
+        raise UserError(f"{output}: HDF5 needs h5py: pip install h5py, or write .npy") from error
+    with whole(output) as partial, h5py.File(partial, "w", track_order=True) as file:
+        for name, descriptor in zip(named.tolist(), gallery.descriptors, strict=True):
+            file.create_group(name).create_dataset("global_descriptor", data=descriptor.astype(np.float32))

@@ -1,0 +1,73 @@
+"""What `export` writes can be read back as hloc reads it, and agrees with a loop over all pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from streetrecall import cli
+from streetrecall.bundle import layout
+from streetrecall.bundle.export import names
+from streetrecall.bundle.gallery import Gallery
+
+
+@pytest.fixture
+def gallery(tiny_bundle: Path) -> Gallery:
+    return Gallery(tiny_bundle, layout.read_manifest(tiny_bundle))
+
+
+def export(*arguments: object) -> int:
+    return cli.main(["export", *map(str, arguments)])
+
+
+def test_pairs_are_the_most_similar_pictures_of_other_panoramas(
+    tiny_bundle: Path, gallery: Gallery, tmp_path: Path
+) -> None:
+    assert export("hloc-pairs", tmp_path / "pairs.txt", "--bundle", tiny_bundle, "--neighbours", 3) == 0
+    pairs = [tuple(line.split(" ")) for line in (tmp_path / "pairs.txt").read_text().splitlines()]
+    named = names(gallery)
+    row = {name: i for i, name in enumerate(named.tolist())}
+    similarity = gallery.descriptors.astype(np.float32) @ gallery.descriptors.astype(np.float32).T
+    panorama = gallery.columns["panorama"]
+    similarity[panorama[:, None] == panorama[None]] = -np.inf
+    wanted = {frozenset((i, int(j))) for i in range(len(row)) for j in np.argsort(-similarity[i], kind="stable")[:3]}
+    found = [frozenset((row[a], row[b])) for a, b in pairs]
+    assert len(set(found)) == len(found)
+    assert len(wanted ^ set(found)) <= 0.02 * len(wanted), "ties may be broken in another way"
+
+
+def test_photos_are_paired_with_the_gallery(tiny_bundle: Path, photos: pd.DataFrame, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(photos["jpeg"].iloc[0])
+    out = tmp_path / "pairs.txt"
+    assert export("hloc-pairs", out, "--bundle", tiny_bundle, "--neighbours", 4, "--photos", tmp_path / "a.jpg") == 0
+    pairs = [line.split(" ") for line in out.read_text().splitlines()]
+    assert len(pairs) == 4
+    assert {a for a, _ in pairs} == {str(tmp_path / "a.jpg")}
+
+
+@pytest.mark.parametrize("name", ["d.h5", "d.npy"])
+def test_descriptors_are_those_of_the_gallery(tiny_bundle: Path, gallery: Gallery, tmp_path: Path, name: str) -> None:
+    assert export("descriptors", tmp_path / name, "--bundle", tiny_bundle) == 0
+    named = names(gallery).tolist()
+    if name.endswith("h5"):
+        with h5py.File(tmp_path / name) as file:
+            read = np.stack([file[n]["global_descriptor"][()] for n in named])
+    else:
+        read = np.load(tmp_path / name)
+        assert json.loads((tmp_path / "d.json").read_text())["names"] == named
+    assert np.array_equal(read, gallery.descriptors.astype(np.float32))
+
+
+def test_mistakes_are_messages(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export("descriptors", tmp_path / "d.csv", "--bundle", tiny_bundle) == 2
+    assert export("hloc-pairs", tmp_path / "p.txt", "--bundle", tiny_bundle, "--neighbours", 0) == 2
+    (tmp_path / "my photo.jpg").write_bytes(b"x")
+    assert export("hloc-pairs", tmp_path / "p.txt", "--bundle", tiny_bundle, "--photos", tmp_path / "my photo.jpg") == 2
+    said = capsys.readouterr().err
+    assert "such a name" in said and "1 or more" in said and "rename" in said
+    assert not (tmp_path / "p.txt").exists()

@@ -1,0 +1,127 @@
+"""The stage `bundle`, with a real network: LiteRT describes as Keras does, and two runs give the same bytes."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tinybundle import town_views
+from tinytown import Town, make_town
+
+from streetrecall import tables
+from streetrecall.bundle import layout
+from streetrecall.bundle.answer import Bundle
+from streetrecall.errors import UserError
+from streetrecall.model import embedder as embedders
+from streetrecall.model import network, runtime
+from streetrecall.model.shapes import LANDSCAPE
+from streetrecall.params.schema import GemBranch, Params
+from streetrecall.pictures.shards import ShardReader
+from streetrecall.stages import bundle as stage
+from streetrecall.stages import index as index_stage
+
+CALIBRATION = {"threshold": 0.1, "factor": 1.5, "coverage": 0.9, "queries": 30}
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Town:
+    return make_town(tmp_path_factory.mktemp("town"), places=5)
+
+
+@pytest.fixture(scope="module")
+def project(town: Town, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the stages before write: an untrained network, and descriptors by it."""
+    folder = tmp_path_factory.mktemp("project")
+    runtime.configure(2, 0)
+    branch = GemBranch(pool="gem", map="block3b_add", p=3.0, weight=1.0)
+    head = embedders.Head(dimensions=16, normalise="none", branches=[branch], shrinkage=0.3, components=16)
+    built = network.build("efficientnet_lite0", "imagenet", 64, head)
+    embedder = embedders.Embedder(built, "efficientnet_lite0", 64, head, 4, 2)
+    embedders.save(embedder, folder / "embedder")
+    views, photos = town_views(town.views), tables.read(tables.PHOTOS, town.photos / "photos.parquet")
+    index = folder / "index"
+    index.mkdir()
+    np.save(index / "views.npy", index_stage.describe(embedder, town.views, views, "views"))
+    tables.write(tables.VIEWS, views, index / "views.parquet")
+    np.save(index / "photos.npy", index_stage.describe_photos(embedder, town.photos, photos))
+    tables.write(
+        tables.PHOTOS,
+        photos.assign(x=views["x"].min() + 40.0 * photos["spot"], y=views["y"].iloc[0]),
+        index / "photos.parquet",
+    )
+    (folder / "calibration.json").write_text(
+        json.dumps(dict.fromkeys(("photos", "photos_three", "position"), CALIBRATION))
+    )
+    (folder / "evaluate.json").write_text(
+        json.dumps({"model": {"test": {"photos": {"recall_at_1_25m": 0.5, "queries": 7}}}})
+    )
+    return folder
+
+
+def run(project: Path, town: Town, params: Params, out: Path) -> dict:
+    return stage.run(
+        params, project / "embedder", project / "index", project / "images.parquet", town.views,
+        project / "calibration.json", project / "evaluate.json", out / "bundle", out / "bundle.json",
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_runs_are_equal_and_describe_as_keras_does(
+    project: Path, town: Town, params: Params, tmp_path: Path
+) -> None:
+    manifest = run(project, town, params, tmp_path / "a")
+    run(project, town, params, tmp_path / "b")
+    names = [p.relative_to(tmp_path / "a").as_posix() for p in (tmp_path / "a").rglob("*") if p.is_file()]
+    assert filecmp.cmpfiles(tmp_path / "a", tmp_path / "b", names, shallow=False)[0] == names
+    assert manifest["sizes"][0] == list(LANDSCAPE)
+    assert manifest["calibration"]["full"]["single"] == CALIBRATION
+    assert manifest["calibration"]["quick"]["single"]["queries"] > 0
+    assert json.loads((tmp_path / "a/bundle.json").read_text())["pictures"] == len(town_views(town.views))
+    card = (tmp_path / "a/bundle" / layout.CARD).read_text(encoding="utf-8")
+    assert "| one photo as a person takes it | 50.0 | 7 |" in card
+    assert "personal data" in card
+
+    bundle = Bundle(tmp_path / "a/bundle")
+    stored = np.load(project / "index/photos.npy").astype(np.float32)
+    table = tables.read(tables.PHOTOS, town.photos / "photos.parquet")
+    with ShardReader(town.photos) as reader:
+        for row, at in enumerate(zip(table["shard"], table["offset"].tolist(), table["size"].tolist(), strict=True)):
+            (descriptor,) = bundle.see(reader.read(*at)).descriptors
+            assert np.abs(descriptor - stored[row]).max() < 1e-3, "half precision, and nothing more"
+    gallery = bundle.gallery
+    order = np.argsort(gallery.columns["picture"])
+    assert np.array_equal(gallery.descriptors[:][order], np.load(project / "index/views.npy"))
+
+
+def test_a_missing_input_is_named(project: Path, town: Town, params: Params, tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    with pytest.raises(UserError, match=r"calibration.json: there is no such file; run the stage evaluate"):
+        stage.run(
+            params, project / "embedder", project / "index", project / "images.parquet", town.views,
+            tmp_path / "calibration.json", project / "evaluate.json", tmp_path / "bundle", tmp_path / "bundle.json",
+        )  # fmt: skip
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_without_views_all_pictures_answer(tmp_path: Path) -> None:
+    rows = pd.DataFrame(
+        [(i, i // 4, i % 2, ("2022-05", "2019-05")[i % 4 // 2], ("query", "gallery")[i % 4 // 2]) for i in range(8)],
+        columns=["image_id", "place", "direction", "month", "role"],
+    ).assign(split="test", subset="test_v1", lat=59.0, lon=18.0, x=0.0, y=0.0)
+    tables.write(tables.DESCRIPTORS, rows, tmp_path / "rows.parquet")
+    np.save(tmp_path / "descriptors.npy", np.eye(8, dtype=np.float16))
+    unknown = dict.fromkeys(
+        ("pano_id", "shard", "sha256", "phash", "quarantine", "provider", "licence", "attribution", "source"), ""
+    )
+    images = rows.drop(columns="role").assign(
+        **unknown, heading_deg=np.nan, date_index=0, offset=0, size=0, luminance_mean=1.0, luminance_std=1.0, width=224,
+        height=224,
+    )  # fmt: skip
+    tables.write(tables.IMAGES, images, tmp_path / "images.parquet")
+    answering = stage.answering_pictures(tmp_path, tmp_path / "images.parquet")
+    assert (answering.kind, answering.folder) == (layout.PICTURES, tmp_path)
+    assert answering.rows["image_id"].tolist() == list(range(8)), "the newest ones too"
