@@ -142,7 +142,7 @@ export class Ask {
     const { answer } = this;
     const { position, neighbours } = answer;
     this.result.setAttribute("aria-busy", "false");
-    const sure = position?.coverage ? `${Math.round(100 * position.coverage)}% of such answers are this near.` : "";
+    const sure = position?.coverage ? `${Math.round(100 * position.coverage)}% of such answers are this near, where the gallery has a place nearby.` : "";
     const radius = position?.radius_m;
     const head = answer.answered
       ? h(
