@@ -184,7 +184,7 @@ class Gallery:
         found = []
         for name, kind, width in ((layout.POINTS_XY, np.uint16, 2), (layout.POINTS, np.uint8, PACKED_SIZE)):
             path = self.folder / name
-            shape = int(self.columns["points"].sum()), width
+            shape = int(self._manifest["gallery"]["points"]), width
             try:
                 found.append(np.memmap(path, kind, "r", shape=shape) if shape[0] else np.empty(shape, kind))
             except FileNotFoundError as error:

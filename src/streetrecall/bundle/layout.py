@@ -10,7 +10,7 @@ from typing import Any
 
 from streetrecall.errors import UserError
 
-VERSION = 1
+VERSION = 2  # grows when a file or a setting that answering needs is added
 MANIFEST = "bundle.json"  # what is in the bundle, and all numbers that an answer depends on
 EMBEDDER = "embedder.tflite"  # the network for LiteRT, with a signature for each size of picture
 GALLERY = "gallery.npz"  # a column for each fact about the pictures of the gallery; row i is descriptor i
