@@ -10,7 +10,7 @@ BASE ?= origin/main
 BENCH ?= table
 GRID ?= train.loss.alpha=1,2 train.batch.hard_share=0.25,0.5
 
-.PHONY: help setup hooks repro explore test test-pipeline lint bench plots docs report sweep lock clean
+.PHONY: help setup hooks repro explore test test-pipeline test-panoramax lint bench plots docs report sweep lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -29,11 +29,15 @@ explore: setup ## serve the page of this project's results, and photos by its bu
 
 test: setup ## run the test suite
 	@scripts/chromium.sh || echo "setup: tests that need a browser will be skipped" >&2
-	@pytest -n 2 --dist loadscope -m "not pipeline"
+	@pytest -n 2 --dist loadscope -m "not pipeline and not panoramax"
 
 test-pipeline: setup ## run the whole pipeline on a small city, in a copy of this folder
 	@scripts/chromium.sh
 	@pytest -m pipeline tests/team/test_pipeline.py
+
+test-panoramax: setup ## collect pictures from a real Panoramax server (GeoVisio), started here
+	@scripts/panoramax.sh
+	@pytest -m panoramax tests/team/test_real_panoramax.py
 
 lint: setup ## check format, style, types and workflows
 	@ruff format --check .

@@ -56,9 +56,9 @@ def photo(
     options: dict[str, object] = {}
     if pose is not None:
         options["xmp"] = (
-            '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description '
-            'xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" GPano:ProjectionType="equirectangular" '
-            f'GPano:PoseHeadingDegrees="{pose}"/></x:xmpmeta>'
+            '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+            '<rdf:Description rdf:about="" xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" '
+            f'GPano:ProjectionType="equirectangular" GPano:PoseHeadingDegrees="{pose}"/></rdf:RDF></x:xmpmeta>'
         ).encode()
         size = (256, 128)
     out = io.BytesIO()

@@ -26,6 +26,7 @@ from streetrecall.params import schema
 from streetrecall.params.schema import Params
 from streetrecall.polygons import read_polygon
 from streetrecall.stages import check, grid
+from streetrecall.stages.metadata import points_beyond
 
 ROOT = Path(__file__).parents[2]
 UPPSALA = {
@@ -237,7 +238,7 @@ def test_the_estimate_counts_points_and_boxes(params: Params) -> None:
     counts = estimate.count(params, cities, Path("nowhere"))
     assert counts.points == 1520 and counts.known == ()
     lines = {line.stage: line for line in estimate.estimate(params, counts)}
-    assert lines["metadata"].requests == 1520
+    assert lines["metadata"].requests == 1520 + counts.beyond and counts.beyond > 0
     assert lines["scrape"].disk > lines["crop"].disk > 0
     # The default city has 293 places, 606 MB of captures and 226 MB of views.
     assert 293 / 2 < sum(counts.places.values()) < 293 * 2
@@ -255,7 +256,7 @@ def test_the_estimate_counts_points_and_boxes(params: Params) -> None:
 def test_the_estimate_takes_what_is_known(params: Params, tmp_path: Path) -> None:
     found = pd.DataFrame(
         {"pano_id": ["a", "b"], "lat": 59.325, "lon": 18.07, "month": "", "point_id": 0, "offset_m": 0.0,
-         "provider": "simulated", "licence": "x", "attribution": "x"}
+         "beyond": False, "provider": "simulated", "licence": "x", "attribution": "x"}
     )  # fmt: skip
     tables.write(tables.PANORAMAS, found, tmp_path / "panoramas.parquet")
     counts = estimate.count(params, ROOT / "data/cities", tmp_path)
@@ -267,3 +268,10 @@ def test_the_command_prints_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert cli.main(["estimate", "--data", "nowhere"]) == 0
     said = capsys.readouterr().out
     assert "1,520 grid points" in said and "total" in said and "US dollars" in said
+
+
+def test_a_grid_along_streets_asks_nothing_beyond_it(params: Params) -> None:
+    points = pd.DataFrame({"point_id": [0, 1], "lat": [59.325, 59.3251], "lon": 18.07})
+    assert len(points_beyond(points, params)) > 0
+    streets = params.model_copy(update={"grid": params.grid.model_copy(update={"kind": "streets"})})
+    assert points_beyond(points, streets).empty

@@ -269,7 +269,10 @@ def test_the_real_collection(archive: Path, params: Params, tmp_path: Path) -> N
     assert len({a.point_id for a in answers}) == 22_047
     found = [a.panorama for a in answers if a.panorama]
     places = order.order(
-        pd.DataFrame({k: [getattr(p, k) for p in found] for k in ("pano_id", "lat", "lon", "month")}), params
+        pd.DataFrame({k: [getattr(p, k) for p in found] for k in ("pano_id", "lat", "lon", "month")}).assign(
+            beyond=False
+        ),
+        params,
     )
     requests = list(provider.plan(places))
     files = [p for p in (archive / IMAGES).rglob("*.jpg") if not p.name.startswith(".")]

@@ -13,6 +13,8 @@ from streetrecall import tables
 from streetrecall.params.schema import Params, load
 from streetrecall.pictures.codec import decode
 from streetrecall.providers.base import CaptureRequest, Panorama
+from streetrecall.providers.http import Client
+from streetrecall.providers.panoramax import PanoramaxProvider
 from streetrecall.providers.simulated import SimulatedProvider
 from streetrecall.simulator.city.plan import City, open_city
 from streetrecall.simulator.render.develop import jpeg
@@ -121,3 +123,30 @@ def test_the_service_bounds_the_width(faulty: str, city: City) -> None:
     assert [answer.status_code for answer in answers] == [200, 400, 400]
     picture = decode(answers[0].content)
     assert picture is not None and picture.shape == (128, 256, 3)
+
+
+def test_the_provider_panoramax_collects_the_same_city(faulty: str, params: Params, city: City) -> None:
+    """The service speaks Panoramax's contract too: the same spheres, by boxes, without a browser, under faults."""
+    mine = patient(params)
+    provider = PanoramaxProvider(mine, faulty, Client(mine.network, environment=False))
+    spot = next(ids for ids in city.spot_panos if len(ids) >= 5 and not any(city.panos[i].shown for i in ids))
+    newest = max((city.panos[i] for i in spot), key=lambda p: p.month)
+    lat, lon = city.position(newest)
+    point = pd.DataFrame({"point_id": [7], "lat": [lat], "lon": [lon]})
+    (answer,) = provider.coverage(point, 50.0)
+    assert answer.panorama is not None and answer.panorama.licence == "CC0-1.0"
+    place = pd.DataFrame(
+        [{"place": 0, "pano_id": answer.panorama.pano_id, "level": 0, "split": "gallery", "radius_m": 5.0,
+          "lat": answer.panorama.lat, "lon": answer.panorama.lon}]
+    )  # fmt: skip
+    plan = list(provider.plan(place))
+    assert len(plan) == params.scrape.gallery_dates and provider.unplanned == []
+    captures = list(provider.capture(plan))
+    provider.close()
+    by_position = {
+        (round(float(a), 6), round(float(o), 6), p.date): p for a, o, p in zip(*city.latlon, city.panos, strict=True)
+    }
+    for capture in captures:
+        shown = capture.request.panorama
+        pano = by_position[round(shown.lat, 6), round(shown.lon, 6), shown.month]
+        assert capture.status == "ok" and capture.data == jpeg(renderer(city).panorama(pano, 2048))

@@ -23,6 +23,7 @@ from streetrecall.providers import is_local, polygon_path
 from streetrecall.providers.base import is_dense
 from streetrecall.providers.boxes import tile_of
 from streetrecall.stages.grid import lay
+from streetrecall.stages.metadata import points_beyond
 
 KB, GB = 1e3, 1e9
 PRICE = 14.0  # US dollars for 1,000 loads of a dynamic street view, Google's list price of 2025
@@ -71,6 +72,7 @@ class Counts:
     tiles: int
     panoramas: float
     places: dict[int, float]  # by level
+    beyond: int = 0  # points beyond the grid
     known: tuple[str, ...] = ()
 
 
@@ -94,7 +96,10 @@ def main(args: argparse.Namespace) -> None:
     print(plain_table(header, [cells(line) for line in [*lines, total]], ruled=True))
     print()
     places = sum(counts.places.values())
-    print(f"{counts.points:,} grid points, about {counts.panoramas:,.0f} panoramas and {places:,.0f} places")
+    print(
+        f"{counts.points:,} grid points and {counts.beyond:,} around them, "
+        f"about {counts.panoramas:,.0f} panoramas and {places:,.0f} places"
+    )
     origin = " and ".join(counts.known)
     print(
         f"From tables of the last run: {origin or 'nothing'}. Other numbers are the default city's, to a factor of 2."
@@ -109,7 +114,10 @@ def count(params: Params, cities: Path, data: Path) -> Counts:
     """
     laid = lay(params, polygon_path(params, cities))
     box = getattr(getattr(params, params.provider), "box_deg", 0.005)
-    positions = zip(laid.points["lat"], laid.points["lon"], strict=True)
+    around = points_beyond(laid.points, params)
+    positions = [
+        position for points in (laid.points, around) for position in zip(points["lat"], points["lon"], strict=True)
+    ]
     tiles = len({tile_of(lat, lon, box) for lat, lon in positions})
     known = []
     panoramas = RATES.panoramas_per_point * laid.area_m2 / 100.0
@@ -125,7 +133,7 @@ def count(params: Params, cities: Path, data: Path) -> Counts:
             known.append("places")
     if not places:
         places = plan_places(params.order.levels, panoramas, laid.area_m2)
-    return Counts(len(laid.points), tiles, panoramas, places, tuple(known))
+    return Counts(len(laid.points), tiles, panoramas, places, len(around), tuple(known))
 
 
 def plan_places(levels: Sequence[Level], panoramas: float, area_m2: float) -> dict[int, float]:
@@ -156,7 +164,7 @@ def estimate(params: Params, counts: Counts, dates: float = RATES.dates, price: 
     def hours(requests: float) -> float:
         return requests / per_second / 3600
 
-    asked = 0.0 if local else float(counts.tiles if boxed else counts.points)
+    asked = 0.0 if local else float(counts.tiles if boxed else counts.points + counts.beyond)
     loaded = counts.panoramas * dates * RATES.item_bytes if boxed else asked * RATES.answer_bytes
     yield Line("metadata", asked, loaded if not local else 0.0, hours(asked))
 

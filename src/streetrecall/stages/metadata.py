@@ -91,10 +91,11 @@ def run(params: Params, grid: Path, panoramas: Path, no_coverage: Path, metrics:
 def points_beyond(points: pd.DataFrame, params: Params) -> pd.DataFrame:
     """Points (GRID columns) beyond the edge of the grid ``points``, up to ``metadata.beyond_m`` from it.
 
-    They lie on a square lattice of ``grid.spacing_m`` in ``city.crs``. Their ids follow those of the grid.
+    They lie on a square lattice of ``grid.spacing_m`` in ``city.crs``. Their ids follow those of the grid. A grid along
+    streets has none: they would fill the courtyards between the streets.
     """
     reach_m, spacing_m = params.metadata.beyond_m, params.grid.spacing_m
-    if not reach_m:
+    if not reach_m or params.grid.kind == "streets":
         return points.iloc[:0]
     x, y = geo.project(points["lat"], points["lon"], params.city.crs)
     xy = np.column_stack([x, y])
