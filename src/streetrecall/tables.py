@@ -375,7 +375,7 @@ def given_role(subset: pd.Series) -> pd.Series:
     >>> given_role(pd.Series(["test_queries", "test_database", "test_v1"])).tolist()
     ['queries', 'database', '']
     """
-    role = subset.str.rpartition("_")[2]
+    role = subset.astype(str).map(lambda name: name.rpartition("_")[2])  # str.rpartition has no columns if it is empty
     return role.where(role.isin(["queries", "database"]), "")
 
 
