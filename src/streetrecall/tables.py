@@ -89,7 +89,7 @@ PANORAMAS = _table(
     month="str",  # empty if the provider does not say
     point_id="int64",
     offset_m="float64",  # geodesic distance from the grid point
-    beyond="bool",  # found from no grid point, but from points beyond the grid; it may only be a dense place
+    beyond="bool",  # found from no grid point, but from points beyond the grid; it may only be in the gallery
     provider="str",
     licence="str",
     attribution="str",
@@ -335,7 +335,7 @@ PHOTO_ANSWERS = _table(
     score="float64",  # confidence: of the first answer
     margin="float64",  # confidence: score of the first answer minus that of the best one elsewhere
     inliers="int64",  # confidence: point matches of the first answer that agree; the mean for several photos
-    answered="bool",  # the score is above the threshold; otherwise the answer is withheld
+    answered="bool",  # the confidence is above the threshold; otherwise the answer is withheld
     position_lat="float64",  # predicted from the best places
     position_lon="float64",
     position_error_m="float64",
@@ -375,7 +375,7 @@ def given_role(subset: pd.Series) -> pd.Series:
     >>> given_role(pd.Series(["test_queries", "test_database", "test_v1"])).tolist()
     ['queries', 'database', '']
     """
-    role = subset.str.rpartition("_")[2]
+    role = subset.astype(str).map(lambda name: name.rpartition("_")[2])  # str.rpartition has no columns if it is empty
     return role.where(role.isin(["queries", "database"]), "")
 
 

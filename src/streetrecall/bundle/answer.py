@@ -26,7 +26,7 @@ from streetrecall.retrieval.photos import score, together
 from streetrecall.retrieval.rerank import Points, find_points, match
 from streetrecall.scoring.position import difficulty, locate
 from streetrecall.scoring.ranking import Floats, Ints, Ranking
-from streetrecall.scoring.spots import spread_out
+from streetrecall.scoring.spots import margins, spread_out
 
 SHOWN = 5  # neighbours of an answer
 RANKED = 20  # places or pictures that are ranked, as in the evaluation
@@ -197,10 +197,15 @@ class Bundle:
         apart = spread_out(values[None, looked_at], part.xy[looked_at], settings.apart_m, SHOWN)[0]
         places = np.concatenate([voting, looked_at[apart]])
         rows, similar = _best_views(descriptors, part, places, month)
+        confidence = 0.0
+        if len(order):
+            margin = margins(values[None], order[:1], part.xy, self.settings.position.agree_m)
+            confidence = float((values[order[:1]] + settings.margin_weight * margin).round(9)[0])
         return Ranked(
             numbers=part.numbers[places], rows=part.rows[rows], similarity=similar, score=values[places],
             inliers=inliers[:, places].max(axis=0) if compare else None, xy=part.xy[places],
             temperature=settings.temperature, voting=len(voting), shown=np.arange(len(voting), len(places)),
+            confidence=confidence,
         )  # fmt: skip
 
     def _candidates(self, descriptors: NDArray[np.float32]) -> Part:
@@ -248,7 +253,7 @@ class Bundle:
         return Ranked(
             numbers=numbers, rows=rows, similarity=similarity, score=similarity, inliers=None, xy=xy,
             temperature=self.settings.position.temperature, voting=len(rows),
-            shown=np.sort(np.unique(numbers, return_index=True)[1])[:SHOWN],
+            shown=np.sort(np.unique(numbers, return_index=True)[1])[:SHOWN], confidence=None,
         )  # fmt: skip
 
     # Both
@@ -269,7 +274,7 @@ class Bundle:
         xy = position.xy[0]
         lat, lon = self._degrees(int(ranked.numbers[0]), xy)
         views = self.kind == layout.VIEWS
-        confidence = float(ranked.score[0] if views else position.agreement[0].round(9))
+        confidence = float(position.agreement[0].round(9)) if ranked.confidence is None else ranked.confidence
         withheld = calibration.threshold is not None and confidence < calibration.threshold
         return Answer(
             names, lat, lon, radius, calibration.coverage, withheld,
@@ -336,6 +341,7 @@ class Ranked:
     temperature: float
     voting: int
     shown: Ints
+    confidence: float | None  # of the first; None: the agreement of the position
 
 
 def look_around(photo: Photo) -> list[Bytes]:
@@ -365,8 +371,8 @@ def _best_views(descriptors: NDArray[np.float32], part: Part, places: Ints, mont
 def _reason(views: bool, confidence: float, calibration: Calibration, agree_m: float) -> str:
     if views:
         return (
-            f"the best place scores {confidence:.3f}; below {calibration.threshold:.3f} the photo is as likely from "
-            "where the gallery has no place"
+            f"the confidence, by the score of the best place and its margin to others, is {confidence:.3f}; below "
+            f"{calibration.threshold:.3f} the photo is as likely from where the gallery has no place"
         )
     return (
         f"the most similar pictures disagree: only {confidence:.0%} of their weight lies within {agree_m:.0f} m of one "

@@ -23,7 +23,7 @@ from streetrecall.expectations.common.custom import (
 )
 from streetrecall.expectations.common.suite import Batch, expect, in_metres
 from streetrecall.params.checks import CheckLocations
-from streetrecall.params.schema import Order, Params, is_dense
+from streetrecall.params.schema import Order, Params
 
 INPUTS = {"locations": Path("data/locations.parquet"), "panoramas": Path("data/panoramas.parquet")}
 VALIDATED = ("locations",)
@@ -41,8 +41,6 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
         columns={"lat": "panorama_lat", "lon": "panorama_lon"}
     )
     places = places.merge(known.drop_duplicates("pano_id"), on="pano_id", how="left")
-    radius_m = pd.to_numeric(places["radius_m"], errors="coerce")  # the suite reports what is no number
-    places["dense"] = [is_dense(*row) for row in zip(places["split"], radius_m, strict=True)]
     places["first"] = ~places.duplicated("pano_id")
     places["start_lat"], places["start_lon"] = order.start
     places["other_split_m"] = _distance_to_earlier_splits(places)
@@ -150,11 +148,11 @@ def _levels(order: Order) -> list[Any]:
         ),
         expect(
             gxe.ExpectColumnValuesToBeInSet,
-            "Panoramas beyond the grid are only for dense places: measuring stays in the city.",
+            "Panoramas beyond the grid are only for the gallery: training and measuring stay in the city.",
             AGAIN,
             column="beyond",
             value_set=[False],
-            row_condition=Column("dense") == False,  # noqa: E712  (builds a condition)
+            row_condition=Column("split") != "gallery",
         ),
         *(
             expect(

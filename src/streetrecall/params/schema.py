@@ -460,6 +460,7 @@ class PhotoAnswering(Section):
     neighbour_m: NonNegative
     apart_m: NonNegative
     temperature: Positive
+    margin_weight: NonNegative
     rerank: Rerank
 
 

@@ -25,7 +25,7 @@ from streetrecall.scoring.position import difficulty, locate
 from streetrecall.scoring.protocols import positions
 from streetrecall.scoring.ranking import Floats, Ints, Ranking
 from streetrecall.scoring.recall import KS, RADII_M, RIGHT_M, distances, first_hit, found_at
-from streetrecall.scoring.spots import spread_out
+from streetrecall.scoring.spots import margins, spread_out
 
 SINGLE, THREE = "photos", "photos_three"
 EDGES = {  # of the bins of the curves; a photo beyond the last edge is in no bin
@@ -73,24 +73,13 @@ def answer_table(
         answer_place=np.where(there, places[first], -1),
         error_m=np.where(there, metres[:, 0], np.nan).round(2),
         score=np.where(there, ranking.similarities[:, 0], np.nan),
-        margin=_margin(scores, first, xy, placed.agree_m).round(9),
+        margin=margins(scores, first, xy, placed.agree_m).round(9),
         inliers=np.where(there, inliers[np.arange(len(first)), first], 0),
         position_lat=lat.round(7),
         position_lon=lon.round(7),
         position_error_m=np.hypot(*(position.xy - positions(asked)).T).round(2),
     )
     return table, difficulty(position, placed.difficulty_floor_m)
-
-
-def _margin(scores: Floats, first: Ints, xy: Floats, agree_m: float) -> Floats:
-    """Score of each photo's best place ``first`` (n,) minus that of the best place farther than ``agree_m`` from it.
-
-    NaN where no place may answer; the score itself where there is no other place.
-    """
-    own = scores[np.arange(len(first)), np.maximum(first, 0)]
-    far = np.hypot(*(xy[np.maximum(first, 0)][:, None] - xy[None]).transpose(2, 0, 1)) > agree_m
-    other = np.where(far, scores, -np.inf).max(axis=1)
-    return np.where(first < 0, np.nan, own - np.where(np.isfinite(other), other, 0.0))
 
 
 def _ranking(scores: Floats, order: Ints) -> Ranking:
@@ -106,9 +95,9 @@ def _answerable(asked_xy: Floats, scores: Floats, xy: Floats) -> NDArray[np.bool
 
 
 def threshold(score: Floats, near: NDArray[np.bool_]) -> float | None:
-    """The least score (n,) of an answer that is not withheld. None without a near or a far photo.
+    """The least confidence ``score`` (n,) of an answer that is not withheld. None without a near or a far photo.
 
-    It gives the largest sum of the share of near photos that are answered and the share of far photos that are withheld
+    It gives the largest sum of the share of ``near`` photos that are answered and the share of others that are withheld
     (Youden 1950, "Index for rating diagnostic tests"); of equally good ones it is the lowest.
 
     >>> threshold(np.array([0.9, 0.8, 0.3, 0.4]), np.array([True, True, False, False]))
@@ -134,10 +123,16 @@ def auroc(confidence: Floats, near: NDArray[np.bool_]) -> float:
     return float((rank[near].sum() - count * (count + 1) / 2) / (count * (len(near) - count)))
 
 
+def confidence(table: pd.DataFrame, settings: Evaluate) -> Floats:
+    """How sure each answer of ``table`` (PHOTO_ANSWERS columns) is, (n,): its score, and its margin to the best place
+    elsewhere. NaN where there is no answer."""
+    return (table["score"] + settings.photos.margin_weight * table["margin"]).to_numpy(float).round(9)
+
+
 @dataclass(frozen=True)
 class PhotoCalibration:
-    """What the photos of one split say about answers: ``radii`` from the near ones, and the least score of an answer
-    that is not withheld, None if it cannot be told."""
+    """What the photos of one split say about answers: ``radii`` from the near ones, and the least confidence of an
+    answer that is not withheld, None if it cannot be told."""
 
     radii: Calibration
     threshold: float | None
@@ -151,20 +146,22 @@ def calibrate_photos(
     ``table`` and ``difficulty_m`` (n,) are those of `answer_table`, of all splits.
     """
     held = (table["split"] == calibration).to_numpy()
-    near, score = table["answerable"].to_numpy(), table["score"].to_numpy()
+    near, right = table["answerable"].to_numpy(), (table[f"rank_{RIGHT_M}m"] == 1).to_numpy()
+    told = held & (right | ~near)  # a wrong answer to a near photo need not be given, so it has no say
+    least = threshold(confidence(table, settings)[told], right[told])
     used = held & near & np.isfinite(table["position_error_m"].to_numpy())
     errors = table["position_error_m"].to_numpy()[used] / difficulty_m[used]
-    return PhotoCalibration(Calibration(errors, settings.position.radius_floor_m), threshold(score[held], near[held]))
+    return PhotoCalibration(Calibration(errors, settings.position.radius_floor_m), least)
 
 
 def calibrated(
     table: pd.DataFrame, difficulty_m: Floats, calibration: PhotoCalibration, settings: Evaluate
 ) -> pd.DataFrame:
     """PHOTO_ANSWERS rows with `answered` and `radius_m`; the rest as `calibrate_photos`."""
-    score, least = table["score"].to_numpy(), calibration.threshold
+    sure, least = confidence(table, settings), calibration.threshold
     radius = calibration.radii.radius(difficulty_m, settings.position.coverage)
     return table.assign(
-        answered=np.isfinite(score) & (score >= (-np.inf if least is None else least)),
+        answered=np.isfinite(sure) & (sure >= (-np.inf if least is None else least)),
         radius_m=np.nan if radius is None else radius.round(2),
     )
 
@@ -195,6 +192,7 @@ def measure_photos(table: pd.DataFrame, views: int, places: int, settings: Evalu
         shares["near_answered"] = (answered, near)
         shares["right_answered"] = (answered, near & right)
     if near.any() and (~near).any():
+        out["auroc_confidence"] = share(auroc(confidence(table, settings), near))
         for name in ("score", "margin", "inliers"):
             out[f"auroc_{name}"] = share(auroc(table[name].to_numpy(float), near))
     if near.any() and np.isfinite(table["radius_m"][near]).all():

@@ -75,6 +75,21 @@ def spread_out(scores: Floats, xy: Floats, apart_m: float, count: int) -> Ints:
     return chosen
 
 
+def margins(scores: Floats, first: Ints, xy: Floats, agree_m: float) -> Floats:
+    """Score of each photo's best place ``first`` (n,) minus that of the best place farther than ``agree_m`` from it.
+
+    NaN where no place may answer (``first`` is -1); the score itself where there is no other place. ``scores``
+    (n, places), ``xy`` (places, 2).
+
+    >>> margins(np.array([[0.9, 0.8, 0.5]]), np.array([0]), np.array([[0.0, 0], [9, 0], [99, 0]]), 25.0).round(3)
+    array([0.4])
+    """
+    own = scores[np.arange(len(first)), np.maximum(first, 0)]
+    far = np.hypot(*(xy[np.maximum(first, 0)][:, None] - xy[None]).transpose(2, 0, 1)) > agree_m
+    other = np.where(far, scores, -np.inf).max(axis=1)
+    return np.where(first < 0, np.nan, own - np.where(np.isfinite(other), other, 0.0))
+
+
 def _reduce(function: np.ufunc, values: NDArray, group: Ints) -> NDArray:
     """``function`` over the columns of ``values`` (n, m) of each group, (n, groups)."""
     order = np.argsort(group, kind="stable")

@@ -5,7 +5,7 @@ nothing twice. The tables are a pure function of the grid and the answers. Answe
 (``metadata.snapshot``): with a new label all points are asked again, and the older answers are kept beside.
 
 A network provider is also asked at points beyond the grid (``metadata.beyond_m``). What is found there alone is only
-for dense places.
+for the gallery.
 """
 
 from __future__ import annotations

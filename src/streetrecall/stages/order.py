@@ -17,7 +17,7 @@ from streetrecall.errors import UserError
 from streetrecall.files import write_json
 from streetrecall.geo import check_start, distance_m, in_disc, project
 from streetrecall.params import schema as parameters
-from streetrecall.params.schema import Level, Params, is_dense
+from streetrecall.params.schema import Level, Params
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def order(panoramas: pd.DataFrame, params: Params) -> pd.DataFrame:
     Panoramas are sorted by geodesic distance to ``order.start``, and by id where distances are equal. In that order,
     each level picks every panorama that is outside the discs (`streetrecall.geo.in_disc`, metres of ``city.crs``) of
     the level's radius around all earlier picks, of this level and of those before, and at least the level's ``apart_m``
-    from the earlier picks of other splits. Panoramas beyond the grid are for dense levels alone.
+    from the earlier picks of other splits. Panoramas beyond the grid are for the levels of split gallery alone.
 
     Where a collection states splits (a column ``split``), every panorama is a place of its split: a test set of others
     is asked as a whole, or its numbers could not be compared. Its level is the first one of that split.
@@ -104,7 +104,7 @@ def pick(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Greedy picks from points ``xy`` (n, 2) in metres, in row order, level by level.
 
-    Points ``beyond`` (n,) are picked by dense levels alone (`streetrecall.params.schema.is_dense`).
+    Points ``beyond`` (n,) are picked by levels of split gallery alone.
 
     Returns for each point the level that picked it, and its running number over all levels; -1 if it was not picked.
     The cost is O(n log n) for points of bounded density: each pick queries a k-d tree once for its neighbourhood, and
@@ -125,7 +125,7 @@ def pick(
         excluded = np.frombuffer(taken, dtype=np.uint8)
         excluded[_near_any(tree, picked, radius, quadrant_segments)] = 1
         excluded[picked] = 1
-        if beyond is not None and not is_dense(level.split, level.radius_m):
+        if beyond is not None and level.split != "gallery":
             excluded[beyond] = 1
         if level.apart_m:
             others = [i for i in picked if levels[level_of[i]].split != level.split]
