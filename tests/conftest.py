@@ -7,10 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from streetrecall.params.schema import Params, load
 
 ROOT = Path(__file__).parents[1]
+
+# A busy machine may be slow at any example; a test that hangs ends by pytest's own timeout.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 # Tests run `dvc` and `streetrecall` as a person does. They lie beside this interpreter, on PATH or not.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
