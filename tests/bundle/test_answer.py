@@ -22,6 +22,7 @@ from streetrecall.geo import distance_m, project, unproject
 from streetrecall.params.schema import Params
 from streetrecall.pictures.photo import NotAPhotoError
 from streetrecall.retrieval import photos as answering
+from streetrecall.scoring.spots import margins
 
 
 def test_most_photos_are_found_and_their_answer_is_at_the_place(tiny_bundle: Path, photos: pd.DataFrame) -> None:
@@ -71,7 +72,9 @@ def test_scores_are_those_of_the_evaluation(
         answer = bundle.answer_seen([seen], compare, month)
         order = np.argsort(-found.scores[row], kind="stable")[:5]
         assert [n.place for n in answer.neighbours] == gallery.places[order].tolist()
-        assert answer.confidence == pytest.approx(found.scores[row, order[0]], abs=2e-6)
+        margin = margins(found.scores[[row]], order[:1], gallery.xy, params.evaluate.position.agree_m)[0]
+        expected = found.scores[row, order[0]] + params.evaluate.photos.margin_weight * margin
+        assert answer.confidence == pytest.approx(expected, abs=4e-6)
         if compare:
             assert [n.inliers for n in answer.neighbours] == found.inliers[row, order].tolist()
 
