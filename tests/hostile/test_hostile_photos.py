@@ -42,7 +42,7 @@ def test_what_is_no_photo_is_named(name: str) -> None:
     assert " at 0x" not in str(error.value), "an address differs from run to run"
 
 
-@pytest.mark.parametrize("name", set(REFUSED) - {"WebP", "HEIC", "AVIF", "a WebP", "a HEIC"})
+@pytest.mark.parametrize("name", sorted(set(REFUSED) - {"WebP", "HEIC", "AVIF", "a WebP", "a HEIC"}))
 def test_what_the_pipeline_refuses_is_no_photo_but_a_whole_webp_or_heic(name: str) -> None:
     make, _ = REFUSED[name]
     data = make()
