@@ -64,12 +64,12 @@ class Comparison:
 
 def main(args: argparse.Namespace) -> None:
     settings = load(args.params).evaluate
-    second = read_results(args.second, args.results)
-    names = args.first, args.second
     if args.against:
+        second = read_results(args.second, args.results)
         first, names = renamed(second, args.against, args.system), (args.against, args.system)
     else:
-        first = read_results(args.first, args.results)
+        first, second = (read_results(revision, args.results) for revision in (args.first, args.second))
+        names = args.first, args.second
     found = compare(
         first,
         second,
