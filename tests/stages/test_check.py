@@ -362,7 +362,7 @@ def test_what_is_wrong_in_the_archive_is_found(
     found = pd.concat([pd.read_csv(path) for path in levels]).drop_duplicates("PanoID")
     located = pd.DataFrame({"pano_id": found["PanoID"], "lat": found["Latitude"], "lon": found["Longitude"]})
     located = located.assign(
-        month="2020-05", point_id=0, offset_m=1.0, provider="archive", licence="x", attribution="x"
+        month="2020-05", point_id=0, offset_m=1.0, beyond=False, provider="archive", licence="x", attribution="x"
     )
     tables.write(tables.LOCATIONS, order.order(located, params), "locations.parquet")
     scrape.run(params, Path("locations.parquet"), Path("captures"), Path("scrape.json"))
