@@ -172,9 +172,9 @@ def test_revisions_are_compared_query_by_query(client):
     problem(client.get("/api/compare", params={"protocol": "newest_vs_older", "first": "--output=x"}), 422)
 
 
-def test_a_photo_is_answered_as_the_bundle_answers_it(client, served_bundle, town_photos):
-    bundle, right = Bundle(served_bundle), 0
-    for row in town_photos.itertuples():
+def test_a_photo_is_answered_as_the_bundle_answers_it(client, tiny_bundle, photos):
+    bundle, right = Bundle(tiny_bundle), 0
+    for row in photos.itertuples():
         (expected,) = bundle.answer([row.jpeg])
         answer = post(client, ("a.jpg", row.jpeg)).json()
         assert answer["answered"]
@@ -186,24 +186,24 @@ def test_a_photo_is_answered_as_the_bundle_answers_it(client, served_bundle, tow
         picture = client.get(f"/api/pictures/{answer['neighbours'][0]['picture']['id']}")
         assert Image.open(io.BytesIO(picture.content)).format == "JPEG"
         right += answer["neighbours"][0]["place"] == row.spot
-    assert right > len(town_photos) / 2
+    assert right > len(photos) / 2
 
 
-def test_a_withheld_answer_has_no_position(served_bundle, town_photos, tmp_path):
-    folder = shutil.copytree(served_bundle, tmp_path / "bundle")
+def test_a_withheld_answer_has_no_position(tiny_bundle, photos, tmp_path):
+    folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     manifest = json.loads((folder / "bundle.json").read_text())
     for calibration in manifest["calibration"]["full"].values():
         calibration["threshold"] = NEVER
     (folder / "bundle.json").write_text(json.dumps(manifest))
-    answer = open_bundle(folder).locate([Upload("a.jpg", town_photos["jpeg"].iloc[0])])
+    answer = open_bundle(folder).locate([Upload("a.jpg", photos["jpeg"].iloc[0])])
     assert answer["answered"] is False
     assert answer["position"] is None
     assert "99" in answer["reason"]
     assert len(answer["neighbours"]) == 5
 
 
-def test_photos_of_a_spot_are_answered_together(client, town_photos):
-    spot = town_photos[town_photos["spot"] == town_photos["spot"].iloc[0]]
+def test_photos_of_a_spot_are_answered_together(client, photos):
+    spot = photos[photos["spot"] == photos["spot"].iloc[0]]
     answer = post(client, *[(f"{i}.jpg", data) for i, data in enumerate(spot["jpeg"])]).json()
     assert [p["file"] for p in answer["photos"]] == [f"{i}.jpg" for i in range(len(spot))]
     assert answer["neighbours"][0]["place"] == spot["spot"].iloc[0]
@@ -300,8 +300,8 @@ def test_no_upload_is_a_fault_of_the_service(client, data):
     assert response.status_code in (200, 415, 422), response.text
 
 
-def test_a_hundred_uploads_at_once_are_answered_or_put_off(client, served, town_photos):
-    data = town_photos["jpeg"].iloc[0] + bytes(1_000_000)  # what follows a JPEG's end is no part of it
+def test_a_hundred_uploads_at_once_are_answered_or_put_off(client, served, photos):
+    data = photos["jpeg"].iloc[0] + bytes(1_000_000)  # what follows a JPEG's end is no part of it
     post(client, ("warm.jpg", data))
     before = served.memory_mb()
 

@@ -131,10 +131,10 @@ def page(driver: webdriver.Chrome, served: Served) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def photo_files(town_photos: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def photo_files(photos: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The photos of the first spot."""
     folder = tmp_path_factory.mktemp("photos")
-    spot = town_photos[town_photos["spot"] == town_photos["spot"].iloc[0]]
+    spot = photos[photos["spot"] == photos["spot"].iloc[0]]
     for number, data in enumerate(spot["jpeg"]):
         (folder / f"{number}.jpg").write_bytes(data)
     return sorted(folder.iterdir())
@@ -164,11 +164,11 @@ def send(page: Page, data: bytes, name: str) -> None:
     page.driver.execute_script(DROP, base64.b64encode(data).decode(), name)
 
 
-def test_a_dropped_photo_is_answered_on_the_map_and_beside_it(page, photo_files, town_photos):
+def test_a_dropped_photo_is_answered_on_the_map_and_beside_it(page, photo_files, photos):
     page.open()
     send(page, photo_files[0].read_bytes(), "dropped.jpg")
     assert "of this point" in page.text("#ask .verdict.good h2")
-    assert f"Place {town_photos['spot'].iloc[0]}" in page.text("#ask .neighbours li b")
+    assert f"Place {photos['spot'].iloc[0]}" in page.text("#ask .neighbours li b")
     assert len(page.all("#ask .neighbours figure")) == 5
     assert "the tiny town · CC0-1.0" in page.text("#ask .neighbours .credit")
     drawn = "return [...document.querySelectorAll('#ask .neighbours img')].filter((i) => i.naturalWidth > 0).length"

@@ -13,6 +13,7 @@ from pathlib import Path
 from streetrecall.benchmarks.rows import HEAD, Row, cells, machine
 from streetrecall.errors import UserError
 from streetrecall.files import write_json, write_text
+from streetrecall.printing import markdown_table
 
 OPTIONS: list[tuple[str, int, str]] = []
 PARTS: dict[str, list[str]] = {"prepare": [], "scrape": [], "embed": [], "index": ["--gallery=200000", "--lists=900"]}
@@ -57,7 +58,6 @@ def run(args: argparse.Namespace) -> list[Row]:
 
 def page(rows: list[Row], facts: dict[str, object]) -> str:
     """The Markdown page of the table."""
-    lines = [HEAD, tuple("---" for _ in HEAD), *map(cells, rows)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = markdown_table(HEAD, map(cells, rows))
     measured = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
     return f"{TEXT}{table}\n\nMeasured on: {measured}.\n"
