@@ -97,7 +97,7 @@ def test_a_withheld_answer_shows_no_position(
     )
     assert ask(*files, "--bundle", folder) == 3
     text = capsys.readouterr().out
-    assert "withheld: the best place scores" in text
+    assert "withheld: the confidence, by the score of the best place" in text
     assert " within " not in text
     assert ask(*files, "--bundle", folder, "--json") == 3
     for line in capsys.readouterr().out.splitlines():

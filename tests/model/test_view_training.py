@@ -21,6 +21,7 @@ from streetrecall.errors import UserError
 from streetrecall.model.collection import Source, ViewCollection, same_sight, trains_on_views
 from streetrecall.model.recipes import for_views
 from streetrecall.params.schema import Train, load
+from streetrecall.pictures.photo import read_photo, resize
 from streetrecall.pictures.shards import ShardReader
 
 VIEWS = {
@@ -103,7 +104,7 @@ def test_the_index_describes_gallery_views_and_photos(
     reader.close()
 
 
-def test_an_embedder_with_a_grid_sees_photos_squeezed_and_says_so(
+def test_an_embedder_with_a_grid_sees_the_middle_of_photos_and_says_so(
     tiny_crops: Path, tiny_town: Town, tmp_path: Path
 ) -> None:
     params = params_of(tmp_path)
@@ -111,8 +112,25 @@ def test_an_embedder_with_a_grid_sees_photos_squeezed_and_says_so(
     assert done.returncode == 0, done.stderr
     done = run("index", params, tiny_crops, tmp_path / "out", tmp_path / "store", tiny_town.views)
     assert done.returncode == 0, done.stderr
-    assert "the branch 'grid' takes square pictures only, so photos are squeezed" in done.stdout
-    assert len(np.load(tmp_path / "out/index/photos.npy")) == 12
+    assert "the branch 'grid' takes square pictures only, so it sees the middle of a photo" in done.stdout
+    described = np.load(tmp_path / "out/index/photos.npy")
+    assert len(described) == 12
+
+    from streetrecall.model import embedder
+
+    model = embedder.load(tmp_path / "out/embedder")
+    photos = tables.read(tables.PHOTOS, tiny_town.photos / "photos.parquet")
+    with ShardReader(tiny_town.photos) as reader:
+        where = zip(photos["shard"], photos["offset"].tolist(), photos["size"].tolist(), strict=True)
+        pictures = [read_photo(reader.read(*at)).pixels for at in where]
+    assert any(picture.shape[0] != picture.shape[1] for picture in pictures)
+    middles = []
+    for picture in pictures:
+        height, width = picture.shape[:2]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        middles.append(resize(picture[top : top + side, left : left + side], model.image_size, model.image_size))
+    assert np.allclose(described, model.describe_pixels(middles), atol=2e-3)
 
 
 def test_views_that_see_the_same_are_a_group_and_positive_pairs(tiny_town: Town, settings: Train) -> None:

@@ -281,7 +281,9 @@ def test_the_real_test_set(archive: Path, params: Params, tmp_path: Path) -> Non
     provider = Archive(archive)
     levels = (archive / "data_collection_process/create_ordered_locations_based_on_buffers/buffer_csvs").glob("*.csv")
     known = pd.concat([pd.read_csv(f) for f in levels])
-    known = known.rename(columns={"PanoID": "pano_id", "Latitude": "lat", "Longitude": "lon", "Date": "month"})
+    known = known.rename(columns={"PanoID": "pano_id", "Latitude": "lat", "Longitude": "lon", "Date": "month"}).assign(
+        beyond=False
+    )
     places = order(known, params)
     folders = ("Cropped_Test_v1", "Cropped_Validation_v1")
     requests = [r for r in provider.plan(places) if r.source.startswith(folders)]

@@ -71,11 +71,18 @@ def test_the_whole_process_is_fast_and_small(archive: Path, tmp_path: Path) -> N
     # By way of a small process: a child's peak memory begins with that of the process which forked it.
     launch = "import resource as r, subprocess as s, sys; s.run(sys.argv[1:], check=True); "
     launch += "u = r.getrusage(r.RUSAGE_CHILDREN); print(u.ru_utime + u.ru_stime, u.ru_maxrss)"
-    command = [sys.executable, "-c", launch, *command, "--metrics", tmp_path / "g.json"]
-    done = subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True)
-    seconds, peak = map(float, done.stdout.split()[-2:])
-    # Its own seconds, not the clock's: other work on the machine is not the stage's.
-    assert seconds < 3
+
+    def cost(*command: object) -> tuple[float, float]:
+        """Seconds of processor time (the clock counts other work on the machine too); kilobytes of peak memory."""
+        whole = [sys.executable, "-c", launch, *map(str, command)]
+        done = subprocess.run(whole, check=True, capture_output=True, text=True)
+        seconds, peak = map(float, done.stdout.split()[-2:])
+        return seconds, peak
+
+    # Loading the libraries takes most of the time; it is the measure of how fast this machine is.
+    loading, _ = cost(sys.executable, "-c", "import streetrecall.stages.grid, matplotlib.pyplot")
+    seconds, peak = cost(*command, "--metrics", tmp_path / "g.json")
+    assert seconds < 2.5 * loading
     assert peak * (1 if sys.platform == "darwin" else 1024) < 1e9
 
 

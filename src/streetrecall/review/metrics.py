@@ -25,6 +25,8 @@ PATTERNS = {
     # What the data are, how large the model is, how training went: described, not judged.
     r"^(grid|metadata|order|scrape|views|photos|crop)\.": Better.NEITHER,
     r"^train\.(best|epochs|model|training)\b": Better.NEITHER,
+    r"^bundle\.(embedder_)?bytes$": Better.SMALLER,
+    r"^bundle\.": Better.NEITHER,
     r"^index\.(kind|dimensions|described|quarantined|views|photos)$": Better.NEITHER,
     r"(^|[._])(queries|images|places|gallery)(_|\.|$)": Better.NEITHER,  # denominators
     r"_stated$": Better.NEITHER,  # what was asked for
