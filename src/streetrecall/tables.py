@@ -19,6 +19,7 @@ from streetrecall.errors import UserError
 from streetrecall.files import whole
 
 PHOTOS_OF_A_SPOT = 3  # they are asked with singly and together
+SAME_MONTH_M = 60.0  # panoramas of one month so near to each other may show the same day
 RADII_M = (25, 50, 100)  # an answer is right if it was taken within this distance of its query; 25 m is the standard
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ import pytest
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params, Rerank
 from streetrecall.pictures import shards
-from streetrecall.retrieval import rerank
+from streetrecall.retrieval import points, rerank
 
 
 def scene(seed: int, size: int = 320) -> np.ndarray:
@@ -34,7 +35,7 @@ def moved(picture: np.ndarray) -> np.ndarray:
 
 
 def test_the_same_scene_has_many_inliers_and_another_has_few() -> None:
-    a, b, other = (rerank.find_points(p, 600) for p in (scene(1), moved(scene(1)), scene(2)))
+    a, b, other = (points.find_points(p, 600) for p in (scene(1), moved(scene(1)), scene(2)))
     assert a.descriptors.dtype == np.uint8
     assert len(a.xy) == len(a.descriptors) <= 600
     right, wrong = rerank.count_inliers(a, b), rerank.count_inliers(a, other)
@@ -44,9 +45,9 @@ def test_the_same_scene_has_many_inliers_and_another_has_few() -> None:
 
 
 def test_pictures_without_structure_have_no_inliers() -> None:
-    nothing = rerank.find_points(np.full((64, 64, 3), 90, np.uint8), 600)
+    nothing = points.find_points(np.full((64, 64, 3), 90, np.uint8), 600)
     assert nothing.xy.shape == (0, 2)
-    assert rerank.count_inliers(nothing, rerank.find_points(scene(1), 600)) == 0
+    assert rerank.count_inliers(nothing, points.find_points(scene(1), 600)) == 0
 
 
 @pytest.fixture
@@ -54,11 +55,12 @@ def settings(params: Params) -> Rerank:
     return params.evaluate.photos.rerank
 
 
-def shelf(folder: Path, pictures: list[np.ndarray]) -> rerank.Pictures:
+def shelf(folder: Path, pictures: list[np.ndarray]) -> points.Pictures:
     jpegs = [(f"{i:03d}.jpg", cv2.imencode(".jpg", p)[1].tobytes()) for i, p in enumerate(pictures)]
     placed = shards.write_shard(folder / "shared/all.tar", jpegs)
     rows = pd.DataFrame({"shard": "shared/all.tar", "offset": [m.offset for m in placed]})
-    return rerank.Pictures(folder, rows.assign(size=[m.size for m in placed]))
+    hashes = [hashlib.sha256(data).hexdigest() for _, data in jpegs]
+    return points.Pictures(folder, rows.assign(size=[m.size for m in placed], sha256=hashes))
 
 
 def test_candidates_are_compared_alike_with_and_without_processes(
@@ -73,6 +75,7 @@ def test_candidates_are_compared_alike_with_and_without_processes(
     assert found[1, 0] > 60
     assert found[1, 1] == 0
     monkeypatch.setattr(rerank, "FEW", 0)
+    monkeypatch.setattr(points, "FEW", 0)
     assert (rerank.compare(photos, views, candidates, settings) == found).all()
 
 
@@ -83,3 +86,33 @@ def test_a_damaged_picture_is_named(tmp_path: Path, settings: Rerank) -> None:
     broken.write_bytes(broken.read_bytes()[:512] + bytes(len(broken.read_bytes()) - 512))
     with pytest.raises(UserError, match="there is no picture at 512"):
         rerank.compare(photos, views, np.array([[[0]]]), settings)
+
+
+def test_points_of_views_are_kept_and_only_new_ones_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [scene(1), np.full((64, 64, 3), 90, np.uint8), scene(2), scene(3)]
+    views = shelf(tmp_path / "views", pictures)
+    found = []
+
+    def counting(picture: np.ndarray, most: int) -> points.Points:
+        found.append(picture.shape)
+        return points.PackedPoints.of(original(picture, most)).points()
+
+    original = points.find_points
+    monkeypatch.setattr(points, "find_points", counting)
+    first = list(points.points_of_views(views, np.array([2, 0, 1]), 300))
+    assert len(found) == 3
+    assert [len(one.steps) for one in first][2] == 0
+    again = list(points.points_of_views(views, np.array([0, 3, 2, 1]), 300))
+    assert len(found) == 4, "only the one that was not asked for before"
+    for a, b in zip((again[0], again[2], again[3]), (first[1], first[0], first[2]), strict=True):
+        assert a.to_bytes() == b.to_bytes()
+    list(points.points_of_views(views, np.array([0]), 200))
+    assert len(found) == 5, "with another number of points nothing is known"
+
+
+def test_stored_points_are_nearly_the_points(params: Params) -> None:
+    whole = points.find_points(scene(4), 500)
+    stored = points.PackedPoints.from_bytes(points.PackedPoints.of(whole).to_bytes()).points()
+    assert np.array_equal(stored.xy, whole.xy)
+    similar = (whole.descriptors.astype(float) * stored.descriptors).sum(axis=1) / 255**2
+    assert similar.min() > 0.97

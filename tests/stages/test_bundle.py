@@ -53,6 +53,8 @@ def project(town: Town, tmp_path_factory: pytest.TempPathFactory) -> Path:
     index.mkdir()
     np.save(index / "views.npy", index_stage.describe(embedder, town.views, views, "views"))
     tables.write(tables.VIEWS, views, index / "views.parquet")
+    pictured = described_pictures().assign(place=views["place"].iloc[0])
+    tables.write(tables.DESCRIPTORS, pictured, index / "rows.parquet")
     np.save(index / "photos.npy", index_stage.describe_photos(embedder, town.photos, photos))
     tables.write(
         tables.PHOTOS,
@@ -119,11 +121,33 @@ def test_a_missing_input_is_named(project: Path, town: Town, params: Params, tmp
     assert not (tmp_path / "bundle").exists()
 
 
-def test_without_views_all_pictures_answer(tmp_path: Path) -> None:
-    rows = pd.DataFrame(
+def described_pictures() -> pd.DataFrame:
+    """DESCRIPTORS rows of two places."""
+    return pd.DataFrame(
         [(i, i // 4, i % 2, ("2022-05", "2019-05")[i % 4 // 2], ("query", "gallery")[i % 4 // 2]) for i in range(8)],
         columns=["image_id", "place", "direction", "month", "role"],
     ).assign(split="test", subset="test_v1", lat=59.0, lon=18.0, x=0.0, y=0.0)
+
+
+@pytest.mark.parametrize(("flat", "answers"), [(0, True), (1, True), (2, True), (3, False)])
+def test_views_answer_where_at_least_half_of_the_places_have_them(
+    town: Town, tmp_path: Path, flat: int, answers: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    views = town_views(town.views)
+    views = views[views["place"].isin(views["place"].unique()[:2])].reset_index(drop=True)
+    tables.write(tables.VIEWS, views.assign(view_id=range(len(views))), tmp_path / "views.parquet")
+    np.save(tmp_path / "views.npy", np.eye(len(views), dtype=np.float16))
+    rows = described_pictures()
+    others = [rows.iloc[:4].assign(place=900 + i, image_id=range(100 + 4 * i, 104 + 4 * i)) for i in range(flat)]
+    of_views = rows.assign(place=views["place"].unique()[rows["place"]])
+    tables.write(tables.DESCRIPTORS, pd.concat([of_views, *others]), tmp_path / "rows.parquet")
+    found = stage.answering_views(tmp_path, town.views)
+    assert (found is not None) is answers
+    assert (f"{flat} of {flat + 2} places have no view" in caplog.text) is (answers and flat > 0)
+
+
+def test_without_views_all_pictures_answer(tmp_path: Path) -> None:
+    rows = described_pictures()
     tables.write(tables.DESCRIPTORS, rows, tmp_path / "rows.parquet")
     np.save(tmp_path / "descriptors.npy", np.eye(8, dtype=np.float16))
     unknown = dict.fromkeys(

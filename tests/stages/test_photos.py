@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from capturing import write_captures
 from fakeprovider import picture
 
 from streetrecall import tables
 from streetrecall.geo import project
 from streetrecall.params.schema import Params
 from streetrecall.pictures import shards
-from streetrecall.providers.base import Photo
-from streetrecall.stages import photos
+from streetrecall.pictures.codec import encode_jpeg
+from streetrecall.providers.base import Capture, CaptureRequest, Panorama, Photo
+from streetrecall.stages import photos, views
+from streetrecall.tables import Projection
 
 LAT, LON = 59.32, 18.06
 METRE = 1 / 111_412  # degrees of latitude here
@@ -57,7 +62,7 @@ class Taken:
 
         monkeypatch.setattr(photos, "provider_class", lambda name: Fake)
         tables.write(tables.VIEWS, views, folder / "views.parquet")
-        photos.run(params, folder / "views.parquet", folder / "photos", folder / "photos.json")
+        photos.run(params, folder / "captures", folder / "views.parquet", folder / "photos", folder / "photos.json")
         self.table = tables.read(tables.PHOTOS, folder / "photos/photos.parquet")
         self.metrics = json.loads((folder / "photos.json").read_text())
         self.files = {
@@ -108,10 +113,12 @@ def test_shards_hold_whole_spots_by_split_and_permission(
 
 
 @pytest.mark.parametrize("provider", ["archive", "google"])
-def test_a_provider_without_photos_leaves_an_empty_table(params: Params, tmp_path: Path, provider: str) -> None:
+def test_a_collection_of_single_crops_leaves_an_empty_table(params: Params, tmp_path: Path, provider: str) -> None:
     tables.write(tables.VIEWS, gallery().iloc[:0], tmp_path / "views.parquet")
+    crop = taken_at(0, "validation", 0, fov_deg=math.nan, horizon=math.nan, projection=Projection.PERSPECTIVE)
+    write_captures([crop], places(), tmp_path / "captures", provider)
     params = params.model_copy(update={"provider": provider})
-    photos.run(params, tmp_path / "views.parquet", tmp_path / "photos", tmp_path / "photos.json")
+    photos.run(params, tmp_path / "captures", tmp_path / "views.parquet", tmp_path / "photos", tmp_path / "photos.json")
     table = tables.read(tables.PHOTOS, tmp_path / "photos/photos.parquet")
     assert table.empty and table["near"].dtype == np.dtype(bool)
     assert json.loads((tmp_path / "photos.json").read_text())["photos"] == 0
@@ -135,9 +142,86 @@ def test_the_simulated_city_has_photos_of_its_gallery(params: Params, tmp_path: 
     params = params.model_copy(update={"photos": small})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        photos.run(params, tmp_path / "views.parquet", tmp_path / "photos", tmp_path / "photos.json")
+        photos.run(
+            params, tmp_path / "captures", tmp_path / "views.parquet", tmp_path / "photos", tmp_path / "photos.json"
+        )
     table = tables.read(tables.PHOTOS, tmp_path / "photos/photos.parquet")
     assert table["near"].tolist() == [True] * 12 + [False] * 6
     assert table["split"].tolist() == ["validation"] * 6 + ["test"] * 6 + ["validation"] * 3 + ["test"] * 3
     assert table["month"].str.startswith("2024-").all()
     assert (table[["width", "height"]].max(axis=1) == 96).all()
+
+
+SPLIT_OF_PLACE = ["validation"] * 5 + ["test"] * 5 + ["train"] * 2
+DATES = [2, 2, 2, 1, 1] * 2 + [2, 1]  # of a place; those with one are not in the gallery
+
+
+def places() -> pd.DataFrame:
+    """Places in a row, 200 m apart."""
+    count = len(SPLIT_OF_PLACE)
+    frame = pd.DataFrame({"place": range(count), "split": SPLIT_OF_PLACE}).assign(lon=LON, month="2023-03")
+    frame = frame.assign(lat=LAT + frame["place"] * 200 * METRE, rank=frame["place"], level=0, radius_m=10.0)
+    frame["x"], frame["y"] = project(frame["lat"], frame["lon"], "EPSG:3006")
+    return frame.assign(pano_id=[f"p{i}-0" for i in range(count)], start_distance_m=frame["place"] * 200.0)
+
+
+def taken_at(place: int, split: str, date: int, month: str = "", **more: object) -> Capture:
+    """A sphere of a place's date, 0 being the newest."""
+    month = month or f"{2023 - 2 * date}-03"
+    panorama = Panorama(f"p{place}-{date}", LAT + place * 200 * METRE, LON, month, "CC0-1.0", "nobody")
+    facts = {"projection": Projection.EQUIRECTANGULAR, "fov_deg": 360.0, "horizon": 0.5} | more
+    request = CaptureRequest(place, 0, 0.0, date, panorama, split, f"{split}_v1", **facts)
+    coarse = np.random.default_rng(10 * place + date).integers(0, 255, (32, 64, 3), dtype=np.uint8)
+    return Capture(request, "ok", "", encode_jpeg(coarse.repeat(8, axis=0).repeat(8, axis=1), 95))
+
+
+def cut(folder: Path, params: Params, taken: list[Capture]) -> pd.DataFrame:
+    """The photos of a provider that has none of people."""
+    write_captures(taken, places(), folder / "captures", "panoramax")
+    tables.write(tables.LOCATIONS, places(), folder / "locations.parquet")
+    settings = params.photos.model_copy(update={"spots": 2, "far_share": 0.5, "long_side": 96})
+    params = params.model_copy(update={"provider": "panoramax", "photos": settings})
+    views.run(params, folder / "captures", folder / "locations.parquet", folder / "views", folder / "views.json")
+    seen = folder / "views/views.parquet"
+    photos.run(params, folder / "captures", seen, folder / "photos", folder / "photos.json")
+    return tables.read(tables.PHOTOS, folder / "photos/photos.parquet")
+
+
+def every_date() -> list[Capture]:
+    return [
+        taken_at(place, split, date)
+        for place, (split, dates) in enumerate(zip(SPLIT_OF_PLACE, DATES, strict=True))
+        for date in range(dates)
+    ]
+
+
+def test_photos_are_cut_from_the_newest_panoramas_of_a_provider_without_any(params: Params, tmp_path: Path) -> None:
+    table = cut(tmp_path / "a", params, every_date())
+    assert table["spot"].tolist() == [spot for spot in range(6) for _ in range(3)]
+    assert table["split"].tolist() == ["validation"] * 9 + ["test"] * 9
+    assert table["near"].tolist() == [*[True] * 6, *[False] * 3] * 2
+    assert set(table["month"]) == {"2023-03"}
+    assert table["fov_deg"].between(50, 80).all() and table["heading_deg"].nunique() > 12
+    assert {(96, 72), (72, 96)} == set(zip(table["width"], table["height"], strict=True))
+    assert (table["distance_m"][table["near"]] < 1).all() and (table["distance_m"][~table["near"]] > 190).all()
+    assert set(table["licence"]) == {"CC0-1.0"} and set(table["provider"]) == {"panoramax"}
+    cut(tmp_path / "b", params, every_date())
+    first, second = (sorted((tmp_path / run / "photos").rglob("*.tar")) for run in "ab")
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+
+
+def test_no_photo_is_cut_of_a_month_that_the_gallery_shows_nearby(params: Params, tmp_path: Path) -> None:
+    taken = every_date()
+    taken[1] = taken_at(0, "validation", 1, "2023-03")  # two panoramas of one drive
+    table = cut(tmp_path, params, taken)
+    place = table["lat"].sub(LAT).div(200 * METRE).round().astype(int)
+    assert 0 not in set(place[table["near"]])
+    assert len(table) == 18, "other places of validation take its turn"
+
+
+def test_no_photo_is_cut_of_an_unknown_month(params: Params, tmp_path: Path) -> None:
+    undated = [
+        replace(one, request=replace(one.request, panorama=replace(one.request.panorama, month="")))
+        for one in every_date()
+    ]
+    assert cut(tmp_path, params, undated).empty

@@ -23,7 +23,8 @@ from streetrecall.bundle.gallery import Gallery, Part
 from streetrecall.bundle.layout import Calibration
 from streetrecall.pictures.photo import Bytes, Photo, prepare, read_photo, reduce_to
 from streetrecall.retrieval.photos import score, together
-from streetrecall.retrieval.rerank import Points, find_points, match
+from streetrecall.retrieval.points import Points, find_points
+from streetrecall.retrieval.rerank import match
 from streetrecall.scoring.position import difficulty, locate
 from streetrecall.scoring.ranking import Floats, Ints, Ranking
 from streetrecall.scoring.spots import margins, spread_out
@@ -226,7 +227,7 @@ class Bundle:
 
                 def count(at: Ints, asked: Points = asked, number: int = number) -> int:
                     row = int(part.rows[views[number][tuple(at)]])
-                    return len(match(asked, Points(*self.gallery.points(row)))[0])
+                    return len(match(asked, self.gallery.points(row))[0])
 
                 for at, found in zip(wanted, pool.map(count, wanted), strict=True):
                     counts[(number, *at)] = found
@@ -317,7 +318,7 @@ class Bundle:
     def matches(self, picture: Bytes, row: int) -> tuple[Floats, Floats]:
         """What agrees between a photo's ``picture`` and a row of the gallery: positions (n, 2) in shares of width and
         height of each, from their top left corners."""
-        asked, answering = self.points_of(picture), Points(*self.gallery.points(row))
+        asked, answering = self.points_of(picture), self.gallery.points(row)
         a, b = match(asked, answering)
         height, width = reduce_to(picture, self.settings.photos.rerank.photo_px).shape[:2]
         side = (self.gallery.columns["width"][row], self.gallery.columns["height"][row])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streetrecall.bundle import layout
 from streetrecall.errors import UserError
-from streetrecall.retrieval.rerank import PACKED_SIZE, POINT_STEPS, unpack
+from streetrecall.retrieval.points import PACKED_SIZE, PackedPoints, Points
 from streetrecall.scoring.ranking import Floats, Ints
 
 
@@ -172,12 +172,12 @@ class Gallery:
     def has_points(self) -> bool:
         return bool(self._manifest["gallery"]["points"])
 
-    def points(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Positions (n, 2), pixels of the view, and descriptors (n, 128) of the SIFT points of a row."""
+    def points(self, row: int) -> Points:
+        """The SIFT points of a row, at pixels of the view."""
         xy, values = self._points
         first, count = int(self.columns["first_point"][row]), int(self.columns["points"][row])
         part = slice(first, first + count)
-        return xy[part].astype(np.float32) / np.float32(POINT_STEPS), unpack(np.asarray(values[part]))
+        return PackedPoints(xy[part], np.asarray(values[part])).points()
 
     @cached_property
     def _points(self) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -21,10 +20,12 @@ from streetrecall.files import fresh_folders, write_array, write_json, write_tex
 from streetrecall.geo import unproject
 from streetrecall.parallel import map_in_order
 from streetrecall.params.schema import Params
+from streetrecall.pictures.codec import encode_jpeg
+from streetrecall.pictures.photo import reduce_to
 from streetrecall.pictures.shards import ShardReader
 from streetrecall.progress import progress
 from streetrecall.retrieval import index as indexes
-from streetrecall.retrieval.rerank import POINT_STEPS, Pictures, pack, points_of
+from streetrecall.retrieval.points import Pictures, points_of_views
 from streetrecall.scoring.ranking import Floats
 
 CHUNK = 64  # pictures that a process reads at a time
@@ -139,10 +140,10 @@ def _write_points(folder: Path, source: Pictures, most: int) -> NDArray[np.int64
     """Write the points of the views; returns how many each has."""
     counts = np.zeros(len(source.rows), np.int64)
     with (folder / layout.POINTS_XY).open("wb") as positions, (folder / layout.POINTS).open("wb") as values:
-        for row, points in enumerate(points_of(source, np.arange(len(source.rows)), most, None)):
-            positions.write(np.round(points.xy * POINT_STEPS).astype("<u2").tobytes())
-            values.write(pack(points.descriptors).tobytes())
-            counts[row] = len(points.xy)
+        for row, points in enumerate(points_of_views(source, np.arange(len(source.rows)), most)):
+            positions.write(points.steps.tobytes())
+            values.write(points.packed.tobytes())
+            counts[row] = len(points.steps)
     return counts
 
 
@@ -167,17 +168,8 @@ def _write_thumbnails(folder: Path, source: Pictures, params: Params) -> tuple[N
 
 
 def _small(folder: Path, longest: int, quality: int, members: list[tuple[str, int, int]]) -> list[bytes]:
-    made = []
     with ShardReader(folder) as reader:
-        for shard, offset, size in members:
-            picture = cv2.imdecode(np.frombuffer(reader.read(shard, offset, size), np.uint8), cv2.IMREAD_COLOR)
-            if picture is None:
-                raise UserError(f"{folder / shard}: there is no picture at {offset}; dvc checkout restores the shard")
-            scale = longest / max(picture.shape)
-            if scale < 1:
-                picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            made.append(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
-    return made
+        return [encode_jpeg(reduce_to(reader.read_picture(*member), longest), quality) for member in members]
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:

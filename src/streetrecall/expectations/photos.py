@@ -17,7 +17,7 @@ from streetrecall.expectations.common.custom import ExpectGroupsToBeComplete
 from streetrecall.expectations.common.suite import Batch, credited, expect, in_metres, readable
 from streetrecall.params.checks import CheckPhotos
 from streetrecall.params.schema import Params
-from streetrecall.tables import PHOTOS_OF_A_SPOT, RADII_M, Use
+from streetrecall.tables import PHOTOS_OF_A_SPOT, RADII_M, SAME_MONTH_M, Use
 
 INPUTS = {"photos": Path("data/photos"), "views": Path("data/views/views.parquet")}
 VALIDATED = ("photos/photos.parquet",)  # it holds the hash of each picture, and the suite compares these
@@ -113,6 +113,6 @@ def _gallery(limits: CheckPhotos) -> list[Any]:
             "A panorama of the photo's own month may show the same cars and the same light.",
             AGAIN,
             column="same_month_m",
-            min_value=60.0,
+            min_value=SAME_MONTH_M,
         ),
     ]

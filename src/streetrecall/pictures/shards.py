@@ -15,8 +15,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from streetrecall.errors import UserError
 from streetrecall.files import whole, write_text
+from streetrecall.pictures.codec import decode
 
 PLACES_PER_SHARD = 8
 KEPT_OPEN = 64  # shards open at a time; the usual limit of a process is 256 files or more
@@ -119,3 +123,14 @@ class ShardReader:
                 f"{self.root / shard}: has only {len(data)} of the {size} bytes at {offset}; dvc checkout restores it"
             )
         return data
+
+    def read_picture(self, shard: str, offset: int, size: int) -> NDArray[np.uint8]:
+        """The pixels (h, w, 3) RGB of the picture there.
+
+        Raises:
+            UserError: as `read`, or it is no picture.
+        """
+        picture = decode(self.read(shard, offset, size))
+        if picture is None:
+            raise UserError(f"{self.root / shard}: there is no picture at {offset}; dvc checkout restores the shard")
+        return picture

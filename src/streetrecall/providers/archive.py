@@ -24,7 +24,7 @@ from streetrecall.providers.archive_tables import (
     read_gaps,
     read_places,
 )
-from streetrecall.providers.base import Capture, CaptureRequest, Coverage, Panorama, Photo
+from streetrecall.providers.base import Capture, CaptureRequest, Coverage, Panorama, StreetImagery
 from streetrecall.providers.folders import Found, UnreadableError, opened, printable, walk
 from streetrecall.tables import CaptureStatus
 
@@ -68,7 +68,7 @@ class Picture:
     cropped: bool
 
 
-class Archive:
+class Archive(StreetImagery):
     """An existing collection on this machine; see `streetrecall.providers.base.Provider`.
 
     Its pictures are read again in each run (``network`` is false), so a file that changed is noticed. After `plan`,
@@ -111,11 +111,6 @@ class Archive:
                 "data/cities"
             )
         return path
-
-    @classmethod
-    def photos(cls, params: Params, gallery: pd.DataFrame) -> Iterator[Photo]:
-        """None: it has no photos of people."""
-        return iter(())
 
     def close(self) -> None:
         """Nothing is open."""

@@ -147,8 +147,8 @@ class Provider(Protocol):
         ...
 
     @classmethod
-    def photos(cls, params: Params, gallery: pd.DataFrame) -> Iterator[Photo]:
-        """Photos to ask ``gallery`` with (VIEWS columns, use gallery), spot by spot; none where the provider has none.
+    def photos(cls, params: Params, gallery: pd.DataFrame) -> Iterator[Photo] | None:
+        """Photos of people to ask ``gallery`` with (VIEWS columns, use gallery), spot by spot; None if it has none.
 
         No panorama of the gallery nearby is of a photo's month.
         """
@@ -189,6 +189,18 @@ def dates_wanted(split: str, gallery_dates: int) -> slice:
     ('bc', 'abcde')
     """
     return slice(1, 1 + gallery_dates) if split == "gallery" else slice(None)
+
+
+class StreetImagery:
+    """What most providers have in common: neither a polygon of their own nor photos of people."""
+
+    @classmethod
+    def polygon(cls, params: Params) -> Path | None:
+        return None
+
+    @classmethod
+    def photos(cls, params: Params, gallery: pd.DataFrame) -> Iterator[Photo] | None:
+        return None
 
 
 class LocalProvider(Provider, Protocol):

@@ -15,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ from streetrecall.providers.base import (
     Capture,
     CaptureRequest,
     Coverage,
-    Photo,
+    StreetImagery,
     is_dense,
     subset_names,
 )
@@ -129,7 +128,7 @@ def box_of(tile: tuple[int, int], box_deg: float, margin_m: float) -> Box:
     return Box(*(round(edge, 7) for edge in edges))
 
 
-class BoxProvider(ABC):
+class BoxProvider(StreetImagery, ABC):
     """A `streetrecall.providers.base.Provider` whose source is searched by boxes.
 
     Args:
@@ -158,15 +157,6 @@ class BoxProvider(ABC):
         self._place_m, self._heading_deg, self._box_deg, self._limit = place_m, heading_deg, box_deg, limit
         self._margin_m = max(params.metadata.radius_m, place_m)
         self._shots: dict[str, Shot] = {}
-
-    @classmethod
-    def polygon(cls, params: Params) -> Path | None:
-        return None
-
-    @classmethod
-    def photos(cls, params: Params, gallery: pd.DataFrame) -> Iterator[Photo]:
-        """None."""
-        return iter(())
 
     def close(self) -> None:
         self._client.close()

@@ -95,7 +95,8 @@ def answer_photos(
     Raises:
         UserError: a picture cannot be read.
     """
-    from streetrecall.retrieval.rerank import Pictures, compare
+    from streetrecall.retrieval.points import Pictures
+    from streetrecall.retrieval.rerank import compare
     from streetrecall.scoring.photos import SINGLE, THREE, Answered
 
     scores = score(photos.rows["month"].to_numpy(str), photos.descriptors, gallery, settings)

@@ -41,13 +41,33 @@ def with_neighbours(scores: Floats, xy: Floats, weight: float, reach_m: float) -
     >>> with_neighbours(np.array([[0.5, 0.7, 0.6]]), np.array([[0.0, 0], [9, 0], [99, 0]]), 0.5, 14.0).round(3).tolist()
     [[0.85, 0.95, 0.9]]
     """
-    apart = np.hypot(*(xy[:, None] - xy[None]).transpose(2, 0, 1))
-    near = apart <= reach_m
-    np.fill_diagonal(near, False)
-    alone = ~near.any(axis=1)
-    near[alone, alone] = True
-    share = near / near.sum(axis=1, keepdims=True)
-    return scores + weight * (scores @ share.T)
+    first, second = pairs_within(xy, reach_m)
+    alone = np.setdiff1d(np.arange(len(xy)), first)
+    of, neighbour = np.append(first, alone), np.append(second, alone)
+    order = np.argsort(of, kind="stable")
+    starts = np.searchsorted(of[order], np.arange(len(xy)))
+    mean = np.empty_like(scores)
+    for row, values in enumerate(scores):  # one by one: a city has millions of pairs
+        mean[row] = np.add.reduceat(values[neighbour[order]], starts)
+    return scores + weight * mean / np.bincount(of)
+
+
+def pairs_within(xy: Floats, reach_m: float) -> tuple[Ints, Ints]:
+    """The pairs of different points that are at most ``reach_m`` metres apart, each in both orders; ``xy`` (n, 2).
+
+    Memory grows with the pairs in strips of that width, not with the square of n.
+
+    >>> [pair.tolist() for pair in pairs_within(np.array([[0.0, 0], [99, 0], [9, 0]]), 14.0)]
+    [[0, 2], [2, 0]]
+    """
+    order = np.argsort(xy[:, 0], kind="stable")
+    x = xy[order, 0]
+    after = np.searchsorted(x, x + reach_m, side="right") - np.arange(len(x)) - 1  # how many follow in the strip
+    left = np.repeat(np.arange(len(x)), after)
+    right = left + 1 + np.arange(len(left)) - np.repeat(np.cumsum(after) - after, after)
+    a, b = order[left], order[right]
+    near = np.hypot(*(xy[a] - xy[b]).T) <= reach_m
+    return np.append(a[near], b[near]), np.append(b[near], a[near])
 
 
 def spread_out(scores: Floats, xy: Floats, apart_m: float, count: int) -> Ints:
@@ -59,7 +79,6 @@ def spread_out(scores: Floats, xy: Floats, apart_m: float, count: int) -> Ints:
     >>> spread_out(np.array([[0.9, 0.8, 0.7, 0.6]]), np.array([[0.0, 0], [9, 0], [30, 0], [99, 0]]), 20.0, 3).tolist()
     [[0, 2, 3]]
     """
-    near = np.hypot(*(xy[:, None] - xy[None]).transpose(2, 0, 1)) < apart_m
     chosen = np.zeros((len(scores), min(count, scores.shape[1])), np.int64)
     for row, order in enumerate(np.argsort(-scores, axis=1, kind="stable")):
         hidden = np.zeros(scores.shape[1], bool)
@@ -69,7 +88,7 @@ def spread_out(scores: Floats, xy: Floats, apart_m: float, count: int) -> Ints:
                 break
             if not hidden[place]:
                 first.append(place)
-                hidden |= near[place]
+                hidden |= np.hypot(*(xy - xy[place]).T) < apart_m
         later = order[~np.isin(order, first)]
         chosen[row] = np.concatenate([np.array(first, np.int64), later])[: chosen.shape[1]]
     return chosen

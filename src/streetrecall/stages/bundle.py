@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from streetrecall.bundle.write import Answering, write
 from streetrecall.errors import UserError
 from streetrecall.files import require_in_project, write_json
 from streetrecall.params.schema import Params, load
+from streetrecall.retrieval import index as indexes
 from streetrecall.retrieval.photos import Photos, answer_photos, gallery_of
 from streetrecall.scoring import photos as photo_scores
 from streetrecall.scoring import system as systems
 from streetrecall.scoring.calibration import conformal_quantile
 from streetrecall.scoring.system import read_described, read_system
+
+log = logging.getLogger(__name__)
 
 CALIBRATED_ON = "validation"  # as in the stage evaluate
 POSITION = "position"
@@ -59,8 +63,8 @@ def run(
 ) -> dict[str, Any]:
     """Write the bundle; returns its manifest.
 
-    Its gallery is every view of the gallery that `index` describes. A collection without views answers with all its
-    pictures, those that ask in the evaluation too.
+    Its gallery is every view of the gallery that `index` describes. A collection that has views at less than half of
+    its places answers with all its pictures, those that ask in the evaluation too.
 
     Raises:
         UserError: an input is missing or damaged, or there is no picture to answer with.
@@ -95,9 +99,15 @@ def run(
 
 
 def answering_views(index: Path, views: Path) -> Answering | None:
-    """The views of the gallery; None where there are none."""
+    """The views of the gallery; None where less than half of the places have any."""
     rows, descriptors = read_described(tables.VIEWS, index / systems.VIEW_ROWS, index / systems.VIEWS)
-    return Answering(layout.VIEWS, views, rows, descriptors) if len(rows) else None
+    pictured = set(tables.read(tables.DESCRIPTORS, index / indexes.ROWS)["place"])
+    without = pictured - set(rows["place"])
+    if rows.empty or 2 * len(without) > len(pictured):
+        return None
+    if without:
+        log.warning("%d of %d places have no view in the gallery and do not answer", len(without), len(pictured))
+    return Answering(layout.VIEWS, views, rows, descriptors)
 
 
 def answering_pictures(index: Path, images: Path) -> Answering:

@@ -20,7 +20,7 @@ from streetrecall.errors import UserError
 from streetrecall.files import require_in_project, write_array, write_json
 from streetrecall.params.schema import Index as Settings
 from streetrecall.params.schema import load
-from streetrecall.pictures.codec import decode, encode_jpeg
+from streetrecall.pictures.codec import encode_jpeg
 from streetrecall.pictures.perturb import perturb
 from streetrecall.pictures.photo import prepare, read_photo
 from streetrecall.pictures.shards import ShardReader
@@ -206,9 +206,7 @@ def describe_perturbed(
             where = of.loc[part["image_id"], ["shard", "offset", "size"]].itertuples(index=False, name=None)
             jpegs = []
             for (shard, offset, size), change, seed in zip(where, part["change"], part["image_id"], strict=True):
-                picture = decode(reader.read(str(shard), int(offset), int(size)))
-                if picture is None:
-                    raise UserError(f"{folder / str(shard)}: there is no picture at {offset}; run dvc checkout")
+                picture = reader.read_picture(str(shard), int(offset), int(size))
                 jpegs.append(encode_jpeg(perturb(picture, str(change), int(seed)), _CHANGED_QUALITY))
             descriptors[start : start + len(part)] = embedder.describe(jpegs)
             bar.update(len(part))

@@ -1,7 +1,8 @@
 """Stage `photos`: photos as people take them, with their true positions, to ask the gallery with.
 
-The provider takes them (`streetrecall.providers.base.Provider.photos`). One that has none leaves the table empty. Half
-of the spots are for validation and half for test. Some have no panorama of the gallery within 25 m: no answer is right.
+The provider takes them (`streetrecall.providers.base.Provider.photos`). For one that has none they are cut from the
+newest panoramas (`streetrecall.providers.cut_photos`); a collection of single crops has none at all. Half of the spots
+are for validation and half for test. Some have no panorama of the gallery within 25 m: no answer is right.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from streetrecall.pictures import shards
 from streetrecall.pictures.inspect import inspect
 from streetrecall.providers import provider_class
 from streetrecall.providers.base import Photo
+from streetrecall.providers.cut_photos import cut_photos
 from streetrecall.tables import PHOTOS_OF_A_SPOT, RADII_M, Use
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ _SAME_PLACE_M = 1e-3  # panoramas of one place have one position
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--captures", type=Path, required=True, help="folder of captures.parquet and its shards")
     parser.add_argument("--views", type=Path, required=True, help="VIEWS table to read")
     parser.add_argument("--photos", type=Path, required=True, help="folder to write: photos.parquet, shared, local")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON to write")
@@ -42,14 +45,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     require_in_project(args.photos / "shared", args.photos / "local")
-    run(load(args.params), args.views, args.photos, args.metrics)
+    run(load(args.params), args.captures, args.views, args.photos, args.metrics)
 
 
-def run(params: Params, views: Path, photos: Path, metrics: Path) -> None:
-    """Write the table PHOTOS, its shards and the counts."""
+def run(params: Params, captures: Path, views: Path, photos: Path, metrics: Path) -> None:
+    """Write the table PHOTOS, its shards and the counts.
+
+    Raises:
+        UserError: a shard of the captures is missing.
+    """
     table = tables.read(tables.VIEWS, views)
     gallery = table[table["use"] == Use.GALLERY]
-    taken = list(provider_class(params.provider).photos(params, gallery))
+    of_people = provider_class(params.provider).photos(params, gallery)
+    taken = list(cut_photos(captures, table, params.photos, params.city.crs) if of_people is None else of_people)
     with fresh_folders(photos, ("shared", "local")) as fresh:
         for folder in ("shared", "local"):
             shards.make_folder(fresh / folder, folder)

@@ -29,37 +29,18 @@ from streetrecall.imports import code_digest
 from streetrecall.parallel import map_in_order
 from streetrecall.params.schema import Params, TrainingViews, Views, load
 from streetrecall.pictures import shards, tone
-from streetrecall.pictures.codec import decode, encode_jpeg
-from streetrecall.pictures.projections import Frames, Panorama, Sphere, View
+from streetrecall.pictures.codec import encode_jpeg
+from streetrecall.pictures.panoramas import Source, open_panorama, usable_panoramas
+from streetrecall.pictures.projections import Panorama, View
 from streetrecall.progress import progress
 from streetrecall.store.results import Results, kept
-from streetrecall.tables import CaptureStatus, Projection, Use
+from streetrecall.tables import Use
 
 log = logging.getLogger(__name__)
 
 _FEW = 40  # up to so many panoramas are cut in this process: others take seconds to start
 _TRIES = 20  # draws of a training view until the frames hold it
 _HEADING_JITTER = 0.3  # of a training view, share of the angle between two of them
-
-
-@dataclass(frozen=True)
-class Source:
-    """The captures of one panorama: ``row`` of the table of panoramas, and where each picture is."""
-
-    row: int
-    place: int
-    month: str
-    pano_id: str
-    projection: str
-    fov_deg: float
-    horizon: float
-    pictures: tuple[tuple[float, str, int, int, str], ...]  # heading, shard, offset, size, sha256
-
-    def key(self, use: Use) -> str:
-        """What its views depend on, besides the parameters, as one hash."""
-        shown = [(heading, sha256) for heading, _, _, _, sha256 in self.pictures]
-        facts = [str(use), self.pano_id, self.projection, self.fov_deg, self.horizon, shown]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -111,28 +92,6 @@ def run(params: Params, captures: Path, locations: Path, views: Path, metrics: P
     tables.write(tables.VIEWS, table, views / "views.parquet")
     write_json(metrics, count(table, left_out))
     log.info("%d views of %d panoramas", len(table), table["pano_id"].nunique())
-
-
-def usable_panoramas(taken: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The panoramas that views can be cut from, one row each with its ``pictures``, and counts of the others.
-
-    A camera that hung gave the same picture at several places, and it is not known which of them is right. All
-    panoramas with that picture are left out.
-    """
-    good = taken[taken["status"] == CaptureStatus.OK]
-    known = good["fov_deg"].notna() & good["horizon"].notna() & good["heading_deg"].notna()
-    unknown = good.loc[~known, "pano_id"].nunique()
-    good = good[known]
-    shared = good.groupby("sha256")["place"].transform("nunique") > 1
-    repeated = set(good.loc[shared, "pano_id"])
-    good = good[~good["pano_id"].isin(repeated)].sort_values(["place", "date_index", "pano_id", "direction"])
-    pictures = list(good[["heading_deg", "shard", "offset", "size", "sha256"]].itertuples(index=False, name=None))
-    good["pictures"] = pd.Series(pictures, index=good.index, dtype=object)
-    panoramas = good.groupby(["place", "pano_id"], sort=False).agg(
-        {**{c: "first" for c in good.columns if c not in ("place", "pano_id", "pictures")}, "pictures": tuple}
-    )
-    left_out = {"unknown_field_of_view": int(unknown), "same_picture_elsewhere": len(repeated)}
-    return panoramas.reset_index(), left_out
 
 
 def plan_shards(panoramas: pd.DataFrame, places: pd.DataFrame, dates: int, where: Path) -> dict[str, list[Source]]:
@@ -231,20 +190,6 @@ def unpack(packed: bytes) -> list[tuple[View, bytes]]:
         cut.append((View(*view), data[at : at + size]))
         at += size
     return cut
-
-
-def open_panorama(source: Source, reader: shards.ShardReader) -> Panorama | None:
-    """The decoded pictures of a panorama; None if there is none that can be decoded."""
-    decoded = [
-        (heading, decode(reader.read(shard, offset, size))) for heading, shard, offset, size, _ in source.pictures
-    ]
-    whole = [(heading, picture) for heading, picture in decoded if picture is not None]
-    if not whole:
-        return None
-    if source.projection == Projection.EQUIRECTANGULAR:
-        heading, sphere = whole[0]
-        return Sphere(sphere, heading)
-    return Frames([picture for _, picture in whole], [heading for heading, _ in whole], source.fov_deg, source.horizon)
 
 
 def gallery_views(settings: Views, panorama: Panorama) -> Iterator[tuple[View, bytes]]:

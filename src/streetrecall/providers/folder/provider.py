@@ -19,7 +19,7 @@ from streetrecall.files import write_text
 from streetrecall.geo import distance_m, project, unproject
 from streetrecall.params.schema import Params
 from streetrecall.pictures.structure import NotAPictureError
-from streetrecall.providers.base import Capture, CaptureRequest, Coverage, Photo, is_dense, subset_names
+from streetrecall.providers.base import Capture, CaptureRequest, Coverage, StreetImagery, is_dense, subset_names
 from streetrecall.providers.folder.scan import POLYGON, Scan, list_files, scan, unknown
 from streetrecall.providers.folders import Found, UnreadableError, opened
 from streetrecall.providers.shots import Shot, by_date, greedy_places, picture_of, requests_of, wanted_dates
@@ -32,7 +32,7 @@ AROUND_M = 60.0  # of the made polygon around each place: its grid then has poin
 OUTSIDE = "outside the polygon"
 
 
-class FolderProvider:
+class FolderProvider(StreetImagery):
     """Pictures in a folder on this machine; see `streetrecall.providers.base.Provider`.
 
     They are read again in each run (``network`` is false), so a file that changed is noticed. After `plan`,
@@ -73,11 +73,6 @@ class FolderProvider:
         provider = cls(params)
         own = provider.root / POLYGON
         return own if own.is_file() else provider._made_polygon()
-
-    @classmethod
-    def photos(cls, params: Params, gallery: pd.DataFrame) -> Iterator[Photo]:
-        """None."""
-        return iter(())
 
     def close(self) -> None:
         """Nothing is open."""

@@ -15,7 +15,6 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -29,7 +28,7 @@ from streetrecall.providers.base import (
     CaptureRequest,
     Coverage,
     Panorama,
-    Photo,
+    StreetImagery,
     dates_wanted,
     is_dense,
     subset_names,
@@ -54,7 +53,7 @@ SCRIPT = "/maps/api/js?v=quarterly&loading=async&callback=begin"
 T = TypeVar("T")
 
 
-class GoogleProvider:
+class GoogleProvider(StreetImagery):
     """Street View as Google answers it, at ``endpoint``.
 
     Args:
@@ -108,15 +107,6 @@ class GoogleProvider:
             terms_accepted=params.google.accept_terms,
             client=Client(params.network, Proxies.from_environment()),
         )
-
-    @classmethod
-    def polygon(cls, params: Params) -> Path | None:
-        return None
-
-    @classmethod
-    def photos(cls, params: Params, gallery: pd.DataFrame) -> Iterator[Photo]:
-        """None: it has no photos of people."""
-        return iter(())
 
     def close(self) -> None:
         if self._browsers is not None:
