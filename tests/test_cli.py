@@ -38,3 +38,15 @@ def test_numpys_kernels_are_those_of_one_processor_unless_the_user_says_so(given
     seen = "import streetrecall, sys, os; assert 'numpy' not in sys.modules; print(os.environ['OPENBLAS_CORETYPE'])"
     done = subprocess.run([sys.executable, "-c", seen], env=environment, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == (given or "Haswell")
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly() -> None:
+    loud = (
+        "import sys, types; from streetrecall import cli; loud = types.ModuleType('loud'); sys.modules['loud'] = loud; "
+        "loud.configure = lambda parser: None; loud.main = lambda args: print('line\\n' * 200_000); "
+        "cli.COMMANDS['loud'] = ('loud', ''); sys.exit(cli.main(['loud']))"
+    )
+    piped = ["bash", "-o", "pipefail", "-c", '"$0" -c "$1" | head -1', sys.executable, loud]
+    done = subprocess.run(piped, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("line\n", "")
+    assert done.returncode == 141  # as of a program that SIGPIPE ended

@@ -10,6 +10,7 @@ import errno
 import importlib
 import logging
 import os
+import signal
 import sqlite3
 import sys
 from collections.abc import Sequence
@@ -94,10 +95,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         args = build_parser(command).parse_args(argv)
-        return importlib.import_module(COMMANDS[args.command][0]).main(args) or 0
+        status: int = importlib.import_module(COMMANDS[args.command][0]).main(args) or 0
+        sys.stdout.flush()  # here, where a closed pipe can be told from a fault
+        return status
     except UserError as error:
         print(f"streetrecall {command}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough. Python flushes once more when it ends, which must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (OSError, sqlite3.OperationalError) as error:
         advice = refusal(error)
         if advice is None:
