@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from tinytown import Town
 
-from streetrecall import cli
+from streetrecall import cli, tables
 from streetrecall.bundle import layout
+from streetrecall.bundle.answer import Bundle
 from streetrecall.bundle.export import names
 from streetrecall.bundle.gallery import Gallery
 
@@ -71,3 +74,35 @@ def test_mistakes_are_messages(tiny_bundle: Path, tmp_path: Path, capsys: pytest
     said = capsys.readouterr().err
     assert "such a name" in said and "1 or more" in said and "rename" in said
     assert not (tmp_path / "p.txt").exists()
+
+
+def test_descriptors_of_photos(tiny_bundle: Path, photos: pd.DataFrame, tmp_path: Path) -> None:
+    files = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    for file, jpeg in zip(files, photos["jpeg"], strict=False):
+        file.write_bytes(jpeg)
+    assert export("descriptors", tmp_path / "d.h5", "--bundle", tiny_bundle, "--photos", *files) == 0
+    bundle = Bundle(tiny_bundle)
+    with h5py.File(tmp_path / "d.h5") as read:
+        for file in files:
+            found = read[str(file)]["global_descriptor"][()]
+            assert np.allclose(found, bundle.see(file).descriptors[0], atol=1e-6)
+
+
+def test_pictures_are_those_of_the_project_under_the_names_of_the_pairs(
+    tiny_bundle: Path, town: Town, gallery: Gallery, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "project/data"
+    data.mkdir(parents=True)
+    (data / "views").symlink_to(town.views)
+    arguments = ("pictures", tmp_path / "out", "--bundle", tiny_bundle, "--project", tmp_path / "project")
+    assert export(*arguments) == 0
+    written = {p.relative_to(tmp_path / "out").as_posix(): p for p in (tmp_path / "out").rglob("*.jpg")}
+    assert set(written) == set(names(gallery).tolist())
+    views = tables.read(tables.VIEWS, town.views / "views.parquet").set_index("view_id")
+    for name, picture in zip(names(gallery).tolist(), gallery.columns["picture"].tolist(), strict=True):
+        assert hashlib.sha256(written[name].read_bytes()).hexdigest() == views.loc[picture, "sha256"]
+    (tmp_path / "project/data/views").unlink()
+    other = views.assign(place=views["place"] + 1).reset_index()
+    tables.write(tables.VIEWS, other, data / "views/views.parquet")
+    assert export(*arguments) == 2
+    assert "of another run than the bundle" in capsys.readouterr().err

@@ -1,7 +1,8 @@
-"""`streetrecall export`: descriptors and retrieval pairs of a bundle, for programs that build 3-D models from them.
+"""`streetrecall export`: descriptors, pairs and pictures of a bundle, for programs that build 3-D models from them.
 
 `hloc-pairs` writes pairs of pictures as hloc and COLMAP's scripts read them: two names a line. `descriptors` writes
-the gallery's descriptors as HDF5 in hloc's layout, or as a NumPy array beside a table of names.
+the descriptors of the gallery or of photos as HDF5 in hloc's layout, or as a NumPy array beside a table of names.
+`pictures` writes the gallery's pictures under the same names, from the project that made the bundle.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ from streetrecall.bundle import layout
 from streetrecall.bundle.gallery import Gallery
 from streetrecall.errors import UserError
 from streetrecall.files import whole, write_array, write_text
+from streetrecall.pictures.shards import ShardReader
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +34,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
     pairs.add_argument("--neighbours", type=int, default=20, help="pairs of each picture or photo (%(default)s)")
     pairs.add_argument("--photos", type=Path, nargs="+", default=[], help="pair these with the gallery, and not it")
     described = kinds.add_parser("descriptors", help="descriptors of the gallery, as .h5 (hloc's layout) or .npy")
-    for sub in (pairs, described):
+    described.add_argument("--photos", type=Path, nargs="+", default=[], help="describe these, and not the gallery")
+    pictures = kinds.add_parser("pictures", help="the gallery's pictures, under the names that the others write")
+    pictures.add_argument("--project", type=Path, default=Path(), help="folder of the project with data/ (%(default)s)")
+    for sub, metavar, text in (
+        (pairs, "FILE", "file to write"),
+        (described, "FILE", "file to write"),
+        (pictures, "FOLDER", "folder to write"),
+    ):
         sub.add_argument("--bundle", type=Path, default=Path("models/bundle"), help="bundle (%(default)s)")
-        sub.add_argument("output", type=Path, metavar="FILE", help="file to write")
+        sub.add_argument("output", type=Path, metavar=metavar, help=text)
 
 
 def main(args: argparse.Namespace) -> None:
     manifest = layout.read_manifest(args.bundle)
     gallery = Gallery(args.bundle, manifest)
+    if args.kind == "pictures":
+        written = write_pictures(gallery, manifest["kind"], args.project, args.output)
+        log.info("%s: %d pictures, %d of them new", args.output, len(gallery), written)
+        return
     if args.kind == "descriptors":
-        write_descriptors(gallery, args.output)
-        log.info("%s: %d descriptors", args.output, len(gallery))
+        facts, descriptors = describe(args.bundle, args.photos) if args.photos else of_gallery(gallery)
+        write_descriptors(facts, descriptors, args.output)
+        log.info("%s: %d descriptors", args.output, len(descriptors))
         return
     if args.neighbours < 1:
         raise UserError(f"--neighbours {args.neighbours}: give 1 or more")
@@ -89,8 +104,7 @@ def photo_pairs(folder: Path, photos: list[Path], neighbours: int) -> Iterator[t
     bundle = Bundle(folder)
     named = names(bundle.gallery)
     for photo in photos:
-        if any(c.isspace() for c in str(photo)):
-            raise UserError(f"{photo}: a name in a file of pairs holds no space; rename the photo")
+        _require_name(photo)
         descriptors = bundle.see(photo).descriptors
         found, similar = bundle.gallery.search(descriptors, min(neighbours, len(bundle.gallery)))
         rows = found[found >= 0]
@@ -99,23 +113,42 @@ def photo_pairs(folder: Path, photos: list[Path], neighbours: int) -> Iterator[t
             yield str(photo), str(named[row])
 
 
-def write_descriptors(gallery: Gallery, output: Path) -> None:
-    """Write all descriptors, float32, with the names of their pictures.
+def of_gallery(gallery: Gallery) -> tuple[dict[str, list[Any]], NDArray[np.float32]]:
+    """Names and positions of the gallery's pictures, and their descriptors (n, d)."""
+    facts = {
+        "names": names(gallery).tolist(),
+        "lat": gallery.columns["lat"].tolist(),
+        "lon": gallery.columns["lon"].tolist(),
+    }
+    return facts, gallery.descriptors[:].astype(np.float32)
+
+
+def describe(folder: Path, photos: list[Path]) -> tuple[dict[str, list[Any]], NDArray[np.float32]]:
+    """Names of photos and their descriptors (n, d) by the bundle in ``folder``; a sphere has the mean of its views.
+
+    Raises:
+        UserError: as `photo_pairs`.
+    """
+    from streetrecall.bundle.answer import Bundle
+
+    bundle = Bundle(folder)
+    for photo in photos:
+        _require_name(photo)
+    means = [bundle.see(photo).descriptors.mean(axis=0) for photo in photos]
+    return {"names": list(map(str, photos))}, np.stack([mean / np.linalg.norm(mean) for mean in means])
+
+
+def write_descriptors(facts: dict[str, list[Any]], descriptors: NDArray[np.float32], output: Path) -> None:
+    """Write ``descriptors`` (n, d), float32, with the names of their pictures.
 
     ``.h5``: a group for each picture with the data set ``global_descriptor`` (d,), as hloc writes and reads it.
-    ``.npy``: an array (n, d), with names and positions in FILE.json beside it.
+    ``.npy``: an array (n, d), with ``facts`` in FILE.json beside it.
 
     Raises:
         UserError: another kind of file is asked for, or h5py is not installed.
     """
-    named = names(gallery)
     if output.suffix == ".npy":
-        write_array(output, gallery.descriptors[:].astype(np.float32))
-        facts = {
-            "names": named.tolist(),
-            "lat": gallery.columns["lat"].tolist(),
-            "lon": gallery.columns["lon"].tolist(),
-        }
+        write_array(output, descriptors)
         write_text(output.with_suffix(".json"), json.dumps(facts))
         return
     if output.suffix not in (".h5", ".hdf5"):
@@ -125,5 +158,40 @@ def write_descriptors(gallery: Gallery, output: Path) -> None:
     except ImportError as error:
         raise UserError(f"{output}: HDF5 needs h5py: pip install h5py, or write .npy") from error
     with whole(output) as partial, h5py.File(partial, "w", track_order=True) as file:
-        for name, descriptor in zip(named.tolist(), gallery.descriptors, strict=True):
-            file.create_group(name).create_dataset("global_descriptor", data=descriptor.astype(np.float32))
+        for name, descriptor in zip(facts["names"], descriptors, strict=True):
+            file.create_group(name).create_dataset("global_descriptor", data=descriptor)
+
+
+def write_pictures(gallery: Gallery, kind: str, project: Path, output: Path) -> int:
+    """Write the gallery's pictures below ``output``, as the pipeline stores them; returns how many were not there.
+
+    Raises:
+        UserError: the project is not the one that made the bundle, or a picture of it is missing.
+    """
+    from streetrecall import tables
+
+    table, key, path = {
+        layout.VIEWS: (tables.VIEWS, "view_id", project / "data/views/views.parquet"),
+        layout.PICTURES: (tables.IMAGES, "image_id", project / "data/crops/images.parquet"),
+    }[kind]
+    rows = tables.read(table, path).set_index(key)
+    wanted = gallery.columns["picture"].tolist()
+    unknown = set(wanted) - set(rows.index)
+    if unknown or rows.loc[wanted, "place"].tolist() != gallery.columns["place"].tolist():
+        raise UserError(f"{path}: of another run than the bundle; `dvc repro bundle` makes both again")
+    members = rows.loc[wanted, ["shard", "offset", "size"]].itertuples(index=False, name=None)
+    written = 0
+    with ShardReader(path.parent) as reader:
+        for name, (shard, offset, size) in zip(names(gallery).tolist(), members, strict=True):
+            data = reader.read(str(shard), int(offset), int(size))
+            file = output / name
+            if not file.is_file() or file.read_bytes() != data:
+                with whole(file) as partial:
+                    partial.write_bytes(data)
+                written += 1
+    return written
+
+
+def _require_name(photo: Path) -> None:
+    if any(c.isspace() for c in str(photo)):
+        raise UserError(f"{photo}: a name in a file of pairs holds no space; rename the photo")
