@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import requests
 
 ROOT = Path(__file__).parents[2]
 ABSENT = ("tensorflow", "keras", "dvc", "pandas", "scipy", "great_expectations", "selenium")
@@ -67,3 +68,24 @@ def test_locate_answers_from_a_wheel_without_tensorflow(
     size = sum(p.stat().st_size for p in environment.rglob("*") if p.is_file() and not p.is_symlink())
     print(f"environment: {size / 1e6:.0f} MB")
     assert size < 900e6
+
+
+@pytest.mark.slow
+def test_the_service_answers_from_a_wheel_without_tensorflow(
+    environment: Path, tiny_bundle: Path, photos: pd.DataFrame, tmp_path: Path
+) -> None:
+    alone = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    command = [str(environment / "bin/streetrecall"), "serve", "--bundle", str(tiny_bundle), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=alone) as service:
+        try:
+            assert service.stdout is not None
+            words = service.stdout.readline().split()
+            url = next(word for word in words if word.startswith("http://"))
+            page = requests.get(url, timeout=20)
+            assert page.status_code == 200 and "<html" in page.text.lower()
+            asked = {"photos": ("photo.jpg", photos["jpeg"].iloc[0], "image/jpeg")}
+            answer = requests.post(f"{url}api/locate", files=asked, timeout=60)
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["neighbours"][0]["place"] == int(photos["spot"].iloc[0])
+        finally:
+            service.terminate()
