@@ -154,6 +154,22 @@ def test_a_polygon_that_git_does_not_track_is_named_before_queueing(
     assert copies.lacking(root) == ([], []), "what is staged is copied"
 
 
+def test_a_network_is_read_only_if_params_name_it(with_city: Project) -> None:
+    root = with_city.root
+    folder = root / "data/networks"
+    folder.mkdir()
+    for name in ("used.onnx", "unused.onnx"):
+        (folder / name).write_bytes(b"x")
+    text = (root / "dvc.yaml").read_text(encoding="utf-8").replace("data/cities]", "data/cities, data/networks]")
+    (root / "dvc.yaml").write_text(text, encoding="utf-8")
+    assert copies.lacking(root) == ([], [])
+    network = "networks=[{name: used, file: used.onnx, size: 32, mean: [0, 0, 0], deviation: [1, 1, 1]}]"
+    assert main(["set", "--params", str(root / "params.yaml"), f"baseline.{network}"]) == 0
+    assert copies.lacking(root) == (["data/networks/used.onnx"], [])
+    with pytest.raises(UserError, match=r"`git add --force` for a network"):
+        copies.require_tracked(root)
+
+
 def test_a_file_that_git_ignores_and_one_that_is_outside_are_named(with_city: Project) -> None:
     root = with_city.root
     (root / "data/ignored.csv").write_text("1", encoding="utf-8")

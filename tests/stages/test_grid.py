@@ -238,3 +238,17 @@ def test_spacing_too_wide_or_too_fine(params: Params, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="wider spacing"):
         lay(city(params, "stockholm", spacing_m=0.2), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_behind_a_link_is_refused(tmp_path: Path) -> None:
+    """DVC would not notice its changes."""
+    cities, elsewhere = tmp_path / "cities", tmp_path / "elsewhere"
+    for folder in (cities, elsewhere):
+        folder.mkdir()
+    grid.require_own_files(cities)
+    (cities / "streets").symlink_to(elsewhere)
+    with pytest.raises(UserError, match="streets: is a link to a folder"):
+        grid.require_own_files(cities)
+    (tmp_path / "linked").symlink_to(elsewhere)
+    with pytest.raises(UserError, match="linked: is a link to a folder"):
+        grid.require_own_files(tmp_path / "linked")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from streetrecall.errors import UserError
 from streetrecall.external import git
-from streetrecall.params.schema import Params
+from streetrecall.params.schema import Params, load
 
+NETWORKS = Path("data/networks")
 READ_BY_DVC = ("dvc.yaml", "dvc.lock", "params.yaml")
 SHOWN = 5  # files that a message names
 
@@ -29,8 +30,9 @@ def require_tracked(root: Path) -> None:
         names = ", ".join(untracked[:SHOWN]) + (", ..." if len(untracked) > SHOWN else "")
         raise UserError(
             f"git does not track {len(untracked)} of the files that the pipeline reads: {names}. Experiments run in "
-            "copies of the folder, which hold only what git tracks. Run `git add` for these files, or give a folder of "
-            "pictures by its absolute path (archive.path). With --untracked, the experiments run without them"
+            "copies of the folder, which hold only what git tracks. Run `git add` for these files (`git add --force` "
+            "for a network, which .gitignore leaves out), or give a folder of pictures by its absolute path "
+            "(archive.path). With --untracked, the experiments run without them"
         )
 
 
@@ -52,7 +54,10 @@ def require_collection(root: Path, params: Params) -> None:
 
 
 def lacking(root: Path) -> tuple[list[str], list[str]]:
-    """Files that stages read and that neither git nor DVC tracks, and relative paths that lead out of ``root``."""
+    """Files that stages read and that neither git nor DVC tracks, and relative paths that lead out of ``root``.
+
+    Of the networks of others, only those that ``baseline.networks`` names are read.
+    """
     from dvc.repo import Repo
 
     base = root.resolve()
@@ -65,11 +70,21 @@ def lacking(root: Path) -> tuple[list[str], list[str]]:
                 read.append(path.relative_to(base).as_posix())
             elif not Path(dep.def_path).is_absolute():
                 outside.add(str(dep.def_path))
+        unused = unused_networks(base)
         listed = filter(None, git(root, "ls-files", "--others", "-z", "--", *sorted(set(read))).split("\0"))
         untracked = [
             name
             for name in listed
-            if not any((base / name).is_relative_to(out) for out in made)
+            if name not in unused
+            and not any((base / name).is_relative_to(out) for out in made)
             and not repo.dvcignore.is_ignored_file(str(base / name))
         ]
     return sorted(untracked), sorted(outside)
+
+
+def unused_networks(root: Path) -> set[str]:
+    """Files in data/networks, below ``root``, that params.yaml does not name."""
+    if not (root / "params.yaml").is_file():
+        return set()
+    used = {network.file for network in load(root / "params.yaml").baseline.networks}
+    return {(NETWORKS / path.name).as_posix() for path in (root / NETWORKS).glob("*") if path.name not in used}

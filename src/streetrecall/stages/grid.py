@@ -58,7 +58,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    require_own_files(args.cities)
     run(parameters.load(args.params), args.cities, args.grid, args.plot, args.metrics)
+
+
+def require_own_files(cities: Path) -> None:
+    """Make sure that DVC notices each change of the folder of polygons and of that of streets.
+
+    Raises:
+        UserError: one is a link to a folder elsewhere.
+    """
+    for folder in (cities, cities / STREETS):
+        if folder.is_symlink():
+            raise UserError(
+                f"{folder}: is a link to a folder, and DVC does not notice what changes there; "
+                "make it a folder, and link or copy the files into it"
+            )
 
 
 def run(params: Params, cities: Path, grid: Path, plot: Path, metrics: Path) -> None:
