@@ -24,6 +24,7 @@ from streetrecall.errors import UserError
 from streetrecall.geo import project
 from streetrecall.params import schema
 from streetrecall.params.schema import Params
+from streetrecall.pictures.codec import encode_jpeg
 from streetrecall.polygons import read_polygon
 from streetrecall.stages import check, grid
 from streetrecall.stages.metadata import points_beyond
@@ -260,7 +261,25 @@ def test_the_estimate_takes_what_is_known(params: Params, tmp_path: Path) -> Non
     )  # fmt: skip
     tables.write(tables.PANORAMAS, found, tmp_path / "panoramas.parquet")
     counts = estimate.count(params, ROOT / "data/cities", tmp_path)
-    assert counts.known == ("panoramas",) and counts.panoramas == 2 and sum(counts.places.values()) <= 2
+    assert counts.known == ("panoramas of the last run",) and counts.panoramas == 2 and sum(counts.places.values()) <= 2
+
+
+def test_the_estimate_counts_the_pictures_of_a_folder(params: Params, tmp_path: Path) -> None:
+    picture = encode_jpeg(np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8), 90)
+    rows = ["path,lat,lon,captured_at,heading_deg"]
+    for place in range(4):
+        for year in (2019, 2023):
+            name = f"{place}-{year}.jpg"
+            (tmp_path / name).write_bytes(picture + bytes([place, year % 100]))
+            rows.append(f"{name},{59.325 + place * 1e-3},18.07,{year}-05-01,90")
+    (tmp_path / "pictures.csv").write_text("\n".join(rows), encoding="utf-8")
+    folder = params.folder.model_copy(update={"path": str(tmp_path)})
+    params = params.model_copy(update={"provider": "folder", "folder": folder})
+    counts = estimate.count(params, ROOT / "data/cities", Path("nowhere"))
+    assert (counts.panoramas, counts.dates) == (4, 2)
+    assert sum(counts.places.values()) <= 4
+    lines = {line.stage: line for line in estimate.estimate(params, counts)}
+    assert lines["scrape"].requests == 0 and lines["scrape"].disk <= 8 * (len(picture) + 2)
 
 
 def test_the_command_prints_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,13 +17,17 @@ import pandas as pd
 
 from streetrecall import tables
 from streetrecall.collect.polygon import CITIES
+from streetrecall.parallel import available_cores
 from streetrecall.params.schema import Level, Params, load
 from streetrecall.printing import plain_table
 from streetrecall.providers import is_local, polygon_path
 from streetrecall.providers.base import is_dense
 from streetrecall.providers.boxes import tile_of
+from streetrecall.providers.folder.provider import FolderProvider, anchors_of
+from streetrecall.providers.mapillary import read_ids
 from streetrecall.stages.grid import lay
 from streetrecall.stages.metadata import points_beyond
+from streetrecall.tables import PHOTOS_OF_A_SPOT
 
 KB, GB = 1e3, 1e9
 PRICE = 14.0  # US dollars for 1,000 loads of a dynamic street view, Google's list price of 2025
@@ -47,6 +51,11 @@ class Rates:
     frames_per_second: float = 3.5  # of one browser
     latency_s: float = 0.15  # of one request to a distant service
     descriptions_per_second: float = 25.0  # pictures that one core describes
+    trained_per_second: float = 10.0  # training pictures that one core is through with, all phases together
+    points_per_second: float = 40.0  # views whose points one core finds
+    photos_per_second: float = 6.0  # photos that one core compares with the points of 30 places
+    points_bytes: float = 37.5 * KB  # of a view
+    thumbnail_bytes: float = 5.0 * KB
 
 
 RATES = Rates()
@@ -66,7 +75,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Counts:
-    """What is to be collected. ``known``: the parts that come from tables of an earlier run."""
+    """What is to be collected. ``known``: the parts that were counted.
+
+    ``dates`` of a place and ``bytes`` of a picture are those of a folder's own files; None elsewhere.
+    """
 
     points: int
     tiles: int
@@ -74,6 +86,8 @@ class Counts:
     places: dict[int, float]  # by level
     beyond: int = 0  # points beyond the grid
     known: tuple[str, ...] = ()
+    dates: float | None = None
+    picture_bytes: float | None = None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +116,8 @@ def main(args: argparse.Namespace) -> None:
     )
     origin = " and ".join(counts.known)
     print(
-        f"From tables of the last run: {origin or 'nothing'}. Other numbers are the default city's, to a factor of 2."
+        f"Counted: grid points{f' and {origin}' if origin else ''}. "
+        "Other numbers are the default city's, to a factor of 2."
     )
 
 
@@ -120,20 +135,41 @@ def count(params: Params, cities: Path, data: Path) -> Counts:
     ]
     tiles = len({tile_of(lat, lon, box) for lat, lon in positions})
     known = []
-    panoramas = RATES.panoramas_per_point * laid.area_m2 / 100.0
+    area_m2 = laid.area_m2 + len(around) * params.grid.spacing_m**2
+    panoramas = RATES.panoramas_per_point * area_m2 / 100.0
     places: dict[int, float] = {}
+    dates = picture_bytes = None
+    if params.provider == "folder":
+        panoramas, dates, picture_bytes = count_folder(params)
+        known.append("the pictures of the folder")
+    elif params.provider == "mapillary" and params.mapillary.ids != "none":
+        panoramas = float(len(read_ids(Path(params.mapillary.ids))))
+        known.append("the ids of mapillary.ids")
     found = _table(tables.PANORAMAS, data / "panoramas.parquet")
     if found is not None and set(found["provider"]) == {params.provider}:
         panoramas = len(found)
-        known.append("panoramas")
+        known.append("panoramas of the last run")
         picked = _table(tables.LOCATIONS, data / "locations.parquet")
         if picked is not None and set(picked["pano_id"]) <= set(found["pano_id"]):
             levels = picked["level"].value_counts()
             places = dict(zip(levels.index.astype(int).tolist(), levels.astype(float).tolist(), strict=True))
-            known.append("places")
+            known.append("places of the last run")
     if not places:
-        places = plan_places(params.order.levels, panoramas, laid.area_m2)
-    return Counts(len(laid.points), tiles, panoramas, places, len(around), tuple(known))
+        places = plan_places(params.order.levels, panoramas, area_m2)
+    return Counts(len(laid.points), tiles, panoramas, places, len(around), tuple(known), dates, picture_bytes)
+
+
+def count_folder(params: Params) -> tuple[float, float, float]:
+    """Places of the folder's pictures, dates of a place, and bytes of a picture.
+
+    Raises:
+        UserError: the folder has no picture that can be used.
+    """
+    provider = FolderProvider(params)
+    shots = provider.shots()
+    places = len({anchor.shot_id for anchor in anchors_of(shots, params)})
+    sizes = [(provider.root / shot.source).stat().st_size for shot in shots]
+    return float(places), len(shots) / places, sum(sizes) / len(sizes)
 
 
 def plan_places(levels: Sequence[Level], panoramas: float, area_m2: float) -> dict[int, float]:
@@ -158,6 +194,7 @@ def plan_places(levels: Sequence[Level], panoramas: float, area_m2: float) -> di
 def estimate(params: Params, counts: Counts, dates: float = RATES.dates, price: float = PRICE) -> Iterator[Line]:
     """The lines of the stages that ask a provider or need much time or disk."""
     network, local = params.network, is_local(params.provider)
+    dates = counts.dates or dates
     boxed, browsed = params.provider in BOXED, params.provider in ("google", "simulated")
     per_second = min(network.requests_per_second, network.threads / RATES.latency_s)
 
@@ -186,8 +223,9 @@ def estimate(params: Params, counts: Counts, dates: float = RATES.dates, price: 
     else:
         requests = 0.0 if local else panoramas
         yield Line(
-            "scrape", requests, requests * RATES.sphere_bytes, hours(requests), 0.0, (1 if local else 2) * stored
-        )
+            "scrape", requests, requests * RATES.sphere_bytes, hours(requests), 0.0,
+            panoramas * counts.picture_bytes if counts.picture_bytes else (1 if local else 2) * stored,
+        )  # fmt: skip
     pictures = frames * RATES.picture_bytes
     yield Line("crop", hours=frames / 70 / 3600, disk=pictures)
     gallery = sum(counts.places.values()) * min(dates, params.views.dates) * params.views.directions
@@ -198,9 +236,17 @@ def estimate(params: Params, counts: Counts, dates: float = RATES.dates, price: 
     )
     views = gallery * RATES.view_bytes + trained * RATES.training_view_bytes
     yield Line("views", hours=(gallery + trained) / 60 / 3600, disk=views)
-    described = (frames + gallery) / RATES.descriptions_per_second / max(1, params.train.threads) / 3600
+    threads = max(1, params.train.threads)
+    yield Line("train", hours=(trained or frames) / RATES.trained_per_second / threads / 3600)
+    described = (frames + gallery) / RATES.descriptions_per_second / threads / 3600
     size = (frames + gallery) * params.train.head.dimensions * 2
     yield Line("index", hours=described, disk=2 * size)
+    rerank = params.evaluate.photos.rerank.places > 0
+    photos = 2 * (1 + params.photos.far_share) * params.photos.spots * PHOTOS_OF_A_SPOT
+    points = gallery / RATES.points_per_second if rerank else 0.0
+    yield Line("evaluate", hours=(points + photos / RATES.photos_per_second) / available_cores() / 3600)
+    answer = RATES.points_bytes * rerank + RATES.thumbnail_bytes + 2 * params.train.head.dimensions
+    yield Line("bundle", disk=gallery * answer)
 
 
 def cells(line: Line) -> tuple[str, ...]:

@@ -77,6 +77,14 @@ class FolderProvider(StreetImagery):
     def close(self) -> None:
         """Nothing is open."""
 
+    def shots(self) -> list[Shot]:
+        """The pictures that can be used.
+
+        Raises:
+            UserError: there is none.
+        """
+        return self._scan().shots
+
     def files(self) -> list[Found]:
         return list_files(self.root)
 
