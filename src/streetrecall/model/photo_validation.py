@@ -14,7 +14,7 @@ from streetrecall.model import decoding, network
 from streetrecall.model.shapes import photo_sizes
 from streetrecall.params.schema import Train
 from streetrecall.scoring.protocols import positions
-from streetrecall.scoring.recall import RIGHT_M
+from streetrecall.tables import RIGHT_M
 
 BATCH = 32  # photos at once
 KS = (1, 5)

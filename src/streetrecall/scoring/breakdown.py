@@ -15,7 +15,8 @@ from scipy.special import gammaln
 
 from streetrecall.scoring.protocols import groups, positions
 from streetrecall.scoring.ranking import Floats, Ints, similarity_blocks
-from streetrecall.scoring.recall import RIGHT_M, pairs_within
+from streetrecall.scoring.recall import pairs_within
+from streetrecall.tables import RIGHT_M
 
 SEASONS = ("winter", "spring", "summer", "autumn")
 

@@ -26,7 +26,8 @@ from streetrecall.scoring.breakdown import (
 from streetrecall.scoring.calibration import confidences, risk_coverage
 from streetrecall.scoring.outcome import Outcome
 from streetrecall.scoring.ranking import Ints
-from streetrecall.scoring.recall import KS, RIGHT_M, found_at
+from streetrecall.scoring.recall import found_at
+from streetrecall.tables import KS, RIGHT_M
 
 
 def recall_by_k(outcomes: Sequence[Outcome], settings: Evaluate) -> pd.DataFrame:

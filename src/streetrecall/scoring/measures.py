@@ -13,7 +13,8 @@ from streetrecall.scoring.calibration import confidences, risk_coverage
 from streetrecall.scoring.outcome import Outcome
 from streetrecall.scoring.protocols import positions
 from streetrecall.scoring.ranking import Floats, Ranking
-from streetrecall.scoring.recall import KS, RADII_M, RIGHT_M, distances, first_hit, found_at
+from streetrecall.scoring.recall import distances, first_hit, found_at
+from streetrecall.tables import KS, RADII_M, RIGHT_M
 
 
 def measure(outcome: Outcome, settings: Evaluate) -> dict[str, Any]:

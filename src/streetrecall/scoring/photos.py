@@ -24,8 +24,9 @@ from streetrecall.scoring.measures import measure_errors
 from streetrecall.scoring.position import difficulty, locate
 from streetrecall.scoring.protocols import positions
 from streetrecall.scoring.ranking import Floats, Ints, Ranking
-from streetrecall.scoring.recall import KS, RADII_M, RIGHT_M, distances, first_hit, found_at
+from streetrecall.scoring.recall import distances, first_hit, found_at
 from streetrecall.scoring.spots import margins, spread_out
+from streetrecall.tables import KS, RADII_M, RIGHT_M
 
 SINGLE, THREE = "photos", "photos_three"
 EDGES = {  # of the bins of the curves; a photo beyond the last edge is in no bin

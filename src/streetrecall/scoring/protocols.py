@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from streetrecall.months import UNKNOWN, month_numbers
 from streetrecall.scoring.ranking import Floats, Ints
-from streetrecall.scoring.recall import RIGHT_M, pairs_within
-from streetrecall.tables import given_role
+from streetrecall.scoring.recall import pairs_within
+from streetrecall.tables import RIGHT_M, given_role
 
 GIVEN = "given"
 

@@ -29,8 +29,8 @@ from streetrecall.scoring.outcome import Outcome, neighbours, outcome
 from streetrecall.scoring.position import locate_queries
 from streetrecall.scoring.protocols import Protocol, groups, protocols, scopes
 from streetrecall.scoring.ranking import Ranking
-from streetrecall.scoring.recall import KS, RIGHT_M
 from streetrecall.scoring.system import System, read_described, read_system
+from streetrecall.tables import KS, RIGHT_M
 
 CALIBRATION, TEST = "validation", "test"  # radii are calibrated on the first split and checked on the second
 SPLITS = [CALIBRATION, TEST]
