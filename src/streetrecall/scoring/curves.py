@@ -30,6 +30,16 @@ from streetrecall.scoring.recall import found_at
 from streetrecall.tables import KS, RIGHT_M
 
 
+def by_system(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The same curve of several systems as one table; its first column is the system.
+
+    >>> by_system({"model": pd.DataFrame({"k": [1]}), "baseline": pd.DataFrame({"k": [1]})}).values.tolist()
+    [['model', 1], ['baseline', 1]]
+    """
+    table = pd.concat([curve.assign(system=system) for system, curve in curves.items()], ignore_index=True)
+    return table[["system", *(column for column in table.columns if column != "system")]]
+
+
 def recall_by_k(outcomes: Sequence[Outcome], settings: Evaluate) -> pd.DataFrame:
     """Recall at each K from 1 to 20, by protocol."""
     every_k = range(1, max(KS) + 1)
