@@ -7,7 +7,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 UNKNOWN = -1  # the number of an unknown month
+NAMES = (  # in English, whatever the locale
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
 PATTERN = r"[0-9]{4}-(?:0[1-9]|1[0-2])"
+
+
+def month_of_name(year: str, name: str) -> str:
+    """``YYYY-MM`` of a year and the English name of a month, in any case.
+
+    >>> month_of_name("2020", "september")
+    '2020-09'
+    """
+    return f"{year}-{NAMES.index(name.capitalize()) + 1:02d}"
 
 
 def month_numbers(months: pd.Series) -> NDArray[np.int64]:
