@@ -1,4 +1,8 @@
-"""Months as text ``YYYY-MM``, with the empty string for an unknown one, and as numbers that can be subtracted."""
+"""Months as text ``YYYY-MM``, with the empty string for an unknown one, and as numbers that can be subtracted.
+
+The simulated city writes the text itself: its own source says what its store of pictures is good for
+(`streetrecall.simulator.fingerprint`), so what its answers hold must not come from here.
+"""
 
 from __future__ import annotations
 
