@@ -1,7 +1,7 @@
 """Months as text ``YYYY-MM``, with the empty string for an unknown one, and as numbers that can be subtracted.
 
-The simulated city writes the text itself: its own source says what its store of pictures is good for
-(`streetrecall.simulator.fingerprint`), so what its answers hold must not come from here.
+The simulated city writes these texts by its own code. The key of its store is a hash of the simulator's source files
+(`streetrecall.simulator.fingerprint`), and would not change with this module.
 """
 
 from __future__ import annotations
