@@ -11,15 +11,16 @@ import sys
 import pytest
 
 from streetrecall import cli
+from streetrecall.commands import COMMANDS
 
 
-@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main([command, "--help"])
     assert stop.value.code == 0
     assert "usage: streetrecall" in capsys.readouterr().out
-    assert hasattr(importlib.import_module(cli.COMMANDS[command][0]), "main")
+    assert hasattr(importlib.import_module(COMMANDS[command][0]), "main")
 
 
 def test_a_users_mistake_is_one_message(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:

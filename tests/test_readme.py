@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from streetrecall import cli
+from streetrecall.commands import COMMANDS
 from streetrecall.review.summary import summary
 
 ROOT = Path(__file__).parents[1]
@@ -41,4 +41,4 @@ def test_every_file_and_make_target_that_it_names_exists() -> None:
 def test_every_command_that_it_names_is_known() -> None:
     commands = set(re.findall(r"^\$ streetrecall ([a-z-]+)", README, re.M))
     assert commands
-    assert commands <= set(cli.COMMANDS)
+    assert commands <= set(COMMANDS)

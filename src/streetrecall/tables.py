@@ -20,7 +20,10 @@ from streetrecall.files import whole
 
 PHOTOS_OF_A_SPOT = 3  # they are asked with singly and together
 SAME_MONTH_M = 60.0  # panoramas of one month so near to each other may show the same day
-RADII_M = (25, 50, 100)  # an answer is right if it was taken within this distance of its query; 25 m is the standard
+# The values of K and the radii define the published numbers, so they are constants and not parameters.
+RADII_M = (25, 50, 100)  # an answer is right if it was taken within this distance of its query
+RIGHT_M = RADII_M[0]  # the radius of the standard, metres
+KS = (1, 5, 10, 20)  # recall at K
 
 
 class CaptureStatus(StrEnum):

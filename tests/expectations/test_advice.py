@@ -10,7 +10,8 @@ import pytest
 import yaml
 from dvc.cli.parser import get_main_parser
 
-from streetrecall.cli import COMMANDS, build_parser
+from streetrecall.cli import build_parser
+from streetrecall.commands import COMMANDS
 from streetrecall.expectations.common import NAMES, suite_of
 from streetrecall.params.schema import valid_keys
 

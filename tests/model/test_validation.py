@@ -9,7 +9,7 @@ import pytest
 from streetrecall.errors import UserError
 from streetrecall.model import validation
 from streetrecall.model.validation import OLD_YEARS, Validation
-from streetrecall.tables import RADII_M
+from streetrecall.tables import RIGHT_M
 
 MONTHS = ["2008-05", "2011-07", "2014-05", "2014-08", "2020-07", "2022-06", ""]
 
@@ -52,7 +52,7 @@ def by_loops(rows: pd.DataFrame, descriptors: np.ndarray, protocol: str) -> tupl
                 continue
             if protocol != "apart" and mine and answer["role"] == "query":
                 continue
-            near = abs(query["x"] - answer["x"]) <= RADII_M[0]
+            near = abs(query["x"] - answer["x"]) <= RIGHT_M
             months = months_between(query["month"], answer["month"])
             if near and (months == 0 or (not query["month"] and not answer["month"])):
                 continue

@@ -25,7 +25,7 @@ def test_each_provider_has_its_section_of_params_and_all_that_stages_call() -> N
     assert set(providers.PROVIDERS) == sections
     calls = [name for name, member in vars(Provider).items() if not name.startswith("_") and callable(member)]
     calls += [name for name, member in vars(Provider).items() if isinstance(member, classmethod)]
-    assert {"open", "polygon", "photos", "coverage", "plan", "capture", "close"} == set(calls)
+    assert {"open", "polygon", "streets", "photos", "coverage", "plan", "capture", "close"} == set(calls)
     for name in providers.PROVIDERS:
         found = providers.provider_class(name)
         assert all(callable(getattr(found, call)) for call in calls), name

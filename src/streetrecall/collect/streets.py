@@ -1,7 +1,7 @@
 """`streetrecall streets`: the streets of the city, for ``grid.kind: streets``, written once to be kept in git.
 
-They come from an extract of OpenStreetMap (``--osm FILE.osm``), from the network (Overpass, through osmnx), or with the
-provider `simulated` from the simulated city. No stage asks the network for them.
+They come from an extract of OpenStreetMap (``--osm FILE.osm``), from the network (Overpass, through osmnx), or from the
+provider, if its city has streets of its own, as the simulated city has. No stage asks the network for them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from shapely.geometry import MultiPolygon
 from streetrecall.collect.polygon import ATTRIBUTION, CITIES, LICENCE, quiet
 from streetrecall.errors import UserError
 from streetrecall.files import write_text
-from streetrecall.geo import unproject
-from streetrecall.params.schema import Params, load
+from streetrecall.params.schema import load
 from streetrecall.polygons import read_polygon
-from streetrecall.providers import polygon_path
+from streetrecall.providers import polygon_path, provider_class
+from streetrecall.providers.base import Streets
 from streetrecall.stages.grid import streets_path
 
 DECIMALS = 7
@@ -40,33 +40,18 @@ def main(args: argparse.Namespace) -> None:
     params = load(args.params)
     path = polygon_path(params, args.cities)
     polygon = read_polygon(path, params.city.crs, params.grid.features)
-    if params.provider == "simulated" and args.osm is None:
-        lines, attribution, licence = list(of_simulated_city(params, polygon)), "streetrecall simulated city", "CC0-1.0"
+    provider = provider_class(params.provider)
+    if provider.own_streets and args.osm is None:
+        found = provider.streets(params, polygon)
     else:
-        lines, attribution, licence = list(of_openstreetmap(polygon, args.osm, args.kind)), ATTRIBUTION, LICENCE
-    if not lines:
+        found = Streets(list(of_openstreetmap(polygon, args.osm, args.kind)), ATTRIBUTION, LICENCE)
+    if not found.lines:
         raise UserError(f"{path}: there are no streets inside this polygon")
     target = streets_path(params, path)
-    write_text(target, collection(lines, attribution, licence))
-    print(f"{target}: {len(lines)} streets ({attribution}, {licence})")
+    write_text(target, collection(found.lines, found.attribution, found.licence))
+    print(f"{target}: {len(found.lines)} streets ({found.attribution}, {found.licence})")
     print(f"Next: git add {target}")
     print("      streetrecall set grid.kind=streets")
-
-
-def of_simulated_city(params: Params, polygon: MultiPolygon) -> Iterator[Any]:
-    """The streets of the simulated city inside ``polygon``, driven or not."""
-    from streetrecall.simulator.city.plan import open_city
-
-    city = open_city(params)
-    for street in city.streets:
-        if street.index in city.street_grid.swallowed:
-            continue
-        x = [street.x0 + city.origin[0], street.x1 + city.origin[0]]
-        y = [street.y0 + city.origin[1], street.y1 + city.origin[1]]
-        lat, lon = unproject(x, y, params.city.crs)
-        line = shapely.LineString(list(zip(lon, lat, strict=True)))
-        if line.intersects(polygon):
-            yield line
 
 
 def of_openstreetmap(polygon: MultiPolygon, extract: Path | None, kind: str) -> Iterator[Any]:

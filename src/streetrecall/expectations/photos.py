@@ -17,7 +17,7 @@ from streetrecall.expectations.common.custom import ExpectGroupsToBeComplete
 from streetrecall.expectations.common.suite import Batch, credited, expect, in_metres, readable
 from streetrecall.params.checks import CheckPhotos
 from streetrecall.params.schema import Params
-from streetrecall.tables import PHOTOS_OF_A_SPOT, RADII_M, SAME_MONTH_M, Use
+from streetrecall.tables import PHOTOS_OF_A_SPOT, RIGHT_M, SAME_MONTH_M, Use
 
 INPUTS = {"photos": Path("data/photos"), "views": Path("data/views/views.parquet")}
 VALIDATED = ("photos/photos.parquet",)  # it holds the hash of each picture, and the suite compares these
@@ -34,7 +34,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     photos["of_spot"] = photos.groupby("spot").cumcount()
     gallery = views[views["use"] == Use.GALLERY].drop_duplicates(["place", "pano_id"])
     photos["distance_error_m"] = photos["distance_m"] - _nearest(photos, gallery)
-    photos["within_25m"] = photos["distance_m"] <= RADII_M[0]
+    photos["within_25m"] = photos["distance_m"] <= RIGHT_M
     photos["training_m"] = _nearest(photos, views[views["split"] == "train"])
     photos["same_month_m"] = _nearest_of_month(photos, gallery)
     suite = [*_rows(params), *_gallery(params.checks.photos), *readable(RESTORE), *credited()]
@@ -106,7 +106,7 @@ def _gallery(limits: CheckPhotos) -> list[Any]:
             "A place that the model was trained on must not be the right answer: it would be memory.",
             "raise apart_m of the dense level for training in `order.levels`",
             column="training_m",
-            min_value=RADII_M[0],
+            min_value=RIGHT_M,
         ),
         expect(
             gxe.ExpectColumnValuesToBeBetween,

@@ -17,7 +17,7 @@ from streetrecall.expectations.common.custom import ExpectDistanceToAgreeWithPos
 from streetrecall.expectations.common.suite import Batch, expect
 from streetrecall.params.checks import CheckPredictions
 from streetrecall.params.schema import Params
-from streetrecall.scoring.recall import RADII_M, RIGHT_M
+from streetrecall.tables import RADII_M, RIGHT_M
 
 INPUTS = {"queries": Path("data/results/queries.parquet"), "index": Path("models/index")}
 VALIDATED = ("queries",)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from streetrecall.figures.canvas import canvas
-from streetrecall.scoring.recall import RIGHT_M
+from streetrecall.tables import RIGHT_M
 
 RIGHT, WRONG, PLAIN = "#1a7fc4", "#d1495b", "#c9c5bc"
 

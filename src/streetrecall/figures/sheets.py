@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from streetrecall.pictures.shards import ShardReader
-from streetrecall.scoring.recall import RIGHT_M
+from streetrecall.tables import RIGHT_M
 
 CELL, GAP, HEAD, CAPTION = 200, 12, 62, 46
 GROUND, INK, RIGHT, WRONG, QUERY = "#fbfaf7", "#222222", "#1a7fc4", "#c8374a", "#77736a"

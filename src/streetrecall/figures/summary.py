@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streetrecall.errors import UserError
-from streetrecall.scoring.recall import RIGHT_M
+from streetrecall.tables import RIGHT_M
 
 Row = tuple[str, str, str, str]  # what, model, baseline, remark
 

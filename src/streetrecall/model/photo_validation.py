@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from streetrecall.model import decoding, network
 from streetrecall.model.shapes import photo_sizes
 from streetrecall.params.schema import Train
+from streetrecall.retrieval.exact import top
 from streetrecall.scoring.protocols import positions
-from streetrecall.scoring.recall import RIGHT_M
+from streetrecall.tables import RIGHT_M
 
 BATCH = 32  # photos at once
 KS = (1, 5)
@@ -57,7 +58,7 @@ class PhotoValidation:
     def recall(self, descriptors: NDArray[np.float32]) -> dict[str, float]:
         """Recall at 1 and 5, and their mean; ``descriptors`` (n, d), of unit norm, are those of the views."""
         similarity = np.where(self._own_month, -2.0, self._describe() @ descriptors.T)
-        best = np.argsort(-self._of_places(similarity), axis=1, kind="stable")
+        best, _ = top(self._of_places(similarity), min(max(KS), len(self._places)))
         hits = np.take_along_axis(self._near, best, axis=1)
         found = {f"photos_{k}": float(hits[:, :k].any(axis=1).mean()) for k in KS}
         return found | {"mean": sum(found.values()) / len(found)}

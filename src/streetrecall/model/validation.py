@@ -14,7 +14,7 @@ from streetrecall.errors import UserError
 from streetrecall.months import UNKNOWN, month_numbers
 from streetrecall.retrieval import exact as search
 from streetrecall.retrieval.rows import QUERY
-from streetrecall.tables import RADII_M
+from streetrecall.tables import RIGHT_M
 
 OLD_YEARS = 6
 MAX_PAIRS = 4_000_000  # pairs of pictures compared at a time, about 40 bytes each
@@ -118,7 +118,7 @@ class Validation:
         step = max(1, MAX_PAIRS // max(len(gallery), 1))
         for start in range(0, len(protocol.queries), step):
             queries = protocol.queries[start : start + step]
-            near = np.hypot(*(xy[queries][:, None] - xy[gallery][None]).transpose(2, 0, 1)) <= RADII_M[0]
+            near = np.hypot(*(xy[queries][:, None] - xy[gallery][None]).transpose(2, 0, 1)) <= RIGHT_M
             months = month[queries][:, None] - month[gallery]
             known = (month[queries][:, None] != UNKNOWN) & (month[gallery] != UNKNOWN)
             same_month = (place[queries][:, None] == place[gallery]) & (months == 0)

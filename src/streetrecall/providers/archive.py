@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from streetrecall.errors import UserError
+from streetrecall.months import NAMES, month_of_name
 from streetrecall.params.schema import Params
 from streetrecall.providers.archive_tables import (
     GAPS,
@@ -37,11 +38,9 @@ NO_LICENCE = "none stated"
 
 # Cropped_Training_v1_buffer_100; one published folder lacks the last underscore; raw frames lack the first word.
 _FOLDER = re.compile(r"(?:Cropped_)?(?:Training|Validation|Test)_(?P<version>v\d+)_buffer_?\d+")
-_MONTHS = ["January", "February", "March", "April", "May", "June", "July"]
-_MONTHS += ["August", "September", "October", "November", "December"]
 # 2654_1_1_September 2020_2024-01-07 12:05:11.570050.jpg; tools that cannot write a colon write another character.
 _PICTURE = re.compile(
-    rf"(?P<place>\d+)_(?P<direction>[0-3])_(?P<date>\d+)_(?P<month>{'|'.join(_MONTHS)}) (?P<year>\d{{4}})_"
+    rf"(?P<place>\d+)_(?P<direction>[0-3])_(?P<date>\d+)_(?P<month>{'|'.join(NAMES)}) (?P<year>\d{{4}})_"
     r"(?P<day>\d{4}-\d\d-\d\d)[ T_](?P<time>\d\d\D\d\d\D\d\d(?:\.\d+)?)\.(?P<kind>jpe?g|png)",
     re.IGNORECASE,
 )
@@ -256,14 +255,13 @@ def parse_name(source: str, version: str) -> Picture | None:
     match = _PICTURE.fullmatch(source.rsplit("/", 1)[-1])
     if match is None:
         return None
-    month = [m.lower() for m in _MONTHS].index(match["month"].lower()) + 1
     time = re.sub(r"\D", ":", match["time"].partition(".")[0]) + "." + match["time"].partition(".")[2]
     return Picture(
         source,
         int(match["place"]),
         int(match["direction"]),
         int(match["date"]),
-        f"{match['year']}-{month:02d}",
+        month_of_name(match["year"], match["month"]),
         f"{match['day']} {time}",
         version,
         folder.startswith("Cropped_"),
@@ -287,7 +285,7 @@ def _flaw_of_name(source: str) -> str:
         return "its name cannot be printed"
     if not source.lower().endswith(_SUFFIXES):
         return f"only {', '.join(_SUFFIXES)} are read"
-    return f"its name is not complete; it must say place, rotation, date index, month and time as {_EXAMPLE} does"
+    return f"its name is not complete; it must say place, direction, date index, month and time as {_EXAMPLE} does"
 
 
 def _panoramas(places: pd.DataFrame) -> list[Panorama]:

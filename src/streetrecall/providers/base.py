@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
+from shapely.geometry import LineString, MultiPolygon
 
 from streetrecall.params.schema import Params, is_dense
 from streetrecall.providers.folders import Found
@@ -118,12 +119,22 @@ class Photo:
     shareable: bool  # whether the team's remote may hold it
 
 
+@dataclass(frozen=True)
+class Streets:
+    """Lines of streets in degrees of EPSG:4326 (longitude first), whom they are from, and their licence."""
+
+    lines: list[LineString]
+    attribution: str
+    licence: str
+
+
 class Provider(Protocol):
     """A source of imagery. `streetrecall.providers.open_provider` opens one; whoever opens it closes it."""
 
     name: str
     namespace: str  # keys the ledger: the name and whatever else changes the answers (endpoint, city, folder)
     shareable: bool  # whether the team's remote may hold the pictures
+    own_streets: bool  # whether its city has streets of its own, not those of OpenStreetMap; `streets` gives them
     network: bool  # whether answers cost requests; if so, no request is made for what the ledger holds
     unplanned: list[tuple[str, str]]  # after `plan`: (what was left out, reason); details follow a semicolon
     notes: MutableMapping[str, str]  # answers that `plan` needs again in the next run; the stage sets the ledger's
@@ -144,6 +155,11 @@ class Provider(Protocol):
         Raises:
             UserError: it should have one, and there is no such file.
         """
+        ...
+
+    @classmethod
+    def streets(cls, params: Params, polygon: MultiPolygon) -> Streets:
+        """The streets inside ``polygon`` (EPSG:4326), if it has ``own_streets``."""
         ...
 
     @classmethod
@@ -192,11 +208,17 @@ def dates_wanted(split: str, gallery_dates: int) -> slice:
 
 
 class StreetImagery:
-    """What most providers have in common: neither a polygon of their own nor photos of people."""
+    """What most providers have in common: neither a polygon or streets of their own, nor photos of people."""
+
+    own_streets = False
 
     @classmethod
     def polygon(cls, params: Params) -> Path | None:
         return None
+
+    @classmethod
+    def streets(cls, params: Params, polygon: MultiPolygon) -> Streets:
+        return Streets([], "", "")
 
     @classmethod
     def photos(cls, params: Params, gallery: pd.DataFrame) -> Iterator[Photo] | None:

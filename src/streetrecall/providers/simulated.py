@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
+from shapely.geometry import LineString, MultiPolygon
 
 from streetrecall.geo import unproject
 from streetrecall.months import month_numbers
 from streetrecall.params.schema import Params
-from streetrecall.providers.base import Capture, CaptureRequest, Photo
+from streetrecall.providers.base import Capture, CaptureRequest, Photo, Streets
 from streetrecall.providers.google.credentials import Credentials
 from streetrecall.providers.google.provider import GoogleProvider
 from streetrecall.providers.http import (
@@ -52,6 +53,7 @@ class SimulatedProvider(GoogleProvider):
     """
 
     has_panoramas = True
+    own_streets = True
 
     def __init__(self, params: Params, service: str | None = None) -> None:
         from streetrecall.simulator import fingerprint
@@ -76,6 +78,24 @@ class SimulatedProvider(GoogleProvider):
     @classmethod
     def open(cls, params: Params) -> Self:
         return cls(params)
+
+    @classmethod
+    def streets(cls, params: Params, polygon: MultiPolygon) -> Streets:
+        """The streets of the simulated city, driven or not."""
+        from streetrecall.simulator.city.plan import open_city
+
+        city = open_city(params)
+        lines = []
+        for street in city.streets:
+            if street.index in city.street_grid.swallowed:
+                continue
+            x = [street.x0 + city.origin[0], street.x1 + city.origin[0]]
+            y = [street.y0 + city.origin[1], street.y1 + city.origin[1]]
+            lat, lon = unproject(x, y, params.city.crs)
+            line = LineString(list(zip(lon, lat, strict=True)))
+            if line.intersects(polygon):
+                lines.append(line)
+        return Streets(lines, ATTRIBUTION, LICENCE)
 
     @classmethod
     def photos(cls, params: Params, gallery: pd.DataFrame) -> Iterator[Photo]:

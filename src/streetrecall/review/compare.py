@@ -20,7 +20,8 @@ from streetrecall.params.schema import load
 from streetrecall.printing import markdown_table, plain_table
 from streetrecall.review.revisions import require_clone
 from streetrecall.scoring.bootstrap import Difference, paired_difference
-from streetrecall.scoring.recall import KS, RADII_M, RIGHT_M, found_at
+from streetrecall.scoring.recall import found_at
+from streetrecall.tables import KS, RADII_M, RIGHT_M
 
 WORKSPACE = "workspace"
 RESULTS = "data/results/queries.parquet"

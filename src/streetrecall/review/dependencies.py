@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from streetrecall import cli
+from streetrecall.commands import COMMANDS
 from streetrecall.files import write_text
 from streetrecall.imports import PACKAGE, closure, file_of
 
@@ -97,7 +97,7 @@ def rewritten(text: str) -> str:
 def reached_by(command: str) -> frozenset[Path]:
     """Files that a command of dvc.yaml reaches and that may decide its result; a mere docstring decides nothing."""
     words = command.split()
-    paths = set(closure(cli.COMMANDS[words[1]][0], ends=NEUTRAL.keys() - {"streetrecall"}))
+    paths = set(closure(COMMANDS[words[1]][0], ends=NEUTRAL.keys() - {"streetrecall"}))
     if words[1] == "check":  # the command names one suite of the registry
         paths -= {path for path in (PACKAGE / "expectations").glob("*.py") if path.name != "__init__.py"}
         paths |= set(closure(f"streetrecall.expectations.{words[2]}", ends=NEUTRAL.keys() - {"streetrecall"}))

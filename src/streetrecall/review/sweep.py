@@ -26,8 +26,9 @@ from streetrecall.review.changes import Change
 from streetrecall.review.copies import require_collection, require_tracked
 from streetrecall.review.metrics import Better, better
 from streetrecall.review.revisions import Results, at_revision, interval, require_clone
+from streetrecall.tables import RIGHT_M
 
-METRICS = [f"evaluate.model.validation.{protocol}.recall_at_1_25m" for protocol in ("photos", "newest_vs_older")]
+METRICS = [f"evaluate.model.validation.{protocol}.recall_at_1_{RIGHT_M}m" for protocol in ("photos", "newest_vs_older")]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

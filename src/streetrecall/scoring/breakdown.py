@@ -13,9 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from streetrecall.scoring.outcome import Outcome
 from streetrecall.scoring.protocols import groups, positions
 from streetrecall.scoring.ranking import Floats, Ints, similarity_blocks
-from streetrecall.scoring.recall import RIGHT_M, pairs_within
+from streetrecall.scoring.recall import pairs_within
+from streetrecall.scoring.system import System
+from streetrecall.tables import RIGHT_M
 
 SEASONS = ("winter", "spring", "summer", "autumn")
 
@@ -37,6 +40,14 @@ class RightAgainstWrong:
     best_wrong: Floats
     wrong_places: Ints
     better_places: Ints
+
+
+def compare(system: System, outcome: Outcome) -> RightAgainstWrong:
+    """Compare the right answers of ``system`` to each query of ``outcome`` with the wrong ones."""
+    protocol, descriptors = outcome.protocol, system.descriptors
+    return right_against_wrong(
+        descriptors[protocol.queries], descriptors[protocol.gallery], outcome.queries, outcome.gallery
+    )
 
 
 def right_against_wrong(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,18 @@ class Calibration:
         """
         factor = conformal_quantile(self.scores, coverage)
         return None if factor is None else np.maximum(self.floor_m, factor * difficulty_m)
+
+    def numbers(self, threshold: float | None, coverage: float) -> dict[str, Any]:
+        """What a bundle needs: a radius is ``factor`` times the difficulty of an answer; None: too few queries.
+
+        ``threshold`` is the least confidence of an answer that is not withheld.
+        """
+        return {
+            "threshold": threshold,
+            "factor": conformal_quantile(self.scores, coverage),
+            "coverage": coverage,
+            "queries": len(self.scores),
+        }
 
 
 def calibrate(located: Located, floor_m: float) -> Calibration:

@@ -26,7 +26,18 @@ from streetrecall.scoring.breakdown import (
 from streetrecall.scoring.calibration import confidences, risk_coverage
 from streetrecall.scoring.outcome import Outcome
 from streetrecall.scoring.ranking import Ints
-from streetrecall.scoring.recall import KS, RIGHT_M, found_at
+from streetrecall.scoring.recall import found_at
+from streetrecall.tables import KS, RIGHT_M
+
+
+def by_system(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The same curve of several systems as one table; its first column is the system.
+
+    >>> by_system({"model": pd.DataFrame({"k": [1]}), "baseline": pd.DataFrame({"k": [1]})}).values.tolist()
+    [['model', 1], ['baseline', 1]]
+    """
+    table = pd.concat([curve.assign(system=system) for system, curve in curves.items()], ignore_index=True)
+    return table[["system", *(column for column in table.columns if column != "system")]]
 
 
 def recall_by_k(outcomes: Sequence[Outcome], settings: Evaluate) -> pd.DataFrame:

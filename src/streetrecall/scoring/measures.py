@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from streetrecall.params.schema import Evaluate
 from streetrecall.scoring.bootstrap import intervals, share
 from streetrecall.scoring.calibration import confidences, risk_coverage
 from streetrecall.scoring.outcome import Outcome
-from streetrecall.scoring.protocols import positions
-from streetrecall.scoring.ranking import Floats, Ranking
-from streetrecall.scoring.recall import KS, RADII_M, RIGHT_M, distances, first_hit, found_at
+from streetrecall.scoring.protocols import groups, positions
+from streetrecall.scoring.ranking import Floats, Ints, Ranking
+from streetrecall.scoring.recall import distances, first_hit, found_at
+from streetrecall.tables import KS, RADII_M, RIGHT_M
 
 
 def measure(outcome: Outcome, settings: Evaluate) -> dict[str, Any]:
@@ -85,10 +87,20 @@ def measure_positions(table: pd.DataFrame, settings: Evaluate) -> dict[str, Any]
     return out | measure_errors(error)
 
 
+def ranked(exact: Outcome, found: Ints, similarities: NDArray[np.floating]) -> Ranking:
+    """The ranking of an approximate index, without answers of the query's own place and month.
+
+    ``found`` (n, k) are rows of the gallery of ``exact``, -1 where there is none, with their ``similarities`` (n, k).
+    """
+    there = found >= 0
+    own = there & (groups(exact.gallery)[found] == groups(exact.queries)[:, None])
+    return Ranking(found, np.where(there, similarities.astype(np.float64), -np.inf)).drop(own, max(KS))
+
+
 def measure_index(exact: Outcome, approximate: Ranking) -> dict[str, Any]:
     """The neighbours that an approximate index finds, and the recall that it loses, compared with exact search.
 
-    ``approximate`` ranks the gallery of ``exact``, without answers of the query's own place and month.
+    ``approximate`` is its ranking of the gallery of ``exact``, from `ranked`.
     """
     out: dict[str, Any] = {"queries": len(exact.queries)}
     if not len(exact.queries) or not len(exact.gallery):

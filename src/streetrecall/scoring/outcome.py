@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from streetrecall.scoring.protocols import Protocol, positions, right_pairs
 from streetrecall.scoring.ranking import Floats, Ints, Ranking
-from streetrecall.scoring.recall import RADII_M, distances, first_hit
+from streetrecall.scoring.recall import distances, first_hit
+from streetrecall.tables import RADII_M
 
 
 @dataclass(frozen=True)

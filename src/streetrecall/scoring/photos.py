@@ -22,12 +22,14 @@ from streetrecall.scoring.calibration import Calibration
 from streetrecall.scoring.curves import interval_table
 from streetrecall.scoring.measures import measure_errors
 from streetrecall.scoring.position import difficulty, locate
-from streetrecall.scoring.protocols import positions
+from streetrecall.scoring.protocols import CALIBRATION, TEST, positions
 from streetrecall.scoring.ranking import Floats, Ints, Ranking
-from streetrecall.scoring.recall import KS, RADII_M, RIGHT_M, distances, first_hit, found_at
+from streetrecall.scoring.recall import distances, first_hit, found_at
 from streetrecall.scoring.spots import margins, spread_out
+from streetrecall.tables import KS, PHOTO_ANSWERS, RADII_M, RIGHT_M
 
 SINGLE, THREE = "photos", "photos_three"
+CURVES = {"distance": "distance_m", "angle": "angle_deg", "fov": "fov_deg"}
 EDGES = {  # of the bins of the curves; a photo beyond the last edge is in no bin
     "distance_m": (0, 4, 8, 12, 16, 20, RIGHT_M),
     "angle_deg": (0, 3, 6, 9, 12, 15, 30, 45),
@@ -46,6 +48,40 @@ class Answered:
     asked: pd.DataFrame
     scores: Floats
     inliers: Ints
+
+
+@dataclass(frozen=True)
+class PhotoEvaluation:
+    """What was measured with photos. ``answers`` has PHOTO_ANSWERS columns, ``metrics`` are by split and protocol,
+    ``calibrations`` by protocol. Without photos all are empty."""
+
+    answers: pd.DataFrame
+    metrics: dict[tuple[str, str], dict[str, Any]]
+    curves: dict[str, pd.DataFrame]
+    calibrations: dict[str, dict[str, Any]]
+
+
+def evaluate_photos(
+    answered: dict[str, Answered], views: int, places: Ints, xy: Floats, settings: Evaluate, crs: str
+) -> PhotoEvaluation:
+    """Measure the answers of every protocol. The gallery has ``views`` pictures; the rest is as in `answer_table`."""
+    answers = pd.DataFrame(columns=list(PHOTO_ANSWERS.columns))
+    parts: list[pd.DataFrame] = []
+    calibrations: dict[str, dict[str, Any]] = {}
+    for protocol, found in answered.items():
+        table, difficulty_m = answer_table(protocol, found, places, xy, settings, crs)
+        calibration = calibrate_photos(table, difficulty_m, CALIBRATION, settings)
+        calibrations[protocol] = calibration.radii.numbers(calibration.threshold, settings.position.coverage)
+        parts.append(calibrated(table, difficulty_m, calibration, settings))
+    if parts:
+        answers = pd.concat(parts, ignore_index=True)
+    metrics = {
+        (str(split), str(protocol)): measure_photos(table, views, len(places), settings)
+        for (split, protocol), table in answers.groupby(["split", "protocol"])
+    }
+    single = answers[(answers["split"] == TEST) & (answers["protocol"] == SINGLE)]
+    curves = {f"photos_by_{name}": recall_by(single, column, settings) for name, column in CURVES.items()}
+    return PhotoEvaluation(answers, metrics, curves, calibrations)
 
 
 def answer_table(
@@ -132,7 +168,7 @@ def confidence(table: pd.DataFrame, settings: Evaluate) -> Floats:
 @dataclass(frozen=True)
 class PhotoCalibration:
     """What the photos of one split say about answers: ``radii`` from the near ones, and the least confidence of an
-    answer that is not withheld, None if it cannot be told."""
+    answer that is not withheld, None if it is unknown."""
 
     radii: Calibration
     threshold: float | None
@@ -147,8 +183,8 @@ def calibrate_photos(
     """
     held = (table["split"] == calibration).to_numpy()
     near, right = table["answerable"].to_numpy(), (table[f"rank_{RIGHT_M}m"] == 1).to_numpy()
-    told = held & (right | ~near)  # a wrong answer to a near photo need not be given, so it has no say
-    least = threshold(confidence(table, settings)[told], right[told])
+    counted = held & (right | ~near)  # a wrong answer to a near photo need not be given, so it has no say
+    least = threshold(confidence(table, settings)[counted], right[counted])
     used = held & near & np.isfinite(table["position_error_m"].to_numpy())
     errors = table["position_error_m"].to_numpy()[used] / difficulty_m[used]
     return PhotoCalibration(Calibration(errors, settings.position.radius_floor_m), least)

@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 
 from streetrecall.months import UNKNOWN, month_numbers
 from streetrecall.scoring.ranking import Floats, Ints
-from streetrecall.scoring.recall import RIGHT_M, pairs_within
-from streetrecall.tables import given_role
+from streetrecall.scoring.recall import pairs_within
+from streetrecall.tables import RIGHT_M, given_role
 
 GIVEN = "given"
+CALIBRATION, TEST = "validation", "test"  # radii are calibrated on the first split and checked on the second
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,28 @@ def scopes(rows: pd.DataFrame, splits: list[str]) -> dict[str, NDArray[np.bool_]
         for subset in sorted(set(subsets[given_role(subsets) == ""]) - {split}):
             out[subset] = inside & (rows["subset"] == subset).to_numpy(bool)
     return out
+
+
+def perturbed_protocols(rows: pd.DataFrame, splits: list[str]) -> list[Protocol]:
+    """The protocols of changed queries against the older pictures of the whole city, for each of ``splits``.
+
+    There is a protocol for each change, and `perturbed` for all of them together. ``rows`` has DESCRIPTORS columns, and
+    the roles of changed queries begin with "perturbed".
+
+    >>> rows = pd.DataFrame({"split": "test", "role": ["gallery", "query", "perturbed_darkened", "perturbed_rolled"]})
+    >>> for p in perturbed_protocols(rows, ["test"]):
+    ...     print(p.name, p.queries, p.gallery)
+    perturbed_darkened [2] [0]
+    perturbed_rolled [3] [0]
+    perturbed [2 3] [0]
+    """
+    role, split_of = rows["role"].to_numpy(str), rows["split"].to_numpy(str)
+    older, changed = np.flatnonzero(role == "gallery"), np.char.startswith(role, "perturbed")
+    return [
+        Protocol(name, split, np.flatnonzero((split_of == split) & np.char.startswith(role, name)), older)
+        for split in splits
+        for name in [*sorted(set(role[changed])), "perturbed"]
+    ]
 
 
 def groups(rows: pd.DataFrame) -> Ints:

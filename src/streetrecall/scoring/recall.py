@@ -1,8 +1,8 @@
 """Recall at K: which answers are right, and at which rank the first right one is.
 
 This is the measure of the field: a query is found at K if at least one of its K best gallery pictures was taken within
-a radius of it (Arandjelovic et al., NetVLAD, CVPR 2016, section 5.1, with 25 m). The values of K and the radii define
-the published numbers, so they are constants and not parameters.
+a radius of it (Arandjelovic et al., NetVLAD, CVPR 2016, section 5.1, with 25 m). `streetrecall.tables` holds the values
+of K and the radii.
 """
 
 from __future__ import annotations
@@ -12,10 +12,6 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from streetrecall.scoring.ranking import Floats, Ints, Ranking, same_group
-from streetrecall.tables import RADII_M as RADII_M
-
-KS = (1, 5, 10, 20)
-RIGHT_M = RADII_M[0]  # an answer within this distance of the query is right, metres
 
 
 def distances(query_xy: Floats, gallery_xy: Floats, ranking: Ranking) -> Floats:

@@ -38,6 +38,21 @@ def read_system(name: str, folder: Path) -> System:
     return System(name, *read_described(tables.DESCRIPTORS, folder / "rows.parquet", folder / "descriptors.npy"))
 
 
+def read_perturbed(system: System, changed: pd.DataFrame, path: Path) -> System | None:
+    """``system`` with the changed queries ``changed``, whose descriptors are in ``path``; None if there are none.
+
+    Raises:
+        UserError: rows and descriptors disagree.
+    """
+    described = np.load(path) if path.exists() else np.zeros((0, 0), np.float16)
+    if not len(described):
+        return None
+    if len(changed) != len(described):
+        raise UserError(f"{path}: {len(described)} descriptors of {len(changed)} queries; run the stage index again")
+    rows = pd.concat([system.rows, changed], ignore_index=True)
+    return System(system.name, rows, np.concatenate([system.descriptors, described.astype(np.float32)]))
+
+
 def read_described(table: tables.Table, rows_path: Path, path: Path) -> tuple[pd.DataFrame, NDArray[np.float32]]:
     """The rows of ``table`` in ``rows_path``, and the descriptors of the same pictures in ``path``.
 

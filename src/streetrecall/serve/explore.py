@@ -15,17 +15,18 @@ from streetrecall.serve.pictures import Pictures
 from streetrecall.serve.problems import ProblemError
 from streetrecall.serve.project import Project
 from streetrecall.serve.tiles import Points
+from streetrecall.tables import KS, RADII_M, RIGHT_M
 
 NAME = r"^[A-Za-z0-9_]{1,60}$"
 _JSON: dict[str, Any] = {"content": {"application/json": {"schema": {"type": "object"}}}, "description": "Found."}
 
 
 class K(IntEnum):
-    ONE, FIVE, TEN, TWENTY = 1, 5, 10, 20
+    ONE, FIVE, TEN, TWENTY = KS
 
 
 class Within(IntEnum):
-    M25, M50, M100 = 25, 50, 100
+    NARROW, MIDDLE, WIDE = RADII_M
 
 
 class Explorer:
@@ -43,6 +44,7 @@ class Explorer:
         outline = project.outline()
         content: dict[str, Any] = {
             "data": project.version(),
+            "right_m": RIGHT_M,
             "city": outline.stem if outline is not None else None,
             "evaluated": results.choices(project),
             "time": project.has("images") or project.has("views"),
@@ -167,7 +169,7 @@ def _changes(api: FastAPI, project: Project) -> None:
         second: Annotated[str, Query(pattern=REVISION)] = "workspace",
         system: Literal["model", "baseline"] = "model",
         k: K = K.ONE,
-        within_m: Within = Within.M25,
+        within_m: Within = Within.NARROW,
     ) -> Response:
         """The queries that a revision gained and lost, and whether it is better: a paired bootstrap over places."""
         content = revisions.compare(first, second, system, scope, protocol, int(k), int(within_m))

@@ -114,11 +114,11 @@ def as_geojson(answers: list[Answer], bundle: Bundle) -> dict[str, Any]:
     """Answers as a FeatureCollection: a point for each answered group of photos, and one for each of its neighbours."""
     features = []
     for answer in answers:
-        told = as_json(answer)
-        about = {name: told[name] for name in ("photos", "radius_m", "coverage", "withheld", "reason", "confidence")}
+        content = as_json(answer)
+        about = {name: content[name] for name in ("photos", "radius_m", "coverage", "withheld", "reason", "confidence")}
         point = None if answer.withheld else {"type": "Point", "coordinates": [answer.lon, answer.lat]}
         features.append({"type": "Feature", "geometry": point, "properties": {"role": "answer", **about}})
-        for rank, neighbour in enumerate(told["neighbours"], 1):
+        for rank, neighbour in enumerate(content["neighbours"], 1):
             where = {"type": "Point", "coordinates": [neighbour.pop("lon"), neighbour.pop("lat")]}
             properties = {"role": "neighbour", "photos": answer.photos, "rank": rank, **neighbour}
             features.append({"type": "Feature", "geometry": where, "properties": properties})

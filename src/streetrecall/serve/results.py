@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from streetrecall.errors import UserError
 from streetrecall.months import UNKNOWN, month_numbers
+from streetrecall.pictures.quarantine import BLANK
 from streetrecall.scoring.breakdown import SEASONS
 from streetrecall.scoring.curves import season
 from streetrecall.scoring.photos import SINGLE, THREE
 from streetrecall.scoring.protocols import protocols, right_pairs
 from streetrecall.serve.project import Project
+from streetrecall.tables import RIGHT_M, WITH_PICTURE
 
 NAMES = {
     SINGLE: "photos",
@@ -28,6 +30,7 @@ NAMES = {
 COMPASS = ("north", "east", "south", "west")
 RIGHT, WRONG, WITHHELD, UNANSWERABLE = "right", "wrong", "withheld", "unanswerable"
 SHOWN = 5
+RANK = f"rank_{RIGHT_M}m"  # the column of the rank of the first right answer
 
 
 def label(protocol: str) -> str:
@@ -94,7 +97,7 @@ def _queries(project: Project, system: str, scope: str, protocol: str) -> dict[s
         "lat": _rounded(rows["lat"], 6),
         "lon": _rounded(rows["lon"], 6),
         "outcome": rows["outcome"].tolist(),
-        "rank": rows["rank_25m"].tolist(),
+        "rank": rows[RANK].tolist(),
         "answerable": rows["can"].tolist(),
         "error_m": _rounded(rows["error_m"], 1),
         "similarity": _rounded(rows["similarity"], 3),
@@ -132,7 +135,7 @@ def _picture_rows(project: Project, system: str, scope: str, protocol: str) -> p
     if images is not None:
         heading = images.set_index("image_id")["heading_deg"].reindex(rows["image_id"]).to_numpy(float)
     rows["direction"] = compass(heading, rows["direction"].to_numpy())
-    right = (rows["rank_25m"] == 1).to_numpy()
+    right = (rows[RANK] == 1).to_numpy()
     rows["can"] = rows["right_images"] > 0
     rows["outcome"] = np.where(~rows["can"], UNANSWERABLE, np.where(right, RIGHT, WRONG))
     rows["gap"] = _gaps(project, scope, protocol, rows["image_id"].to_numpy())
@@ -167,7 +170,7 @@ def _photo_rows(project: Project, scope: str, protocol: str) -> pd.DataFrame:
     if photos is not None and protocol == SINGLE:
         heading = photos.set_index("photo_id")["heading_deg"].reindex(rows["query"]).to_numpy(float)
     rows["direction"] = compass(heading, np.full(len(rows), -1))
-    right = (rows["rank_25m"] == 1).to_numpy()
+    right = (rows[RANK] == 1).to_numpy()
     rows["outcome"] = np.where(
         ~rows["answered"], WITHHELD, np.where(rows["answerable"], np.where(right, RIGHT, WRONG), WRONG)
     )
@@ -238,7 +241,7 @@ def query(project: Project, system: str, scope: str, protocol: str, number: int)
         "position": position,
         "protocols": [
             {"protocol": p, "label": label(p), "rank": int(rank), "error_m": _number(error, 1)}
-            for p, rank, error in zip(others["protocol"], others["rank_25m"], others["error_m"], strict=True)
+            for p, rank, error in zip(others["protocol"], others[RANK], others["error_m"], strict=True)
         ],
     }
 
@@ -291,7 +294,7 @@ def _photo(project: Project, scope: str, protocol: str, number: int) -> dict[str
             {
                 "protocol": protocol,
                 "label": label(protocol),
-                "rank": int(row["rank_25m"]),
+                "rank": int(row[RANK]),
                 "error_m": _number(row["error_m"], 1),
             }
         ],
@@ -394,7 +397,7 @@ def _quarantined(project: Project) -> pd.DataFrame:
     ]
     captures = project.table_or_none("captures")
     if captures is not None:
-        lost = captures[~captures["status"].isin(["ok", "blank"])]
+        lost = captures[~captures["status"].isin(WITH_PICTURE)]
         parts.append(
             lost[columns].assign(
                 name="", reason="capture " + lost["status"], detail=lost["reason"], width=0, height=0,
@@ -405,7 +408,7 @@ def _quarantined(project: Project) -> pd.DataFrame:
     twins = rows.groupby("sha256")["place"].transform("size")
     several = (rows["sha256"] != "") & (twins > 1)
     rows.loc[several, "detail"] = twins[several].astype(str) + " pictures in quarantine have this file"
-    blank = (rows["reason"] == "blank") & rows["luminance_mean"].notna()
+    blank = (rows["reason"] == BLANK) & rows["luminance_mean"].notna()
     rows.loc[blank, "detail"] = [
         f"brightness {mean:.1f} of 255, contrast {std:.1f}"
         for mean, std in zip(rows.loc[blank, "luminance_mean"], rows.loc[blank, "luminance_std"], strict=True)

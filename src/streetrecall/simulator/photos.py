@@ -33,14 +33,14 @@ from streetrecall.simulator.city.plan import City
 from streetrecall.simulator.render import tables, textures
 from streetrecall.simulator.render.renderer import Renderer, renderer
 from streetrecall.simulator.render.tables import Scene
-from streetrecall.tables import PHOTOS_OF_A_SPOT, RADII_M, SAME_MONTH_M
+from streetrecall.tables import PHOTOS_OF_A_SPOT, RIGHT_M, SAME_MONTH_M
 
 log = logging.getLogger(__name__)
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
-NEAR_M = float(RADII_M[0])  # a gallery panorama so near is a right answer
+NEAR_M = float(RIGHT_M)  # a gallery panorama so near is a right answer
 FACADE_M = 0.8  # from the walls to where people walk
 MONTHS = np.arange(2, 11)  # of the year, from 0: March to November
 FOV_DEG, PITCH_DEG, ROLL_DEG, HEIGHT_M = (50.0, 80.0), (-4.0, 8.0), (-4.0, 4.0), (1.5, 1.7)

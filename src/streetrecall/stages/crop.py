@@ -31,7 +31,7 @@ from streetrecall.pictures.cropping import Cropped, crop_picture
 from streetrecall.pictures.quarantine import BLANK, UNDECODABLE, WRONG_SHAPE, quarantine
 from streetrecall.progress import progress
 from streetrecall.store.results import Results, kept
-from streetrecall.tables import WITH_PICTURE
+from streetrecall.tables import WITH_PICTURE, CaptureStatus
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +188,8 @@ def assemble(taken: pd.DataFrame, results: list[Result], params: Params) -> pd.D
     for column in ("shard", "offset", "size", "sha256", "phash", "luminance_mean", "luminance_std", "width", "height"):
         table[column] = made[column]
     table["x"], table["y"] = project(table["lat"], table["lon"], params.city.crs)
-    table["flaw"] = made["flaw"].where(made["flaw"] != "", taken["status"].map({"ok": "", "blank": BLANK}))
+    flaws = {CaptureStatus.OK: "", CaptureStatus.BLANK: BLANK}
+    table["flaw"] = made["flaw"].where(made["flaw"] != "", taken["status"].map(flaws))
     table = table.sort_values(
         ["split", "place", "direction", "month", "date_index", "pano_id"],
         ascending=[True, True, True, False, True, True],

@@ -15,29 +15,28 @@ import pandas as pd
 
 from streetrecall import tables
 from streetrecall.errors import UserError
+from streetrecall.figures.map import draw_map
 from streetrecall.files import write_json, write_text
 from streetrecall.params.schema import Params, load
 from streetrecall.retrieval.changed import perturbed_rows
 from streetrecall.retrieval.photos import Photos, answer_photos, gallery_of
 from streetrecall.retrieval.rank import rank
-from streetrecall.retrieval.rows import GALLERY
 from streetrecall.scoring import curves, measures, photos
 from streetrecall.scoring import system as systems
-from streetrecall.scoring.breakdown import RightAgainstWrong, right_against_wrong
-from streetrecall.scoring.calibration import Calibration, calibrate, conformal_quantile, reliability, with_radius
+from streetrecall.scoring.breakdown import compare
+from streetrecall.scoring.calibration import calibrate, reliability, with_radius
+from streetrecall.scoring.headline import headlines, photo_headlines
 from streetrecall.scoring.outcome import Outcome, neighbours, outcome
+from streetrecall.scoring.photos import PhotoEvaluation
 from streetrecall.scoring.position import locate_queries
-from streetrecall.scoring.protocols import Protocol, groups, protocols, scopes
-from streetrecall.scoring.ranking import Ranking
-from streetrecall.scoring.recall import KS, RIGHT_M
-from streetrecall.scoring.system import System, read_described, read_system
+from streetrecall.scoring.protocols import CALIBRATION, TEST, Protocol, groups, perturbed_protocols, protocols, scopes
+from streetrecall.scoring.system import System, read_described, read_perturbed, read_system
+from streetrecall.tables import KS
 
-CALIBRATION, TEST = "validation", "test"  # radii are calibrated on the first split and checked on the second
 SPLITS = [CALIBRATION, TEST]
 SHOWN = 5  # answers to each query in the NEIGHBOURS table
 CALIBRATIONS = "calibration.json"  # what a bundle needs to know: thresholds and factors of radii, by protocol
 POSITION = "position"  # in it, the calibration of positions from single pictures
-CURVES = {"distance": "distance_m", "angle": "angle_deg", "fov": "fov_deg"}  # of photos
 OTHERS = "others"  # the folder of networks of others, in that of the baseline
 SHOWN_PROTOCOLS = ("newest_vs_older", "city")
 
@@ -112,13 +111,10 @@ def run(
     content["index"] = {split: check_index(index, model, outcomes[split, "city"]) for split in SPLITS}
 
     plots.mkdir(parents=True, exist_ok=True)
-    for name in found["model"].curves:
-        parts = [evaluation.curves[name].assign(system=system) for system, evaluation in found.items()]
-        write_csv(plots / f"{name}.csv", pd.concat(parts, ignore_index=True))
-    for name, curve in asked.curves.items():
-        write_csv(plots / f"{name}.csv", curve.assign(system="model"))
-    from streetrecall.figures.map import draw_map
-
+    drawn = {name: {system: e.curves[name] for system, e in found.items()} for name in found["model"].curves}
+    drawn |= {name: {"model": curve} for name, curve in asked.curves.items()}
+    for name, lines in drawn.items():
+        write_text(plots / f"{name}.csv", curves.by_system(lines).to_csv(index=False, lineterminator="\n"))
     draw_map(model.rows, outcomes[TEST, "city"].predictions, plots / "map.png")
     results.mkdir(parents=True, exist_ok=True)
     answers = pd.concat([o.predictions for evaluation in found.values() for o in evaluation.outcomes.values()])
@@ -129,8 +125,9 @@ def run(
     tables.write(tables.NEIGHBOURS, pd.concat(shown), results / "neighbours.parquet")
     write_json(results / CALIBRATIONS, {POSITION: found["model"].calibration, **asked.calibrations})
     write_json(metrics, content)
-    headlined = {name: headlines(evaluation) for name, evaluation in found.items()}
-    headlined["model"] |= photo_headlines(asked)
+    protocol_names = [name for scope, name in outcomes if scope == TEST]
+    headlined = {name: headlines(evaluation.metrics, protocol_names) for name, evaluation in found.items()}
+    headlined["model"] |= photo_headlines(asked.metrics)
     write_json(headline, headlined)
     return content
 
@@ -169,73 +166,28 @@ def evaluate(system: System, pictures: pd.DataFrame, params: Params) -> Evaluati
         "risk_coverage": curves.risk_by_coverage(placed[TEST][placed[TEST]["answerable"]]),
         "radius_coverage": reliability(located[TEST], calibration),
     }
-    described = describe_calibration(calibration, settings.position.agreement, settings.position.coverage)
+    described = calibration.numbers(settings.position.agreement, settings.position.coverage)
     return Evaluation(outcomes, pd.concat(placed.values()), metrics, drawn, described)
-
-
-@dataclass(frozen=True)
-class PhotoEvaluation:
-    """What was measured of the model with photos. ``answers`` has PHOTO_ANSWERS columns, ``metrics`` are by split and
-    protocol, ``calibrations`` by protocol. Without photos all are empty."""
-
-    answers: pd.DataFrame
-    metrics: dict[tuple[str, str], dict[str, Any]]
-    curves: dict[str, pd.DataFrame]
-    calibrations: dict[str, dict[str, Any]]
 
 
 def evaluate_photos(index: Path, pictures: tuple[Path, Path], params: Params) -> PhotoEvaluation:
     """Ask with the photos that ``index`` describes; its views answer."""
-    settings = params.evaluate
     views = gallery_of(*read_described(tables.VIEWS, index / systems.VIEW_ROWS, index / systems.VIEWS))
     asking = Photos(*read_described(tables.PHOTOS, index / systems.PHOTO_ROWS, index / systems.PHOTOS))
-    answers = pd.DataFrame(columns=list(tables.PHOTO_ANSWERS.columns))
-    calibrations: dict[str, dict[str, Any]] = {}
-    if len(asking.rows) and len(views.rows):
-        parts = []
-        for protocol, found in answer_photos(asking, views, pictures, settings.photos).items():
-            table, difficulty_m = photos.answer_table(
-                protocol, found, views.places, views.xy, settings, params.city.crs
-            )
-            calibration = photos.calibrate_photos(table, difficulty_m, CALIBRATION, settings)
-            calibrations[protocol] = describe_calibration(
-                calibration.radii, calibration.threshold, settings.position.coverage
-            )
-            parts.append(photos.calibrated(table, difficulty_m, calibration, settings))
-        answers = pd.concat(parts, ignore_index=True)
-    measured = {
-        (str(split), str(protocol)): photos.measure_photos(table, len(views.rows), len(views.places), settings)
-        for (split, protocol), table in answers.groupby(["split", "protocol"])
-    }
-    single = answers[(answers["split"] == TEST) & (answers["protocol"] == photos.SINGLE)]
-    curves = {f"photos_by_{name}": photos.recall_by(single, column, settings) for name, column in CURVES.items()}
-    return PhotoEvaluation(answers, measured, curves, calibrations)
+    there = len(asking.rows) and len(views.rows)
+    answered = answer_photos(asking, views, pictures, params.evaluate.photos) if there else {}
+    return photos.evaluate_photos(answered, len(views.rows), views.places, views.xy, params.evaluate, params.city.crs)
 
 
 def evaluate_perturbed(index: Path, model: System, params: Params) -> dict[tuple[str, str], dict[str, Any]]:
-    """The metrics of changed queries against the older pictures of the whole city, by split and protocol.
-
-    There is a protocol for each change, and `perturbed` for all of them together. Empty for a collection with photos.
-    """
-    path = index / systems.PERTURBED
-    described = np.load(path) if path.exists() else np.zeros((0, 0), np.float16)
-    if not len(described):
+    """The metrics of changed queries, by split and protocol. Empty for a collection with photos."""
+    system = read_perturbed(model, perturbed_rows(model.rows), index / systems.PERTURBED)
+    if system is None:
         return {}
-    changed = perturbed_rows(model.rows)
-    if len(changed) != len(described):
-        raise UserError(f"{path}: {len(described)} descriptors of {len(changed)} queries; run the stage index again")
-    rows = pd.concat([model.rows, changed], ignore_index=True)
-    system = System(model.name, rows, np.concatenate([model.descriptors, described.astype(np.float32)]))
-    role, split_of = rows["role"].to_numpy(str), rows["split"].to_numpy(str)
-    older, asks = np.flatnonzero(role == GALLERY), rows["change"].notna().to_numpy()
-    found = {}
-    for split in SPLITS:
-        for name in [*sorted(set(role[asks])), "perturbed"]:
-            queries = np.flatnonzero(asks & (split_of == split) & (np.char.startswith(role, name)))
-            found[split, name] = measures.measure(
-                answer(system, Protocol(name, split, queries, older)), params.evaluate
-            )
-    return found
+    return {
+        (protocol.scope, protocol.name): measures.measure(answer(system, protocol), params.evaluate)
+        for protocol in perturbed_protocols(system.rows, SPLITS)
+    }
 
 
 def answer(system: System, protocol: Protocol) -> Outcome:
@@ -248,14 +200,6 @@ def answer(system: System, protocol: Protocol) -> Outcome:
     return outcome(system.name, system.rows, protocol, ranking)
 
 
-def compare(system: System, result: Outcome) -> RightAgainstWrong:
-    """Compare the right answers to each query with the wrong ones."""
-    protocol, descriptors = result.protocol, system.descriptors
-    return right_against_wrong(
-        descriptors[protocol.queries], descriptors[protocol.gallery], result.queries, result.gallery
-    )
-
-
 def check_index(folder: Path, system: System, exact: Outcome) -> dict[str, Any]:
     """Compare the index in ``folder`` with exact search in the gallery of the whole city."""
     from streetrecall.retrieval import index
@@ -265,52 +209,4 @@ def check_index(folder: Path, system: System, exact: Outcome) -> dict[str, Any]:
         return {"queries": 0}
     # Twice as many as needed, because answers of the query's own place and month are dropped.
     found, similarities = index.load(folder).search(system.descriptors[queries], min(len(gallery), 2 * max(KS)))
-    there = found >= 0
-    own = there & (groups(exact.gallery)[found] == groups(exact.queries)[:, None])
-    ranking = Ranking(found, np.where(there, similarities.astype(np.float64), -np.inf)).drop(own, max(KS))
-    return measures.measure_index(exact, ranking)
-
-
-def headlines(evaluation: Evaluation) -> dict[str, float]:
-    """The most important numbers of one system: `dvc metrics diff metrics/headline.json` fits on a screen."""
-    tested, position = evaluation.metrics[TEST], evaluation.metrics[TEST]["position"]
-    recalls = {f"test_{name}_r1": tested[name] for scope, name in evaluation.outcomes if scope == TEST}
-    recalls["validation_newest_vs_older_r1"] = evaluation.metrics[CALIBRATION]["newest_vs_older"]
-    numbers = {
-        f"{name}{end}": section.get(f"recall_at_1_{RIGHT_M}m{end}")
-        for name, section in recalls.items()
-        for end in ("", "_ci_low", "_ci_high")
-    }
-    numbers["test_error_p90_m"] = tested["newest_vs_older"].get("error_p90_m")
-    numbers["test_radius_coverage"] = position.get("coverage")
-    numbers["test_radius_mean_m"] = position.get("radius_mean_m")
-    numbers["test_aurc_margin"] = position.get("aurc_margin")
-    return {name: number for name, number in numbers.items() if number is not None}
-
-
-def describe_calibration(radii: Calibration, threshold: float | None, coverage: float) -> dict[str, Any]:
-    """A calibration as numbers: a radius is ``factor`` times the difficulty of an answer; None: too few queries."""
-    return {
-        "threshold": threshold,
-        "factor": conformal_quantile(radii.scores, coverage),
-        "coverage": coverage,
-        "queries": len(radii.scores),
-    }
-
-
-def photo_headlines(asked: PhotoEvaluation) -> dict[str, float]:
-    """As `headlines`, of photos."""
-    kept = {f"r1{end}": f"recall_at_1_{RIGHT_M}m{end}" for end in ("", "_ci_low", "_ci_high")}
-    kept |= {"r5": f"recall_at_5_{RIGHT_M}m", "far_withheld": "far_withheld"}
-    return {
-        f"{split}_{protocol}_{short}": numbers[name]
-        for (split, protocol), numbers in asked.metrics.items()
-        for short, name in kept.items()
-        if name in numbers
-    }
-
-
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a curve, its system in the first column."""
-    columns = ["system", *(c for c in table.columns if c != "system")]
-    write_text(path, table[columns].to_csv(index=False, lineterminator="\n"))
+    return measures.measure_index(exact, measures.ranked(exact, found, similarities))

@@ -34,7 +34,7 @@ from streetrecall.polygons import (
     sides,
     wrap,
 )
-from streetrecall.providers import polygon_path
+from streetrecall.providers import polygon_path, provider_class
 from streetrecall.tables import GRID, conform
 
 log = logging.getLogger(__name__)
@@ -172,8 +172,9 @@ def points_along(params: Params, polygon: MultiPolygon, path: Path) -> pd.DataFr
 
 
 def streets_path(params: Params, polygon: Path) -> Path:
-    """The file of the streets of the city of ``polygon``; the simulated city has streets of its own."""
-    name = f"simulated-{polygon.name}" if params.provider == "simulated" else polygon.name
+    """The file of the streets of the city of ``polygon``; those of a provider's own city have its name too."""
+    own = provider_class(params.provider).own_streets
+    name = f"{params.provider}-{polygon.name}" if own else polygon.name
     return polygon.parent / STREETS / name
 
 

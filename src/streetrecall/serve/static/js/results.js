@@ -99,7 +99,7 @@ export class Results {
   }
 
   drawHead() {
-    const { about: { evaluated }, choice, filter, rows, shown, counts } = this;
+    const { about: { evaluated, right_m }, choice, filter, rows, shown, counts } = this;
     const unique = (key, from) => [...new Set(from.map((c) => c[key]))];
     const labels = Object.fromEntries(evaluated.map((c) => [c.protocol, c.label]));
     const systems = unique("system", evaluated.filter((c) => c.protocol === choice.protocol));
@@ -133,7 +133,7 @@ export class Results {
         this.apply(false);
       })),
       h("p", { class: "summary" }, h("b", {}, percent(found, able.length)), ` recall at 1: ${found.toLocaleString("en")} of ${plural(able.length, "query", "queries")} with a right ${choice.kind === "photos" ? "place" : "picture"} in the gallery.`),
-      counts.withheld ? h("p", { class: "summary" }, `Given to a user: ${plural(counts.right + counts.wrong, "answer")}, ${percent(counts.right, counts.right + counts.wrong)} of them right within 25 m. Withheld: ${counts.withheld.toLocaleString("en")}.`) : null,
+      counts.withheld ? h("p", { class: "summary" }, `Given to a user: ${plural(counts.right + counts.wrong, "answer")}, ${percent(counts.right, counts.right + counts.wrong)} of them right within ${metres(right_m)}. Withheld: ${counts.withheld.toLocaleString("en")}.`) : null,
       h("p", { class: "summary" }, `Shown: ${shown.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")}.`),
     );
     if (focused === "outcomes") this.head.querySelector(`[data-kind="${this.focus}"]`)?.focus();
@@ -200,7 +200,7 @@ export class Results {
     const named = new Set();
     for (const a of found.answers) {
       const spot = `${a.lon},${a.lat}`;
-      if (!named.has(spot)) marks.push(point(a.lon, a.lat, { kind: a.distance_m !== null && a.distance_m <= 25 ? "right" : "wrong", name: a.rank ? String(a.rank) : undefined }));
+      if (!named.has(spot)) marks.push(point(a.lon, a.lat, { kind: a.distance_m !== null && a.distance_m <= this.about.right_m ? "right" : "wrong", name: a.rank ? String(a.rank) : undefined }));
       named.add(spot);
     }
     marks.push(point(...truth, { kind: "truth" }));
@@ -239,7 +239,7 @@ export class Results {
       h("dl", { class: "facts" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
       h("h2", {}, found.kind === "photos" ? `The place that was answered: ${found.place}` : plural(found.answers.length, "best answer")),
       h("div", { class: "answers" }, found.answers.map((a) => {
-        const good = a.distance_m !== null && a.distance_m <= 25;
+        const good = a.distance_m !== null && a.distance_m <= this.about.right_m;
         const caption = [a.rank ? `${a.rank}.` : "", month(a.picture.month), `${metres(a.distance_m)} away`, a.similarity === null ? "" : `similarity ${a.similarity.toFixed(2)}`].filter(Boolean).join(" · ");
         return figure(a.picture, caption, { className: good ? "good" : "bad" });
       })),
