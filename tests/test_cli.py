@@ -51,6 +51,11 @@ PATHS = {
         "x...: File name too long",
     ),
     "a city's long name": ([f"city.name={'x' * 300}"], [*GRID, "g"], "x...: File name too long; choose a shorter"),
+    "a city that is a link to nothing": (
+        ["city.name=dangling"],
+        [*GRID, "g"],
+        "city.name: cities/dangling.geojson is a link to gone.geojson, which leads nowhere",
+    ),
     "a city that is a pipe": (["city.name=pipe"], [*GRID, "g"], "pipe.geojson: is not a regular file"),
     "streets that are a pipe": (["grid.kind=streets"], [*GRID, "g"], "stockholm-district.geojson: cannot be read (not"),
     "a table that is a pipe": (
@@ -82,6 +87,7 @@ def test_a_path_that_cannot_be_used_is_one_message(
         Path(pipe).parent.mkdir(exist_ok=True)
         Path(pipe).unlink(missing_ok=True)
         os.mkfifo(pipe)
+    Path("cities/dangling.geojson").symlink_to("gone.geojson")
     Path("folder").mkdir()
     Path("file").write_text("")
     Path("deep").write_text("a: " + "[" * 3000 + "]" * 3000)
