@@ -138,7 +138,7 @@ def _keep_comments(node: CommentedMap, key: str | int, old: CommentedSeq) -> Non
     new = node[key]
     kept = node.ca.items.get(key) or [None] * 4
     behind, above = kept[2], kept[3] or []  # behind the key or the brackets; between the key and the first element
-    below = []
+    below: list[Any] = []
     for number, tokens in sorted(old.ca.items.items()):
         if number < len(new) and not new.fa.flow_style():
             new.ca.items[number] = tokens
