@@ -67,7 +67,8 @@ require_venv "$python"
 echo "setup: making $venv with $("$python" --version)"
 rm -f "$stamp"
 "$python" -m venv --clear "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-user "uv==$uv_version"
+# An empty --target overrides one of the user's pip.conf; the index that it names holds.
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-user --target= "uv==$uv_version"
 # The lock holds setuptools, the build backend, so the project itself is installed without the network.
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --require-hashes -r requirements.lock
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation --editable .

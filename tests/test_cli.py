@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +31,77 @@ def test_a_users_mistake_is_one_message(tmp_path: object, capsys: pytest.Capture
     message = capsys.readouterr().err
     assert message.startswith("streetrecall order: nowhere.yaml: there is no such file")
     assert "Traceback" not in message
+
+
+ROOT = Path(__file__).parents[1]
+LONG = "/".join("x" * 50 for _ in range(100))
+GRID = ["grid", "--cities", "cities", "--plot", "new/grid.png", "--metrics", "new/grid.json", "--grid"]
+# Changes of params.yaml, a command, and what it says.
+PATHS = {
+    "a folder that is a file": ([], [*GRID, "file/grid.parquet"], "file: File exists; there is a file where a folder"),
+    "a folder below a file": ([], [*GRID, "file/a/grid.parquet"], "file/a: Not a directory; part of this path"),
+    "an output that is a folder": ([], [*GRID, "folder"], "folder: Is a directory; this is a folder"),
+    "an archive's long path": (
+        ["provider=archive", f"archive.path={LONG}", "city.name=auto"],
+        [*GRID, "g"],
+        "x...: File name too long",
+    ),
+    "a folder's long path": (
+        ["provider=folder", f"folder.path={LONG}", "city.name=auto"],
+        [*GRID, "g"],
+        "x...: File name too long",
+    ),
+    "a city's long name": ([f"city.name={'x' * 300}"], [*GRID, "g"], "x...: File name too long; choose a shorter"),
+    "a city that is a link to nothing": (
+        ["city.name=dangling"],
+        [*GRID, "g"],
+        "city.name: cities/dangling.geojson is a link to gone.geojson, which leads nowhere",
+    ),
+    "a city that is a pipe": (["city.name=pipe"], [*GRID, "g"], "pipe.geojson: is not a regular file"),
+    "streets that are a pipe": (["grid.kind=streets"], [*GRID, "g"], "stockholm-district.geojson: cannot be read (not"),
+    "a table that is a pipe": (
+        [],
+        ["order", "--panoramas", "pipe", "--locations", "b", "--metrics", "c"],
+        "pipe: not a regular file; name the table 'panoramas'",
+    ),
+    "a table that is a folder": (
+        [],
+        ["order", "--panoramas", "folder", "--locations", "b", "--metrics", "c"],
+        "folder: not a regular file; name the table 'panoramas'",
+    ),
+    "parameters that are a pipe": ([], ["order", "--params", "pipe"], "pipe: cannot be read (not a regular file)"),
+    "parameters that are a folder": ([], ["order", "--params", "folder"], "folder: cannot be read (Is a directory)"),
+    "parameters nested deeply": ([], ["order", "--params", "deep"], "deep: not valid YAML"),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("case", PATHS)
+def test_a_path_that_cannot_be_used_is_one_message(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes, command, words = PATHS[case]
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", ".")
+    shutil.copytree(ROOT / "data/cities", "cities", dirs_exist_ok=True)
+    for pipe in ("pipe", "cities/pipe.geojson", "cities/streets/simulated-stockholm-district.geojson"):
+        Path(pipe).parent.mkdir(exist_ok=True)
+        Path(pipe).unlink(missing_ok=True)
+        os.mkfifo(pipe)
+    Path("cities/dangling.geojson").symlink_to("gone.geojson")
+    Path("folder").mkdir()
+    Path("file").write_text("")
+    Path("deep").write_text("a: " + "[" * 3000 + "]" * 3000)
+    if command[0] == "order" and "--params" in command:
+        command = [*command, "--panoramas", "a", "--locations", "b", "--metrics", "c"]
+    if changes or command[0] == "grid":
+        city = [] if any(change.startswith("city.name") for change in changes) else ["city.name=stockholm-district"]
+        assert cli.main(["set", *city, *changes]) == 0
+    assert cli.main(command) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"streetrecall {command[0]}: ")
+    assert words in said
+    assert len(said) < 1000
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="OpenBLAS's kernels are chosen on x86-64 alone")

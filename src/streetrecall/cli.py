@@ -23,12 +23,17 @@ from streetrecall.errors import UserError
 REFUSALS = {
     errno.ENOSPC: "free some space on that disk",
     errno.EDQUOT: "free some space, or ask for a larger quota",
-    errno.EFBIG: "the disk or a limit (ulimit -f) allows no larger file",
+    errno.EFBIG: "write to a disk that takes larger files, or raise the limit (ulimit -f),",
     errno.EROFS: "that disk can only be read; choose another folder",
     errno.EACCES: "let this user read and write there",
     errno.EPERM: "let this user read and write there",
-    errno.EIO: "the disk fails; check it",
+    errno.EIO: "check that disk",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "part of this path is a file; name another path",
+    errno.EEXIST: "there is a file where a folder is needed; name another path",
+    errno.EISDIR: "this is a folder; name a file",
+    errno.ELOOP: "remove the links that lead in a circle",
 }
 
 
@@ -103,8 +108,9 @@ def refusal(error: BaseException) -> str | None:
         return f"the ledger in {store}: {error}; see that its disk has space and can be written, then run it again"
     if not isinstance(error, OSError) or error.errno not in REFUSALS:
         return None
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror}; {REFUSALS[error.errno]} and run it again"
+    name = str(error.filename or "")
+    where = f"{name if len(name) <= 300 else f'{name[:297]}...'}: " if name else ""
+    return f"{where}{os.strerror(error.errno)}; {REFUSALS[error.errno]} and run it again"
 
 
 if __name__ == "__main__":

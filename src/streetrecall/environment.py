@@ -18,12 +18,16 @@ DROPPED = (
     "KERAS_NNX_ENABLED",
     "TF_USE_LEGACY_KERAS",  # takes Keras 2, which cannot read the code
     "TF_ENABLE_ONEDNN_OPTS",  # changes the last digits of every convolution
+    "ONEDNN_MAX_CPU_ISA",  # chooses other kernels, which round in their own way
+    "DNNL_MAX_CPU_ISA",
     "TF_XLA_FLAGS",
     "XLA_FLAGS",
     "NVIDIA_TF32_OVERRIDE",
     "MATPLOTLIBRC",
     "PROJ_DATA",  # another program's table of coordinate systems
     "PROJ_LIB",
+    "PROJ_AUX_DB",
+    "FREETYPE_PROPERTIES",  # changes how letters are drawn
 )
 
 

@@ -17,14 +17,30 @@ from streetrecall.errors import UserError
 
 
 @contextmanager
+def naming(path: str | Path, partial: Path | None = None) -> Iterator[None]:
+    """Let an error of the machine in the block, such as a full disk, name ``path`` if it names no file itself.
+
+    Errors of a write carry no name, and PyArrow's have a text of their own. ``partial`` is a name that ``path`` has
+    while it is written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(partial)):
+            error.filename, error.filename2, error.strerror = str(path), None, os.strerror(error.errno)
+        raise
+
+
+@contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
     """A path to write to, which becomes ``path`` when the block ends well; otherwise ``path`` stays what it was."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{os.getpid()}.{path.name}")  # some writers go by the suffix
     try:
-        yield partial
-        partial.replace(path)
+        with naming(path, partial):
+            yield partial
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -46,7 +62,8 @@ def fresh_folders(parent: str | Path, names: Sequence[str]) -> Iterator[Path]:
         fresh, replaced = temporary / "fresh", temporary / "replaced"
         for name in names:
             (fresh / name).mkdir(parents=True)
-        yield fresh
+        with naming(parent):
+            yield fresh
         for name in names:
             for folder in (parent / name, replaced / name):
                 folder.parent.mkdir(parents=True, exist_ok=True)

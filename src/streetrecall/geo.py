@@ -94,11 +94,15 @@ def city_polygon(cities: Path, name: str) -> Path:
     """The file of the polygon called ``name`` in the folder ``cities``.
 
     Raises:
-        UserError: there is no such file; the message lists those that there are.
+        UserError: there is no such file, and the message lists those that there are; or it is a link to nothing.
     """
     path = cities / f"{name}.geojson"
+    if path.is_symlink() and not path.exists():
+        raise UserError(
+            f"params.yaml: city.name: {path} is a link to {path.readlink()}, which leads nowhere; mend the link"
+        )
     if not path.exists():
-        known = ", ".join(sorted(p.stem for p in cities.glob("*.geojson"))) or "none"
+        known = ", ".join(sorted(p.stem for p in cities.glob("*.geojson") if p.exists())) or "none"
         raise UserError(
             f"params.yaml: city.name: '{name}' has no polygon at {path}; there are: {known}. "
             "Save the city's outline there as GeoJSON (EPSG:4326), and run `git add` for it: experiments in copies of "

@@ -6,6 +6,7 @@ import codecs
 import json
 import math
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -183,11 +184,21 @@ def _load(path: Path) -> Any:
     if not text.strip():
         raise UserError(f"{path}: is empty; a city needs its polygon as GeoJSON")
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=partial(_object, path))
     except RecursionError as error:
         raise UserError(f"{path}: not readable as JSON (nested too deeply)") from error
     except ValueError as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from error
+
+
+def _object(path: Path, members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, whose keys must differ."""
+    found = dict(members)
+    if len(found) < len(members):
+        counts = Counter(key for key, _ in members)
+        key = next(key for key, count in counts.items() if count > 1)
+        raise UserError(f"{path}: the key {_short(key)} occurs twice in the same object; remove one of them")
+    return found
 
 
 def _features(document: Any, path: Path) -> list[tuple[str, Any]]:

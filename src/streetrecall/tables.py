@@ -394,6 +394,8 @@ def read(table: Table, path: str | Path) -> pd.DataFrame:
         raise UserError(
             f"{path}: there is no such file; run the stage that writes the table '{table.name}' (dvc repro)"
         )
+    if not path.is_file():  # PyArrow takes a folder for a table of many files
+        raise UserError(f"{path}: not a regular file; name the table '{table.name}', a Parquet file")
     try:
         frame = pq.read_table(path).to_pandas()  # unlike pandas.read_parquet, leaves a geometry as bytes
     except pa.ArrowInvalid as error:

@@ -32,6 +32,13 @@ MACHINES: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
     ),
     "TF_USE_LEGACY_KERAS": ("network", {}, {"TF_USE_LEGACY_KERAS": "1"}),
     "oneDNN off": ("network", {}, {"TF_ENABLE_ONEDNN_OPTS": "0"}),
+    "other kernels of oneDNN": ("network", {}, {"ONEDNN_MAX_CPU_ISA": "SSE41", "DNNL_MAX_CPU_ISA": "SSE41"}),
+    "letters drawn in another way": (
+        "figure",
+        {},
+        {"FREETYPE_PROPERTIES": "truetype:interpreter-version=35 cff:no-stem-darkening=0"},
+    ),
+    "PROJ with a further database": ("position", {}, {"PROJ_AUX_DB": "/nowhere"}),
     "XLA": ("network", {}, {"TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"}),
     "matplotlibrc in the home folder": (
         "figure",

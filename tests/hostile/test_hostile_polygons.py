@@ -218,6 +218,7 @@ REFUSED: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "cut off": (json.dumps(polygon(S))[:-5], "not readable as JSON", {}),
     "KML": ("<kml></kml>", "not readable as JSON", {}),
     "features on lines": (json.dumps(polygon(S)) + "\n" + json.dumps(polygon(S)), "not readable as JSON", {}),
+    "a key that occurs twice": ('{"type": "Point", "type": "Polygon"}', "the key 'type' occurs twice", {}),
     "nested without end": ("[" * 200_000, "nested too deeply", {}),
     "number of many digits": (
         '{"type": "Polygon", "coordinates": [[[' + "9" * 5000 + "]]]}",

@@ -77,6 +77,7 @@ def test_settings_of_the_shell_do_not_reach_the_installers(name: str, tmp_path: 
     assert done.returncode == 0, done.stderr
     seen = (tmp_path / "notes/environment").read_text(encoding="utf-8").splitlines()
     assert "PYTHONNOUSERSITE=1" in seen
+    assert "--target=" in (tmp_path / "notes/calls").read_text(encoding="utf-8").split(), "one of pip.conf"
     assert name in HARMLESS or f"{name}={SETTINGS[name]}" not in seen
 
 

@@ -87,6 +87,7 @@ def test_a_guard_is_named_by_its_metric(path: Path) -> None:
         ("crop.box.4=1", "'crop.box' is a list of 4"),
         ("train.seed.x=1", "'train.seed' is 1, which holds no key 'x'"),
         ("crop.box=[1,2,3]", "'crop.box' is [1, 2, 3]: list should have at least 4 items"),
+        ("order.levels=[]", "params.yaml: 'order.levels' is []: list should have at least 1 item"),
         ("crop.box=[1,2", "not valid YAML"),
         ("train.sede=1", "unknown key 'train.sede'; the nearest valid key is 'train.seed'"),
         (
@@ -101,6 +102,44 @@ def test_a_bad_change_is_refused_and_the_file_stays(change: str, words: str, pat
         override(path, parse_changes([change]))
     assert words in str(error.value)
     assert changed_lines(path) == []
+
+
+PHASE = "{start: pca, trains_after: block4c_add, epochs: 6, steps: 0, learning_rate: 0.0003, patience: 3}"
+NETWORK = "{name: a, file: a.onnx, size: 224, mean: [0.4, 0.4, 0.4], deviation: [0.2, 0.2, 0.2]}"
+LEVELS = [f"{{radius_m: {100 - n}, split: {s}, apart_m: 0.0}}" for n, s in enumerate(("train", "test", "validation"))]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["train.phases=[]", "train.start_from=models/a"],
+        ["train.phases=[]", "train.views.phases=[]", "train.start_from=models/a"],
+        [f"train.phases=[{PHASE}]"],
+        [f"train.phases=[{PHASE}, {PHASE}, {PHASE}]"],
+        [f"order.levels=[{', '.join(LEVELS)}]"],
+        [f"order.levels=[{', '.join(LEVELS + LEVELS[2:] * 6)}]"],
+        [f"baseline.networks=[{NETWORK}]"],
+        [f"baseline.networks=[{NETWORK}]", "crop.quarantine.reasons=[]"],
+    ],
+)
+def test_a_list_that_grows_or_shrinks_keeps_all_comments(changes: list[str], path: Path) -> None:
+    def comments(text: str) -> list[str]:
+        return [line[line.index("#") :] for line in text.splitlines() if "#" in line]
+
+    def before_keys(text: str) -> list[str]:
+        """The lines that are comments or keys, so that a comment stays before the key that it is about."""
+        lines = [line.partition(":")[0].strip() for line in text.splitlines()]
+        return [line for line in lines if line and not line.startswith(("- ", "#  "))]
+
+    old = FILE.read_text(encoding="utf-8")
+    override(path, parse_changes(changes))
+    new = path.read_text(encoding="utf-8")
+    assert comments(new) == comments(old)
+    assert before_keys(new) == before_keys(old)
+    back = {key: at(yaml.safe_load(old), key) for key in parse_changes(changes)}
+    override(path, back)
+    assert comments(path.read_text(encoding="utf-8")) == comments(old)
+    assert load(path) == load(FILE)
 
 
 def test_a_key_given_twice_is_refused() -> None:

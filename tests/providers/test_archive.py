@@ -17,6 +17,7 @@ from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
 from streetrecall.providers import open_provider
 from streetrecall.providers.archive import GAPS, IMAGES, LEVELS, Archive, parse_name
+from streetrecall.providers.archive_tables import read_places
 from streetrecall.stages import grid, order
 
 TAKEN = "2024-01-06 19:02:10.773088"
@@ -164,7 +165,7 @@ def test_bad_tables_name_file_and_line(tiny: TinyArchive) -> None:
         (whole.replace("pano-1", ""), "line 2 lacks"),
         (whole.replace("59.323, 18.063", "somewhere"), "line 2: Location 'somewhere'"),
         (whole.replace("pano-1", "pano-0"), "PanoID pano-0 occurs twice"),
-        (whole.replace("59.3231", "north"), "not a readable table"),
+        (whole.replace("59.3231", "north"), "line 2: Latitude 'north"),
         ("", "not a readable table"),
     ):
         assert text != whole
@@ -184,6 +185,9 @@ BAD_VALUES = {
     "a date with an escape": ("2023-03", "\x1b[2J", r"line 2: Date '\\x1b\[2J'"),
     "a longitude beyond 180 degrees": (",18.063,", ",180.63,", "line 2: Longitude '180.63'"),
     "an infinite latitude": ("59.323100000000004", "inf", "line 2: Latitude 'inf'"),
+    "a latitude with a comma": ("59.323100000000004", '"59,32"', "line 2: Latitude '59,32' is not a number between"),
+    "a copyright with an escape": ("© Somebody", "\x1b[2J", r"line 2: Copyright '\\x1b\[2J' is not the name"),
+    "a date that is not there": ("2023-03", "NA", "line 2: Date 'NA' is not a month as YYYY-MM"),
     "no latitude": ("59.323100000000004", "", "line 2 lacks one of"),
     "a place with a fraction": ("\n1,", "\n1.5,", "line 2: new_order_idx '1.5' is not a whole number"),
     "a negative place": ("\n1,", "\n-1,", "line 2: new_order_idx '-1'"),
@@ -211,6 +215,15 @@ def test_values_that_are_not_allowed_name_file_and_line(case: str, tiny: TinyArc
     assert str(refusal.value).startswith(f"{path}: line ")
 
 
+@pytest.mark.parametrize("name", ["NA", "null", "None", "nan"])
+def test_words_that_pandas_takes_for_nothing_are_texts(name: str, tiny: TinyArchive) -> None:
+    path = tiny.root / LEVELS / "new_order_buffer_75.csv"
+    path.write_text(path.read_text().replace("pano-1", name).replace("© Somebody", name))
+    places = read_places(tiny.root)
+    assert name in set(places["PanoID"])
+    assert name in set(places["Copyright"])
+
+
 def test_a_line_is_counted_as_an_editor_does(tiny: TinyArchive) -> None:
     path = tiny.root / LEVELS / "new_order_buffer_75.csv"
     header, row = path.read_text().splitlines()
@@ -229,7 +242,7 @@ def test_a_line_is_counted_as_an_editor_does(tiny: TinyArchive) -> None:
         (Path.mkdir, "a folder, not a file"),
         (lambda path: path.symlink_to("nowhere"), "No such file"),
         (lambda path: path.symlink_to(path.name), "in a circle"),
-        (lambda path: path.write_bytes("Location,©".encode("utf-16")), "not a readable table"),
+        (lambda path: path.write_bytes("Location,©".encode("utf-16")), "line 1 is not encoded in UTF-8"),
     ],
     ids=["pipe", "folder", "dangling", "circle", "utf-16"],
 )

@@ -252,6 +252,11 @@ def test_a_bad_list_of_ids_is_an_error(content: bytes | None, message: str, tmp_
         read_ids(tmp_path / "ids")
 
 
+def test_a_device_is_no_list_of_ids() -> None:
+    with pytest.raises(UserError, match=r"mapillary\.ids: /dev/zero: a device, not a file"):
+        read_ids(Path("/dev/zero"))
+
+
 def test_the_token_and_the_endpoint_come_from_the_environment(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STREETRECALL_MAPILLARY_TOKEN", raising=False)
     with pytest.raises(UserError, match="set STREETRECALL_MAPILLARY_TOKEN"):

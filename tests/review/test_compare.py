@@ -126,7 +126,7 @@ def test_the_workspace_is_compared_with_the_last_commit(repository, capsys):
 @pytest.mark.slow
 def test_missing_revisions_and_results_are_named(repository, capsys):
     assert cli.main(["compare", "no-such-branch"]) == 2
-    assert "no-such-branch: no such revision in this clone" in capsys.readouterr().err
+    assert "'no-such-branch' is not a revision of this clone (git: fatal: " in capsys.readouterr().err
     for cached in (repository / ".dvc/cache").rglob("*"):
         if cached.is_file():
             cached.unlink()

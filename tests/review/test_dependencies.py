@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from streetrecall.cli import main
 from streetrecall.imports import PACKAGE, closure, file_of
 from streetrecall.review import dependencies
 
@@ -44,3 +45,33 @@ def test_neutral_modules_import_nothing_that_decides_a_result() -> None:
     for module in dependencies.NEUTRAL.keys() - {"streetrecall", "streetrecall.cli"}:
         reached = {path for path in closure(module, ends=["streetrecall"]) if path.name != "__init__.py"}
         assert reached <= neutral, module
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "there is no such file"),
+        (b"stages: caf\xe9\n", "line 1 is not encoded in UTF-8"),
+        (b"stages: [", "not valid YAML"),
+        (b"", "holds no stages"),
+        (b"[]", "holds no stages"),
+        (b"stages: [a]", "holds no stages"),
+        (b"stages: {a: 1}", "stage a: its cmd is no command of streetrecall"),
+        (b"stages: {a: {cmd: ls -l}}", "stage a: its cmd is no command of streetrecall"),
+        (b"stages: {a: {cmd: streetrecall check, deps: []}}", "stage a: its cmd is no command of streetrecall"),
+        (b"stages: {a: {cmd: streetrecall check nothing, deps: []}}", "stage a: its cmd is no command of streetrecall"),
+        (b"stages: {a: {cmd: streetrecall grid}}", "stage a: its deps are no list of paths"),
+        (b"stages: {a: {cmd: streetrecall grid, deps: [{a: 1}]}}", "stage a: its deps are no list of paths"),
+        (b"stages: {a: {cmd: streetrecall grid, deps: []}}", "its deps are not written as this command writes them"),
+    ],
+)
+def test_a_broken_pipeline_is_one_message(
+    content: bytes | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("dvc.yaml").write_bytes(content)
+    assert main(["dependencies", "--write"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("streetrecall dependencies: dvc.yaml: ")
+    assert words in said

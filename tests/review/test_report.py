@@ -187,6 +187,18 @@ def test_a_shallow_clone_says_what_to_fetch_and_then_works(project: Project, tmp
     assert common_ancestor(project.root, "main")[1] == ""
 
 
+def test_an_older_commit_is_missing_in_a_shallow_clone(project: Project, tmp_path: Path) -> None:
+    run_again(project, train__seed=390)
+    clone = project.clone(tmp_path / "clone", "--depth=1")
+    advice = r"\(git: fatal: Needed a single revision\); fetch it first: git fetch --unshallow"
+    with pytest.raises(UserError, match=advice):
+        build(clone.root, "HEAD~1")
+    said = clone.run("streetrecall", "compare", "HEAD~1", ok=False).stderr
+    assert re.search(rf"{advice}; `git log --all` and `dvc exp show`", said)
+    clone.run("git", "fetch", "--unshallow")
+    assert common_ancestor(clone.root, "HEAD~1")[1] == ""
+
+
 def test_a_whole_clone_is_not_made_shallow(project: Project, tmp_path: Path) -> None:
     project.git("branch", "later")
     clone = project.clone(tmp_path / "clone", "--single-branch")

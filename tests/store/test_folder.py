@@ -27,3 +27,9 @@ def test_a_relative_path_is_refused(named: str, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("STREETRECALL_STORE", named)
     with pytest.raises(UserError, match=f"STREETRECALL_STORE={named}: not an absolute path; set it to {tmp_path}"):
         store_folder()
+
+
+def test_the_home_folder_of_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREETRECALL_STORE", "~no-such-user/store")
+    with pytest.raises(UserError, match="there is no such user"):
+        store_folder()

@@ -6,7 +6,10 @@ small number) is a text and ``no`` is false.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ def read_text(path: Path) -> str:
         UserError: there is no such file, it cannot be read, or it is not encoded in UTF-8.
     """
     try:
-        return decode(path.read_bytes(), str(path))
+        return decode(_regular(path), str(path))
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file; run from the project's folder") from error
     except OSError as error:
@@ -59,6 +62,27 @@ def parse(text: str, where: str, library: YAML | None = None) -> Any:
         raise UserError(f"{where}: the key '{key}' occurs twice, in line {lines}; remove one of them") from error
     except YAMLError as error:
         raise UserError(f"{where}: not valid YAML: {_first_lines(error)}") from error
+    except RecursionError as error:
+        raise UserError(f"{where}: not valid YAML: nested too deeply") from error
+
+
+def _regular(path: Path) -> bytes:
+    """The content of a file; a pipe, which would wait for a writer, or a device, which may never end, is not read.
+
+    Raises:
+        OSError: there is no such file, it is no regular file, or it cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        kind = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(kind):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def _first_lines(error: YAMLError) -> str:

@@ -16,6 +16,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import CommentMark
+from ruamel.yaml.tokens import CommentToken
 
 from streetrecall.errors import UserError
 from streetrecall.files import write_text
@@ -77,9 +79,12 @@ def override(path: Path, changes: Mapping[str, Any]) -> bool:
     new = with_changes(old, changes)
     if new == old:
         return False
+    plain = with_changes(document.parse(document.read_text(path), str(path)), changes)
+    schema.parse(plain, str(path))
     text = io.StringIO()
     library.dump(new, text)
-    schema.parse(document.parse(text.getvalue(), str(path)), str(path))
+    if document.parse(text.getvalue(), str(path)) != plain:
+        raise UserError(f"{path}: this change cannot be made without harm to the file; edit it by hand")
     write_text(path, text.getvalue())
     return True
 
@@ -116,8 +121,45 @@ def _set(node: Any, parts: list[str], key: list[str], value: Any) -> None:
         raise UserError(f"'{here}' is {node!r}, which holds no key '{parts[0]}'")
     if rest:
         _set(node[first], rest, key, value)
+    elif isinstance(node, CommentedMap | CommentedSeq):
+        old, node[first] = node[first], _styled(value, node[first])
+        if isinstance(old, CommentedSeq) and isinstance(node, CommentedMap) and isinstance(node[first], CommentedSeq):
+            _keep_comments(node, first, old)
     else:
-        node[first] = _styled(value, node[first]) if isinstance(node, CommentedMap | CommentedSeq) else value
+        node[first] = value
+
+
+def _keep_comments(node: CommentedMap, key: str | int, old: CommentedSeq) -> None:
+    """Give the list at ``key`` the comments of ``old``, which it replaces.
+
+    The library keeps a comment with what stands before it: those that follow a list in brackets with the list, those
+    that follow any other list with its end. Comments of elements that are gone move below the list.
+    """
+    new = node[key]
+    kept = node.ca.items.get(key) or [None] * 4
+    behind, above = kept[2], kept[3] or []  # behind the key or the brackets; between the key and the first element
+    below: list[Any] = []
+    for number, tokens in sorted(old.ca.items.items()):
+        if number < len(new) and not new.fa.flow_style():
+            new.ca.items[number] = tokens
+        else:
+            below += tokens[1] or []
+    below += old.ca.end
+    if new.fa.flow_style():
+        lines = "".join(" " * token.start_mark.column + token.value for token in above + below)
+        if lines:
+            behind = CommentToken(
+                (behind.value if behind else "\n") + lines, behind.start_mark if behind else CommentMark(0)
+            )
+        node.ca.items[key] = [*kept[:2], behind, None]
+        return
+    if behind and old.fa.flow_style(not old):  # an empty list is always in brackets
+        first, _, rest = behind.value.partition("\n")
+        behind = CommentToken(f"{first}\n", behind.start_mark) if first else None
+        below = [CommentToken(rest, CommentMark(0)), *below] if rest else below
+        node.ca.items[key] = [*kept[:2], behind, kept[3]]
+    if below:
+        new.ca.comment, new.ca.end = [None, None], below
 
 
 def _styled(value: Any, old: Any) -> Any:

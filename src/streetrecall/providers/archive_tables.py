@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import os
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pandas as pd
 
 from streetrecall import months
 from streetrecall.errors import UserError
+from streetrecall.params import document
 from streetrecall.providers.folders import UnreadableError, opened, printable
 
 log = logging.getLogger(__name__)
@@ -22,7 +24,7 @@ LEVEL_FILES = "new_order_buffer_*.csv"
 GAPS = Path("data_collection_process/filter_for_actual_GSV_locations_using_google_api/csvs/no_response_locations.csv")
 
 _LOCATION = r"\s*(-?\d+(?:\.\d*)?)\s*,\s*(-?\d+(?:\.\d*)?)\s*"
-_NUMBERS = {"Latitude": float, "Longitude": float}  # of columns that are not text
+_NUMBERS = {"Latitude", "Longitude"}  # columns that are not text
 # Decimals of a degree (0.1 mm) by which grid points and recorded points are compared.
 _DECIMALS = 9
 
@@ -79,30 +81,44 @@ def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     Raises:
         UserError: the table is unreadable, or a value is not allowed; the message names file and line.
     """
-    types = {column: _NUMBERS.get(column, str) for column in columns}
     try:
         with opened(path) as file:
-            table = pd.read_csv(file, usecols=columns, dtype=types, index_col=False)
+            data = file.read()
+        document.decode(data, str(path))
+        table = pd.read_csv(
+            io.BytesIO(data),
+            usecols=columns,
+            dtype=str,
+            index_col=False,
+            keep_default_na=False,  # NA is a text
+        )
     except UnreadableError as error:
         raise UserError(f"{path}: {error}") from error
     except ValueError as error:  # ParserError and the like are ValueErrors
         raise UserError(f"{path}: not a readable table with the columns {', '.join(columns)} ({error})") from error
     table = table.assign(file=str(path), row=range(len(table)))
     for column in columns:
-        if types[column] is str:
-            table[column] = table[column].fillna("").str.strip()
+        table[column] = table[column].fillna("").str.strip()
+    if "Copyright" in columns:
+        table["Copyright"] = table["Copyright"].str.replace(r"[\t\r\n]+", " ", regex=True)
     needed = [c for c in columns if c not in ("Date", "Copyright")]
-    holes = table[needed].isna().any(axis=1) | (table[needed] == "").any(axis=1)
+    holes = (table[needed] == "").any(axis=1)
     if holes.any():
         raise UserError(f"{_where(table[holes].iloc[0])} lacks one of {', '.join(needed)}")
     for column, (allowed, rule) in _ALLOWED.items():
         if column in columns:
-            wrong = table[~allowed(table[column])]
+            wrong = table[~allowed(table[column]).astype(bool)]
             if len(wrong):
                 row = wrong.iloc[0]
                 value = printable(str(row[column]))
                 raise UserError(f"{_where(row)}: {column} '{value}' is not {rule} (docs/archive.md)")
+    for column in _NUMBERS & set(columns):
+        table[column] = pd.to_numeric(table[column]).astype("float64")
     return table
+
+
+def _between(low: float, high: float) -> Callable[[pd.Series], pd.Series]:
+    return lambda column: pd.to_numeric(column, errors="coerce").between(low, high)
 
 
 # The values that the tables may hold, by column (docs/archive.md).
@@ -110,10 +126,13 @@ _ALLOWED: dict[str, tuple[Callable[[pd.Series], pd.Series], str]] = {
     "new_order_idx": (lambda column: column.str.fullmatch("[0-9]{1,9}"), "a whole number"),
     "PanoID": (lambda column: column.map(str.isprintable), "a text that can be printed"),
     "Location": (lambda column: column.str.fullmatch(_LOCATION), "'latitude, longitude'"),
-    "Copyright": (lambda column: column != "", "the name of the pictures' owner; write 'unknown' if it is not known"),
+    "Copyright": (
+        lambda column: (column != "") & ~column.str.contains(r"[\x00-\x1f\x7f-\x9f]"),
+        "the name of the pictures' owner, without control characters; write 'unknown' if it is not known",
+    ),
     "Date": (lambda column: (column == "") | column.str.fullmatch(months.PATTERN), "a month as YYYY-MM, or empty"),
-    "Latitude": (lambda column: column.between(-90, 90), "between -90 and 90"),
-    "Longitude": (lambda column: column.between(-180, 180), "between -180 and 180"),
+    "Latitude": (_between(-90, 90), "a number between -90 and 90"),
+    "Longitude": (_between(-180, 180), "a number between -180 and 180"),
 }
 
 

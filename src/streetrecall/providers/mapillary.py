@@ -17,6 +17,7 @@ from streetrecall.errors import UserError
 from streetrecall.params.schema import Params
 from streetrecall.providers.boxes import Box, BoxProvider, Page, dump_page, load_page
 from streetrecall.providers.fields import is_url, mapping, number, text
+from streetrecall.providers.folders import UnreadableError, opened
 from streetrecall.providers.http import (
     Answer,
     Client,
@@ -162,10 +163,12 @@ def read_ids(path: Path) -> list[str]:
         UserError: there is no such file, or a line is no id.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise UserError(f"mapillary.ids: {path}: {reason}") from error
+        with opened(path) as file:
+            lines = file.read().decode("utf-8-sig").splitlines()
+    except UnreadableError as error:
+        raise UserError(f"mapillary.ids: {path}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"mapillary.ids: {path}: not UTF-8") from error
     ids: dict[str, None] = {}
     for number_of_line, line in enumerate(lines, 1):
         name = line.partition(",")[0].strip().strip('"')

@@ -18,7 +18,7 @@ from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.params.schema import load
 from streetrecall.printing import markdown_table, plain_table
-from streetrecall.review.revisions import require_clone
+from streetrecall.review.revisions import commit, require_clone
 from streetrecall.scoring.bootstrap import Difference, paired_difference
 from streetrecall.scoring.recall import found_at
 from streetrecall.tables import KS, RADII_M, RIGHT_M
@@ -122,9 +122,12 @@ def read_results(revision: str, path: str) -> pd.DataFrame:
         with dvc.api.open(path, rev=revision, mode="rb") as stream:
             content = stream.read()
     except RevError as error:
-        raise UserError(
-            f"{revision}: no such revision in this clone; `git log --all` and `dvc exp show` list those that there are"
-        ) from error
+        listed = "`git log --all` and `dvc exp show` list those that there are"
+        try:
+            commit(Path(), revision)
+        except UserError as refused:
+            raise UserError(f"{refused}; {listed}") from error
+        raise UserError(f"{revision}: DVC finds no such revision ({error}); {listed}") from error
     except (DvcException, OSError) as error:
         raise UserError(
             f"{revision}: its {path} is neither in the cache nor in a remote ({error}); "

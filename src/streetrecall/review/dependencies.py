@@ -16,11 +16,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from streetrecall.commands import COMMANDS
+from streetrecall.errors import UserError
 from streetrecall.files import write_text
 from streetrecall.imports import PACKAGE, closure, file_of
+from streetrecall.params import document
 
 # Modules that decide no result, and why. Everything else counts.
 NEUTRAL = {
@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     path = Path("dvc.yaml")
-    text = path.read_text(encoding="utf-8")
+    text = document.read_text(path)
     if args.write:
         write_text(path, rewritten(text))
         return 0
@@ -55,8 +55,26 @@ def main(args: argparse.Namespace) -> int:
 
 
 def stages(text: str) -> dict[str, Any]:
-    """The stages of a dvc.yaml whose text is given."""
-    return dict(yaml.safe_load(text)["stages"])
+    """The stages of a dvc.yaml whose text is given.
+
+    Raises:
+        UserError: it is no pipeline of commands of this project.
+    """
+    content = document.parse(text, "dvc.yaml")
+    found = content.get("stages") if isinstance(content, dict) else None
+    if not isinstance(found, dict):
+        raise UserError("dvc.yaml: holds no stages")
+    for name, stage in found.items():
+        command = stage.get("cmd") if isinstance(stage, dict) else None
+        words = command.split() if isinstance(command, str) else []
+        known = words[:1] == ["streetrecall"] and len(words) > 1 and words[1] in COMMANDS
+        if known and words[1] == "check":
+            known = len(words) > 2 and file_of(f"streetrecall.expectations.{words[2]}") is not None
+        if not known:
+            raise UserError(f"dvc.yaml: stage {name}: its cmd is no command of streetrecall")
+        if not isinstance(stage.get("deps"), list) or not all(isinstance(path, str) for path in stage["deps"]):
+            raise UserError(f"dvc.yaml: stage {name}: its deps are no list of paths")
+    return found
 
 
 def findings(name: str, stage: dict[str, Any]) -> list[str]:
@@ -88,7 +106,8 @@ def rewritten(text: str) -> str:
         )
         block = re.compile(rf"^  {re.escape(name)}:\n(?:    .*\n|\n)*?(    deps:.*\n(?:      .*\n)*)", re.MULTILINE)
         found = block.search(text)
-        assert found is not None, f"dvc.yaml: stage {name} has no deps"
+        if found is None:
+            raise UserError(f"dvc.yaml: stage {name}: its deps are not written as this command writes them")
         text = text[: found.start(1)] + "\n".join(lines) + "\n" + text[found.end(1) :]
     return text
 

@@ -19,6 +19,7 @@ import yaml
 from streetrecall.errors import UserError
 from streetrecall.external import dvc
 from streetrecall.figures import plots
+from streetrecall.files import naming
 from streetrecall.printing import bounds, code, markdown_table, number, signed, text
 from streetrecall.review import staleness
 from streetrecall.review.changes import Change, changes, guard_failures
@@ -40,7 +41,8 @@ def main(args: argparse.Namespace) -> int:
     if args.output is None:
         print(content)
     else:
-        args.output.write_text(content, encoding="utf-8")
+        with naming(args.output):
+            args.output.write_text(content, encoding="utf-8")
     for failure in report.failures:
         print(f"streetrecall report: {failure}", file=sys.stderr)
     return 1 if report.failures else 0

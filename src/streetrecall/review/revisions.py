@@ -39,12 +39,7 @@ def common_ancestor(root: Path, base: str) -> tuple[str, str]:
         UserError: ``root`` is no clone that git can read, or ``base`` is not a revision of it.
     """
     require_clone(root)
-    try:
-        tip = git(root, "rev-parse", "--verify", f"{base}^{{commit}}").strip()
-    except GitError as error:
-        raise UserError(
-            f"'{base}' is not a revision of this clone (git: {error.words}); fetch it first: {_fetch(root, base)}"
-        ) from error
+    tip = commit(root, base)
     try:
         return git(root, "merge-base", tip, "HEAD").strip(), ""
     except GitError as error:
@@ -55,6 +50,21 @@ def common_ancestor(root: Path, base: str) -> tuple[str, str]:
     return tip, f"HEAD and {base} have no common commit: compared with the tip of {base}."
 
 
+def commit(root: Path, revision: str) -> str:
+    """The commit that ``revision`` names.
+
+    Raises:
+        UserError: this clone has no such revision; the message holds git's own words and how to fetch it.
+    """
+    try:
+        return git(root, "rev-parse", "--verify", f"{revision}^{{commit}}").strip()
+    except GitError as error:
+        raise UserError(
+            f"'{revision}' is not a revision of this clone (git: {error.words}); fetch it first: "
+            f"{_fetch(root, revision)}"
+        ) from error
+
+
 def _is_shallow(root: Path) -> bool:
     return git(root, "rev-parse", "--is-shallow-repository").strip() == "true"
 
@@ -63,7 +73,7 @@ def _fetch(root: Path, base: str) -> str:
     """The command that fetches ``base``, which may be a branch of a remote, such as origin/main."""
     remote, _, branch = base.partition("/")
     if not branch or remote not in git(root, "remote").split():
-        return "git fetch --all --tags"
+        return "git fetch --unshallow" if _is_shallow(root) else "git fetch --all --tags"
     depth = "--depth=1 " if _is_shallow(root) else ""
     return f"git fetch {depth}{remote} +refs/heads/{branch}:refs/remotes/{base}"
 

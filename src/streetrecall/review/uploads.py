@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
     for upload in found:
         print(f"{upload.begun:%Y-%m-%d %H:%M} {upload.bucket}/{upload.key}")
         if args.abort:
-            files.call_s3("abort_multipart_upload", Bucket=bucket, Key=upload.key, UploadId=upload.upload_id)
+            ask(files, "abort_multipart_upload", bucket, Key=upload.key, UploadId=upload.upload_id)
     state = "aborted" if args.abort else "open; --abort removes them"
     print(f"{len(found)} uploads older than {args.older_than:g} hours {state}" if found else "No upload was left open.")
 
@@ -70,12 +70,29 @@ def connect(root: Path, remote: str | None) -> tuple[Any, str, str]:
     return store.fs.fs, bucket, prefix
 
 
+def ask(files: Any, method: str, bucket: str, **arguments: str) -> dict[str, Any]:
+    """The answer of S3 to one request.
+
+    Raises:
+        UserError: there are no keys, S3 refuses them, or it cannot be reached.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        return dict(files.call_s3(method, Bucket=bucket, **arguments))
+    except (BotoCoreError, ClientError, OSError) as error:
+        raise UserError(
+            f"bucket {bucket}: {error}; check the keys (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and the "
+            "endpoint of the remote (docs/team.md)"
+        ) from error
+
+
 def open_uploads(files: Any, bucket: str, prefix: str) -> list[Upload]:
     """All uploads below ``prefix`` that were started and not finished, oldest first."""
     found: list[Upload] = []
     marker: dict[str, str] = {}
     while True:
-        page = files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **marker)
+        page = ask(files, "list_multipart_uploads", bucket, Prefix=prefix, **marker)
         found += [Upload(bucket, u["Key"], u["UploadId"], u["Initiated"]) for u in page.get("Uploads", [])]
         if not page.get("IsTruncated"):
             return sorted(found, key=lambda upload: (upload.begun, upload.key))

@@ -22,6 +22,7 @@ from streetrecall.errors import UserError
 from streetrecall.figures.grid import draw_grid
 from streetrecall.files import whole, write_json
 from streetrecall.geo import GEOD, check_start, project, unproject
+from streetrecall.params import document
 from streetrecall.params import schema as parameters
 from streetrecall.params.schema import Params
 from streetrecall.polygons import (
@@ -184,14 +185,14 @@ def read_streets(path: Path, crs: str) -> list[shapely.LineString]:
     Raises:
         UserError: there is no such file, or it holds no lines.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-        parts = [shapely.geometry.shape(f["geometry"]) for f in found["features"] if f.get("geometry")]
-    except FileNotFoundError as error:
+    if not path.exists():
         raise UserError(
             f"{path}: there is no such file, and grid.kind: streets needs it; `streetrecall streets` writes it"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, shapely.errors.GEOSException) as error:
+        )
+    try:
+        found = json.loads(document.read_text(path))
+        parts = [shapely.geometry.shape(f["geometry"]) for f in found["features"] if f.get("geometry")]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, shapely.errors.GEOSException) as error:
         raise UserError(f"{path}: not a FeatureCollection of streets as `streetrecall streets` writes it") from error
     lines = [part for part in parts if part.geom_type in ("LineString", "MultiLineString") and not part.is_empty]
     if not lines:

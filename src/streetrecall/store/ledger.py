@@ -129,10 +129,7 @@ class Ledger:
                 )
         except sqlite3.Error as error:
             self._db.close()
-            raise UserError(
-                f"{self.folder}/ledger.sqlite: not a readable ledger ({error}); move it away, or set "
-                "STREETRECALL_STORE to another folder"
-            ) from error
+            raise UserError(f"{self.folder}/ledger.sqlite: {_advice(error)}") from error
         except UserError:
             self._db.close()
             raise
@@ -336,6 +333,18 @@ class Ledger:
         if len(times) < 2 or times[0] <= times[-1]:
             return None
         return (len(times) - 1) / (times[0] - times[-1])
+
+
+def _advice(error: sqlite3.Error) -> str:
+    """Why the ledger could not be opened, and what to do. Only a file that is no ledger is to be moved away."""
+    kind = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without the details
+    if kind in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return f"the disk is full or fails ({error}); free some space, or check that disk, and run it again"
+    if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return f"another process uses it ({error}); wait until that has ended and run it again"
+    if kind in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
+        return f"cannot be written ({error}); let this user read and write there, or set STREETRECALL_STORE"
+    return f"not a readable ledger ({error}); move it away, or set STREETRECALL_STORE to another folder"
 
 
 class _Notes(MutableMapping[str, str]):
