@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import dvc  # noqa: F401  (its log goes to the stderr of its import, which must not be that of one test)
 import pytest
 from hypothesis import settings
 
