@@ -44,6 +44,16 @@ QUICK = {
             "patience": 1,
         },
     ],
+    "train.views.phases": [
+        {
+            "start": "lda",
+            "trains_after": "block4c_add",
+            "epochs": 1,
+            "steps": 4,
+            "learning_rate": 0.0003,
+            "patience": 1,
+        },
+    ],
 }
 FOLDERS = 25  # at most, of numbered folders of pictures of each of the archive's collections
 
