@@ -156,7 +156,7 @@ def share(copy: Project, server: Server, bucket: str, tmp_path: Path) -> None:
 
 def experiment(copy: Project) -> None:
     """An override runs only the stages that it affects; two workers compare a grid of them."""
-    measuring = {"evaluate", "check_predictions"}
+    measuring = {"evaluate", "check_predictions", "bundle"}
     said = copy.dvc("exp", "run", "-n", "drawn", "-S", "evaluate.seed=9").stdout
     assert set(running(said)) <= measuring and "evaluate" in running(said)
     copy.commit("Draw anew")
