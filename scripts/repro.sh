@@ -18,15 +18,12 @@ if [ -n "$archive" ]; then
     streetrecall set provider=archive "archive.path='$quoted'"
 fi
 # DVC would wait for ever at a pipe, and names nothing but a number when a link leads nowhere.
-for kind in "! -type f ! -type d ! -type l" "-type l ! -exec test -e {} ;"; do
-    set -f
-    odd=$(find data/cities data/networks $kind -print -quit 2>/dev/null || true)
-    set +f
-    [ -z "$odd" ] || {
-        echo "repro: $odd: neither a file nor a folder, nor a link to one; move it elsewhere" >&2
-        exit 2
-    }
-done
+odd=$(find data/cities data/networks \( ! -type f ! -type d ! -type l -o -type l ! -exec test -e {} \; \) -print -quit \
+    2>/dev/null || true)
+[ -z "$odd" ] || {
+    echo "repro: $odd: neither a file nor a folder, nor a link to one; move it elsewhere" >&2
+    exit 2
+}
 grep -q '^provider: archive' params.yaml || scripts/chromium.sh
 dvc repro
 streetrecall summary
