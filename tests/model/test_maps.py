@@ -96,14 +96,32 @@ def test_maps_are_computed_once_and_only_what_is_missing_again(
         return maps.compute(small, ["pool"], tiny_crops, images, 64, 2, cache)[0]
 
     first = computed()
+    expected_maps = np.array(first)
     expected = [decoding.decode(jpeg, 64) for jpeg in decoding.Pictures(tiny_crops, images)]
     assert np.allclose(first, small.network(np.array(expected)), atol=0.1)
     read.clear()
     assert np.array_equal(computed(), first)
     assert read == []
-    next(cache.glob("*/00000030-0.npy")).unlink()  # as after a kill
+    next(cache.glob("*/00000030.done")).unlink()  # as after a kill
     assert np.array_equal(computed(), first)
     assert len(read) == 30
+    read.clear()
+    with next(cache.glob("*/0.f16")).open("r+b") as file:
+        file.truncate(1000)
+    assert np.array_equal(computed(), expected_maps)
+    assert len(read) == len(images), "a file of another size is not trusted"
+
+
+def test_maps_are_read_from_disk_and_outlive_the_removal_of_their_file(
+    tiny_crops: Path, small: Backbone, tmp_path: Path
+) -> None:
+    images = tables.read(tables.IMAGES, tiny_crops / "images.parquet")
+    (made,) = maps.compute(small, ["pool"], tiny_crops, images, 64, 2, tmp_path / "maps")
+    assert isinstance(made, np.memmap)
+    assert not made.flags.writeable
+    before = np.array(made)
+    shutil.rmtree(tmp_path / "maps")
+    assert np.array_equal(made, before)
 
 
 def test_maps_that_a_process_writes_stay_while_others_clean_up(tiny_crops: Path, tmp_path: Path) -> None:
@@ -112,17 +130,17 @@ def test_maps_that_a_process_writes_stay_while_others_clean_up(tiny_crops: Path,
     command = [sys.executable, "-c", SLOW_WORKER, Path(__file__).parent, tiny_crops, cache, go]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as worker:
         deadline = time.monotonic() + 120
-        while len(list(cache.glob("*/0*.npy"))) < 2 and time.monotonic() < deadline and worker.poll() is None:
+        while len(list(cache.glob("*/*.done"))) < 2 and time.monotonic() < deadline and worker.poll() is None:
             time.sleep(0.01)
         assert worker.poll() is None, worker.stderr.read() if worker.stderr else ""
         (home,) = cache.glob("*")
         for threads in range(3, 8):  # each number of threads is another set of maps
             maps.compute(pooling(), ["pool"], tiny_crops, images[:5], 64, threads, cache)
-        assert sorted(path.name for path in home.glob("*.npy")) == ["00000000-0.npy", "00000020-0.npy"]
+        assert sorted(path.name for path in home.glob("*.done")) == ["00000000.done", "00000020.done"]
         assert len(list(cache.glob("*"))) == 5  # the worker's, three without a lease, and the last one
         go.touch()
         assert worker.wait(timeout=120) == 0, worker.stderr.read() if worker.stderr else ""
-    assert len(list(home.glob("*.npy"))) == 4
+    assert len(list(home.glob("*.done"))) == 4
 
 
 def rewritten(images: pd.DataFrame) -> pd.DataFrame:

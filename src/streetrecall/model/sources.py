@@ -1,4 +1,4 @@
-"""Where a phase takes its batches from: maps that are computed once and held in memory, or augmented pictures."""
+"""Where a phase takes its batches from: maps that are computed once and kept on disk, or augmented pictures."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Source(Protocol):
 
 
 class Sources:
-    """Opens the source of each phase. It holds the maps of one layer at a time, since two sets may not fit in memory.
+    """Opens the source of each phase. It holds the maps of one layer at a time: two sets may not fit on a disk.
 
     Args:
         cache_folder: where maps are cached on disk.
