@@ -6,7 +6,6 @@ Each stage runs as a process, as in the pipeline: TensorFlow's threads and seeds
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import math
 import os
@@ -16,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -375,28 +373,6 @@ def trainer_of(folder: Path, crops: Path, **train: Any) -> Any:
 
     images = tables.read(tables.IMAGES, crops / "images.parquet")
     return make_trainer(load(write_params(folder, **train)).train, crops, images, folder / "store")
-
-
-def test_maps_of_one_phase_are_gone_when_the_next_makes_its_own(
-    tiny_crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from streetrecall.model import maps
-
-    made: list[weakref.ref] = []
-    compute = maps.compute
-
-    def watched(*args: Any) -> list[Any]:
-        gc.collect()
-        assert all(each() is None for each in made)
-        found = compute(*args)
-        made.extend(weakref.ref(each) for each in found)
-        return found
-
-    monkeypatch.setattr(maps, "compute", watched)
-    phase = {"start": "pca", "epochs": 1, "steps": 1, "learning_rate": 0.001, "patience": 1}
-    phases = [phase | {"trains_after": "block2b_add"}, phase | {"trains_after": "head", "start": "keep"}]
-    trainer_of(tmp_path, tiny_crops, phases=phases, min_spread=0.0).run()
-    assert len(made) == 2
 
 
 def test_maps_of_before_a_phase_from_pixels_are_made_anew_after_it(tiny_crops: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def compute(
     Each layer gives an array (rows, height, width, channels), float16, of a file below ``cache`` that is mapped into
     memory to be read. A run that was killed computes only the missing chunks of 512 pictures. Several runs may share
     the cache: a set of maps that a run computes stays, and of the others the three used last. A file that is removed
-    while a run has it mapped stays readable for that run.
+    while a run has it mapped stays readable for it.
 
     Raises:
         UserError: a picture cannot be read, or a map holds a value that is not finite.

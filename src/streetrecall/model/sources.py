@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,7 +40,7 @@ class Source(Protocol):
 
 
 class Sources:
-    """Opens the source of each phase. It holds the maps of one layer at a time: two sets may not fit on a disk.
+    """Opens the source of each phase.
 
     Args:
         cache_folder: where maps are cached on disk.
@@ -51,36 +50,25 @@ class Sources:
         self._params, self._collection, self._network, self._folder = params, collection, network, cache_folder
         self.tail = cache(network.tail)  # each model is built once
         self._graph: Callable[[keras.Model], Graph] = cache(_graph)
-        self._held: tuple[str, list[NDArray[np.float16]]] | None = None
+        self._maps = cache(self._make_maps)
 
-    @contextmanager
-    def open(self, layer: str) -> Iterator[Source]:
+    def open(self, layer: str) -> Source:
         """The source of a phase that trains what comes after ``layer``."""
         if layer == IMAGE:
-            self._held = None  # the phase trains all layers, so earlier maps are of no more use
-            yield PixelSource(self._params, self._collection, self._network.whole, self._graph)
-            return
-        source = MapSource(self._params, layer, self._maps(layer), self.tail(layer, DESCRIPTOR), self._graph)
-        try:
-            yield source
-        finally:
-            source.maps = []  # TensorFlow never releases the source, and this line frees the maps
+            return PixelSource(self._params, self._collection, self._network.whole, self._graph)
+        return MapSource(self._params, layer, self._maps(layer), self.tail(layer, DESCRIPTOR), self._graph)
 
-    def _maps(self, layer: str) -> list[NDArray[np.float16]]:
-        """Maps of all pictures after ``layer``: from memory, from the cache, or computed."""
-        if self._held is None or self._held[0] != layer:
-            self._held = None  # frees the memory before the next maps are made
-            found = maps.compute(
-                self._network.backbone,
-                self._network.layers(layer),
-                self._collection.crops,
-                self._collection.images,
-                self._params.image_size,
-                self._params.threads,
-                self._folder,
-            )
-            self._held = (layer, found)
-        return self._held[1]
+    def _make_maps(self, layer: str) -> list[NDArray[np.float16]]:
+        """Maps of all pictures after ``layer``, from the cache or computed."""
+        return maps.compute(
+            self._network.backbone,
+            self._network.layers(layer),
+            self._collection.crops,
+            self._collection.images,
+            self._params.image_size,
+            self._params.threads,
+            self._folder,
+        )
 
 
 class MapSource:

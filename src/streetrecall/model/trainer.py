@@ -100,8 +100,7 @@ class Trainer:
             state = self._resume()
             for number in range(self.progress.phase, len(self.params.phases)):
                 phase = self.params.phases[number]
-                with self.sources.open(phase.trains_after) as source:
-                    self._phase(source, number, phase, state)
+                self._phase(self.sources.open(phase.trains_after), number, phase, state)
                 state = None
         self._assign(self.best)
         return Result(self.network, self.collection, self.progress, self.validation.query_counts)
