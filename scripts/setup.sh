@@ -67,8 +67,11 @@ require_venv "$python"
 echo "setup: making $venv with $("$python" --version)"
 rm -f "$stamp"
 "$python" -m venv --clear "$venv"
-# An empty --target overrides one of the user's pip.conf; the index that it names holds.
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-user --target= "uv==$uv_version"
+# Downloaded by the user's pip.conf, for the index that it names, and installed without it, for it may name a target,
+# a prefix or a root.
+"$venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --dest "$venv/uv" "uv==$uv_version"
+PIP_CONFIG_FILE=/dev/null "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-index \
+    --find-links "$venv/uv" "uv==$uv_version"
 # The lock holds setuptools, the build backend, so the project itself is installed without the network.
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --require-hashes -r requirements.lock
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation --editable .

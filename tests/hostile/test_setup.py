@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PYTHON = """#!/bin/sh
 case "$*" in
 *"-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python && cp "$0" .venv/bin/uv ;;
-*"-m pip"* | *"pip install"*) env >>"$NOTES/environment"; echo "$*" >>"$NOTES/calls" ;;
+*"-m pip"* | *"pip install"*) env >>"$NOTES/environment"; echo "${PIP_CONFIG_FILE:-} $*" >>"$NOTES/calls" ;;
 esac
 """
 FOLDERS = ("C# projects", "a b", "it's", "50% & more", "Malmö", "(1)", "-x", "a;b", "[x]*")
@@ -77,8 +77,18 @@ def test_settings_of_the_shell_do_not_reach_the_installers(name: str, tmp_path: 
     assert done.returncode == 0, done.stderr
     seen = (tmp_path / "notes/environment").read_text(encoding="utf-8").splitlines()
     assert "PYTHONNOUSERSITE=1" in seen
-    assert "--target=" in (tmp_path / "notes/calls").read_text(encoding="utf-8").split(), "one of pip.conf"
     assert name in HARMLESS or f"{name}={SETTINGS[name]}" not in seen
+
+
+def test_pip_installs_without_the_users_configuration(tmp_path: Path) -> None:
+    """It may name a target, a prefix or a root; the download needs it, for the index that it names."""
+    assert set_up(tmp_path / "checkout", tmp_path / "notes").returncode == 0
+    calls = (tmp_path / "notes/calls").read_text(encoding="utf-8").splitlines()
+    of_pip = [call.split("-m pip ") for call in calls if "-m pip " in call]
+    assert [(before.strip(), after.split()[0]) for before, after in of_pip] == [
+        ("", "download"),
+        ("/dev/null", "install"),
+    ]
 
 
 def test_a_clone_with_windows_line_ends_can_be_set_up(tmp_path: Path) -> None:
