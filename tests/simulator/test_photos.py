@@ -55,7 +55,8 @@ def test_spots_months_and_distances(city: City, gallery: Gallery, settings: Phot
     for pose in poses:
         distance = np.hypot(gallery.xy[:, 0] - pose.x, gallery.xy[:, 1] - pose.y)
         assert pose.month // 12 == city.params.years[1]
-        assert pose.month not in gallery.month[distance <= SAME_MONTH_M]
+        heeded = (gallery.split != "gallery") | (pose not in near)
+        assert pose.month not in gallery.month[heeded & (distance <= SAME_MONTH_M)]
         if pose in near:
             assert distance[gallery.split == pose.split].min() <= NEAR_M
             others = (gallery.split != pose.split) & (gallery.split != "gallery")
@@ -93,6 +94,20 @@ def test_more_spots_hold_the_fewer(city: City, gallery: Gallery, settings: Photo
     assert len(fewer) == 3 * (4 + 4 + 1 + 1)
     assert all((pose.x, pose.y, pose.heading_deg, pose.seed) in at for pose in fewer)
     assert draw_poses(city, gallery, settings.model_copy(update={"seed": 5}))[0].x != poses[0].x
+
+
+def test_places_that_only_answer_do_not_move_spots_near_others(
+    city: City, gallery: Gallery, settings: Photos, poses: list[Pose]
+) -> None:
+    """Not even if they show the months in which photos are taken; those far from all panoramas may change."""
+    dense = np.flatnonzero(gallery.split == "gallery")
+    few = gallery.of(~np.isin(np.arange(len(gallery.xy)), dense[::2]))
+    newest = gallery.month.copy()
+    newest[dense] = city.params.years[1] * 12 + 5
+    for other in (few, gallery._replace(month=newest)):
+        drawn = draw_poses(city, other, settings)
+        assert drawn[:72] == poses[:72]
+        assert drawn[72:] != poses[72:]
 
 
 def test_without_a_gallery_there_are_no_photos(city: City, settings: Photos) -> None:

@@ -58,6 +58,9 @@ class Gallery(NamedTuple):
     month: NDArray[np.int64]  # (n,)
     split: NDArray[np.str_]  # (n,)
 
+    def of(self, rows: NDArray[np.bool_]) -> Gallery:
+        return Gallery(self.xy[rows], self.month[rows], self.split[rows])
+
 
 @dataclass(frozen=True)
 class Pose:
@@ -98,8 +101,8 @@ def draw_poses(city: City, gallery: Gallery, settings: Photos) -> list[Pose]:
     """Three photos of each spot: spots near places of validation, then of test, then those far from all panoramas.
 
     Spots are spread evenly over the ground of the streets, those that no camera car drove included. Spots near a place
-    of validation or test keep away from places that are trained on or belong to the other of the two. More spots of
-    the same seed hold the fewer ones.
+    of validation or test keep away from places that are trained on or belong to the other of the two. They do not
+    depend on places of split gallery. More spots of the same seed hold the fewer ones.
     """
     poses: list[Pose] = []
     far = round(settings.spots * settings.far_share)
@@ -110,8 +113,9 @@ def draw_poses(city: City, gallery: Gallery, settings: Photos) -> list[Pose]:
     ):  # fmt: skip
         found = 0
         rng = np.random.default_rng([settings.seed, number])
+        dated = gallery.of(gallery.split != "gallery") if near else gallery  # whose months a photo must not have
         for street, x, y in _points(city, gallery, split, near, count, rng):
-            photos = _draw_spot(city, gallery, settings, (spot, split, street, x, y), rng)
+            photos = _draw_spot(city, dated, settings, (spot, split, street, x, y), rng)
             if photos:
                 poses += photos
                 found, spot = found + 1, spot + 1
