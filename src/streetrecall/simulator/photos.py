@@ -8,11 +8,12 @@ Positions are metres from the city's origin; x is east, y is north. Months are c
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import NamedTuple
 
 import cv2
@@ -33,6 +34,7 @@ from streetrecall.simulator.city.plan import City
 from streetrecall.simulator.render import tables, textures
 from streetrecall.simulator.render.renderer import Renderer, renderer
 from streetrecall.simulator.render.tables import Scene
+from streetrecall.store.results import Results
 from streetrecall.tables import PHOTOS_OF_A_SPOT, RIGHT_M, SAME_MONTH_M
 
 log = logging.getLogger(__name__)
@@ -81,17 +83,25 @@ class Pose:
     seed: int
 
 
-def take_photos(city: City, gallery: Gallery, settings: Photos) -> Iterator[tuple[Pose, bytes]]:
-    """The photos (JPEG) by spot. They are rendered on all cores; the bytes do not depend on the number of cores."""
+def take_photos(city: City, gallery: Gallery, settings: Photos, known: Results) -> Iterator[tuple[Pose, bytes]]:
+    """The photos (JPEG) by spot. They are rendered on all cores; the bytes do not depend on the number of cores.
+
+    Photos that are ``known``, those of the same city and the same ``settings.long_side``, are not rendered again.
+    """
     poses = draw_poses(city, gallery, settings)
-    artist = renderer(city)
-    by_month = sorted(range(len(poses)), key=lambda i: poses[i].month)  # the renderer keeps some months' buildings
-    with ThreadPoolExecutor(available_cores()) as pool:
-        photos = dict(
-            zip(by_month, pool.map(lambda i: render_photo(artist, poses[i], settings.long_side), by_month), strict=True)
-        )
-    for i, pose in enumerate(poses):
-        yield pose, photos[i]
+    keys = [json.dumps(astuple(replace(pose, spot=0, split=""))) for pose in poses]
+    photos = known.read(keys)
+    new = [i for i, key in enumerate(keys) if key not in photos]
+    new.sort(key=lambda i: poses[i].month)  # the renderer keeps some months' buildings
+    if new:
+        artist = renderer(city)
+        with ThreadPoolExecutor(available_cores()) as pool:
+            rendered = pool.map(lambda i: render_photo(artist, poses[i], settings.long_side), new)
+            made = {keys[i]: photo for i, photo in zip(new, rendered, strict=True)}
+        known.write(made)
+        photos |= made
+    for key, pose in zip(keys, poses, strict=True):
+        yield pose, photos[key]
 
 
 # Where photos are taken ----------------------------------------------------------------------------------------------
