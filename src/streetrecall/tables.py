@@ -24,6 +24,9 @@ SAME_MONTH_M = 60.0  # panoramas of one month so near to each other may show the
 RADII_M = (25, 50, 100)  # an answer is right if it was taken within this distance of its query
 RIGHT_M = RADII_M[0]  # the radius of the standard, metres
 KS = (1, 5, 10, 20)  # recall at K
+# Places of split gallery come last, so that more of them change no row before.
+SPLITS = ("train", "validation", "test", "gallery")
+TRAINING_SPLITS = SPLITS[:2]  # what a training and the choice of its best epoch see
 
 
 class CaptureStatus(StrEnum):
@@ -197,7 +200,7 @@ VIEWS = _table(
     "views",
     "The views cut from the captures, of any direction: those of the gallery, and random ones to train on.",
     ("view_id",),
-    view_id="int64",  # 0, 1, 2, ... ordered by use, split, place, date from the newest, and heading
+    view_id="int64",  # 0, 1, 2, ... ordered by split (as SPLITS), use, place, date from the newest, and heading
     use="str",  # a Use
     place="int64",
     pano_id="str",
@@ -225,7 +228,7 @@ PHOTOS = _table(
     "photos",
     "Photos as people take them, with their true positions, to ask with.",
     ("photo_id",),
-    photo_id="int64",  # 0, 1, 2, ... ordered by split, spot and photo
+    photo_id="int64",  # 0, 1, 2, ... those near places of validation first, then of test, then all others; by spot
     spot="int64",  # where the photographer stood; each spot has several photos
     split="str",  # validation or test
     month="str",

@@ -9,10 +9,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from streetrecall.benchmarks import index, table
+from streetrecall.benchmarks import growth, index, table
 from streetrecall.benchmarks.rows import Row
+from streetrecall.geo import project, unproject
+from streetrecall.params.schema import Level, load
+from streetrecall.stages.order import order
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +42,48 @@ def test_all_indexes_are_timed_at_the_recall_that_is_requested(gallery: int) -> 
     lines = re.findall(r"^(ScaNN|faiss|hnswlib).* (\d\.\d{4}) +(\d+)$", said, re.M)
     assert [name for name, _, _ in lines] == ["ScaNN", "faiss", "faiss", "hnswlib"]
     assert all(float(recall) >= 0.97 and int(speed) > 0 for _, recall, speed in lines)
+
+
+def test_the_times_of_stages_are_read_from_what_dvc_says() -> None:
+    """A stage ends where DVC says something of the next one, whether that one runs or not."""
+    said = [
+        "'data/sources/dvc.yaml' didn't change, skipping\n",
+        "Stage 'grid' didn't change, skipping\n",
+        "Running stage 'order':\n",
+        "> streetrecall order\n",
+        "Stage 'check_locations' is cached - skipping run, checking out outputs\n",
+        "Running stage 'index':\n",
+        "25 views: 2 described\n",
+    ]
+    now = iter((0.0, 1.0, 3.0, 10.0, 12.0, 20.0))  # the start, each line about a stage, the end
+    assert growth.timed(said, lambda: next(now)) == growth.Run(20.0, {"order": 7.0, "index": 8.0})
+
+
+def test_the_radius_is_the_one_that_leaves_the_share_of_places_to_add() -> None:
+    params = load(ROOT / "params.yaml")
+    rng = np.random.default_rng(2)
+    (x,), (y,) = project([params.order.start[0]], [params.order.start[1]], params.city.crs)
+    lat, lon = unproject(x + rng.uniform(-110, 110, 270), y + rng.uniform(-110, 110, 270), params.city.crs)
+    panoramas = pd.DataFrame({"pano_id": [f"p{i}" for i in range(270)], "lat": lat, "lon": lon, "month": "2020-01"})
+    panoramas["beyond"] = False
+    fewer, more = growth.levels(panoramas, params, 0.1)
+    assert more[:-1] == fewer and more[-1]["radius_m"] == 5.0 < fewer[-1]["radius_m"]
+    count = []
+    for levels in (fewer, more):
+        settings = params.order.model_copy(update={"levels": [Level(**level) for level in levels]})
+        found = order(panoramas, params.model_copy(update={"order": settings}))
+        count.append((found["split"] == "gallery").sum())
+    assert count[1] / count[0] == pytest.approx(1.1, abs=0.03)
+
+
+def test_the_rectangle_has_the_size_that_is_asked_for() -> None:
+    params = load(ROOT / "params.yaml")
+    ring = np.array(growth.rectangle(params, 260, 220)["coordinates"][0])
+    xy = np.column_stack(project(ring[:, 1], ring[:, 0], params.city.crs))
+    assert np.ptp(xy, axis=0) == pytest.approx([260, 220], abs=0.3)
+    assert xy[:4].mean(axis=0) == pytest.approx(
+        np.ravel(project([params.order.start[0]], [params.order.start[1]], params.city.crs)), abs=0.3
+    )
 
 
 def test_vectors_are_as_near_as_the_benchmark_says() -> None:

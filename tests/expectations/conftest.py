@@ -36,7 +36,9 @@ PATHS = {
     "captures": "data/captures/captures.parquet",
     "images": "data/crops/images.parquet",
     "views": "data/views/views.parquet",
+    "training": "data/views/training.parquet",
     "photos": "data/photos/photos.parquet",
+    "validation": "data/photos/validation.parquet",
     "baseline": "models/baseline/rows.parquet",
     "index": "models/index/rows.parquet",
     "queries": "data/results/queries.parquet",
@@ -47,8 +49,8 @@ NEEDS = {
     "locations": ("locations", "panoramas"),
     "captures": ("captures", "locations"),
     "crops": ("images", "captures"),
-    "views": ("views",),
-    "photos": ("photos", "views"),
+    "views": ("views", "training"),
+    "photos": ("photos", "validation", "views"),
     "descriptors": ("images", "baseline", "index"),
     "predictions": ("queries", "index"),
 }
@@ -108,7 +110,13 @@ class City:
             self.frames[name] = rows[kept & extra(rows) if extra else kept].reset_index(drop=True)
 
     def __getitem__(self, name: str) -> pd.DataFrame:
-        return self.frames[name]
+        """A table. Those of a part of the views and of the photos follow them, unless a test gives others."""
+        if name in self.frames:
+            return self.frames[name]
+        if name == "training":
+            return self["views"][self["views"]["split"].isin(["train", "validation"])]
+        assert name == "validation"
+        return self["photos"][(self["photos"]["split"] == "validation") & self["photos"]["near"]]
 
     def write(self, root: Path, check: str) -> Path:
         """Write what ``check`` reads, at the paths of the pipeline below ``root``; nothing is validated or sorted."""

@@ -628,6 +628,11 @@ def _a_test_place_to_train_on(city: City) -> None:
     city["views"].loc[len(city["views"]) - 1, "split"] = "test"
 
 
+@breaks("views", "views", "expect_column_pair_values_to_be_equal", "for_training, in_training")
+def _a_view_that_a_training_does_not_see(city: City) -> None:
+    city.frames["training"] = city["training"].drop(index=city["training"].index[5])
+
+
 @breaks("views", "views", "expect_column_a_values_not_to_be_shared_across_column_b", "sha256, place")
 def _a_view_at_two_places(city: City) -> None:
     views = city["views"]
@@ -706,6 +711,11 @@ def _a_photo_to_train_on(city: City) -> None:
     city["photos"].loc[0, "split"] = "train"
 
 
+@breaks("photos", "photos", "expect_column_pair_values_to_be_equal", "for_training, in_training")
+def _a_test_photo_that_chooses_the_model(city: City) -> None:
+    city.frames["validation"] = pd.concat([city["validation"], city["photos"].query("split == 'test'").head(3)])
+
+
 @breaks("photos", "photos", "expect_groups_to_be_complete", "spot, of_spot")
 def _a_photo_lost(city: City) -> None:
     city.frames["photos"] = city["photos"].drop(index=1)
@@ -736,6 +746,18 @@ def _a_photo_near_a_training_place(city: City) -> None:
 @breaks("photos", "photos", "expect_column_values_to_be_between", "same_month_m")
 def _a_photo_of_the_gallerys_month(city: City) -> None:
     city["photos"].loc[0, "month"] = MONTHS[1]
+
+
+def test_a_place_that_only_answers_may_show_the_month_of_a_photo_near_its_own_split(city: City, report: Report) -> None:
+    """Its views of that month never answer the photo."""
+    photo = city["photos"].loc[0]
+    own = city["views"]["place"] == photo["place"]
+    moved = city["views"][own].assign(place=500, pano_id="other", split="gallery", month=photo["month"])
+    moved["view_id"] += 10_000
+    for column in ("pictures", "offset", "size", "sha256"):
+        moved[column] = city["captures"].loc[city["captures"]["place"] == 0, column].to_numpy()[: len(moved)]
+    city.frames["views"] = pd.concat([city["views"], moved], ignore_index=True)
+    assert report(city, "photos")["success"]
 
 
 def test_one_frame_of_another_size_stops_nothing(city: City, report: Report) -> None:

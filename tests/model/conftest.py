@@ -50,8 +50,9 @@ def make_crops(folder: Path, places: dict[str, int], size: int = 64, directions:
         source="",
     )  # fmt: skip
     tables.write(tables.IMAGES, table, folder / "images.parquet")
-    for empty, name in ((tables.VIEWS, "views"), (tables.PHOTOS, "photos")):
-        tables.write(empty, pd.DataFrame(columns=list(empty.columns)), folder / f"{name}.parquet")
+    for empty, names in ((tables.VIEWS, ("views", "training")), (tables.PHOTOS, ("photos", "validation"))):
+        for name in names:
+            tables.write(empty, pd.DataFrame(columns=list(empty.columns)), folder / f"{name}.parquet")
     return folder
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -142,7 +143,7 @@ def test_views_that_see_the_same_are_a_group_and_positive_pairs(tiny_town: Town,
         assert images["use"][row] == "train"
     for group in collection.sampler.groups:
         turned = (images["heading_deg"][group] - images["heading_deg"][group[0]] + 180) % 360 - 180
-        assert images["place"][group].nunique() == 1
+        assert len(set(images["place"][group])) == 1
         assert (turned.abs() <= 25).all()
     rows = tf.range(30, dtype=tf.int64)
     positive, negative = collection.pairs(rows, rows)
@@ -159,10 +160,19 @@ def test_the_gallery_of_validation_is_of_the_newest_date_around_the_photos(tiny_
     collection = ViewCollection(settings, *sources(tiny_town))
     described = collection.images.iloc[collection.described]
     assert set(described["use"]) == {"gallery"}
+    assert set(described["split"]) == {"train", "validation"}, "nothing of test has a say"
     assert set(described["month"]) == {"2017-07"}
     asked = sources(tiny_town)[1].rows.query("split == 'validation'")
     nearest = np.abs(described["x"].to_numpy()[:, None] - asked["x"].to_numpy()).min(axis=1)
     assert nearest.max() <= 60
+
+
+def test_places_that_only_answer_change_no_training(tiny_town: Town, settings: Train) -> None:
+    views, photos = sources(tiny_town)
+    dense = views.rows[views.rows["use"] == "gallery"].assign(split="gallery")
+    more = Source(views.folder, pd.concat([views.rows, dense.assign(view_id=dense["view_id"] + 1000)]))
+    assert ViewCollection(settings, more, photos).digest() == ViewCollection(settings, views, photos).digest()
+    assert not trains_on_views(pd.concat([views.rows.query("use == 'train'"), dense]), photos.rows)
 
 
 @pytest.mark.parametrize("missing", ["train", "gallery", "photos"])

@@ -76,7 +76,35 @@ def test_candidates_are_compared_alike_with_and_without_processes(
     assert found[1, 1] == 0
     monkeypatch.setattr(rerank, "FEW", 0)
     monkeypatch.setattr(points, "FEW", 0)
+    monkeypatch.setenv("STREETRECALL_STORE", str(tmp_path / "empty"))
     assert (rerank.compare(photos, views, candidates, settings) == found).all()
+
+
+def test_only_new_pairs_are_compared_and_the_inliers_are_the_same(
+    tmp_path: Path, settings: Rerank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = [scene(1), scene(2), scene(3)]
+    photos = shelf(tmp_path / "photos", [moved(scene(1)), moved(scene(3))])
+    compared: list[int] = []
+    original = rerank.count_inliers
+
+    def counting(a: points.Points, b: points.Points) -> int:
+        compared.append(len(b.xy))
+        return original(a, b)
+
+    monkeypatch.setattr(rerank, "count_inliers", counting)
+    few = rerank.compare(photos, shelf(tmp_path / "few", pictures[:2]), np.array([[[0], [1]], [[1], [-1]]]), settings)
+    assert len(compared) == 3
+    views, candidates = shelf(tmp_path / "more", pictures[::-1]), np.array([[[2], [1]], [[0], [1]]])
+    grown = rerank.compare(photos, views, candidates, settings)
+    assert len(compared) == 4, "the second photo with a view that was not there before"
+    assert grown[0].tolist() == few[0].tolist() and grown[1, 1] == few[1, 0]
+    monkeypatch.setenv("STREETRECALL_STORE", str(tmp_path / "empty"))
+    assert (rerank.compare(photos, views, candidates, settings) == grown).all()
+    assert len(compared) == 8
+    other = settings.model_copy(update={"photo_points": 300})
+    rerank.compare(photos, views, candidates, other)
+    assert len(compared) == 12, "with other settings nothing is known"
 
 
 def test_a_damaged_picture_is_named(tmp_path: Path, settings: Rerank) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from streetrecall.params.schema import Params, Photos
 from streetrecall.pictures.codec import decode
+from streetrecall.simulator import photos
 from streetrecall.simulator.city.plan import City
 from streetrecall.simulator.photos import (
     FOV_DEG,
@@ -20,11 +22,13 @@ from streetrecall.simulator.photos import (
     _as_panorama,
     draw_poses,
     project_photo,
+    render_photo,
     take_photos,
     view_distance,
     with_obstacles,
 )
-from streetrecall.simulator.render.renderer import renderer
+from streetrecall.simulator.render.renderer import Renderer, renderer
+from streetrecall.store.results import Results
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +59,8 @@ def test_spots_months_and_distances(city: City, gallery: Gallery, settings: Phot
     for pose in poses:
         distance = np.hypot(gallery.xy[:, 0] - pose.x, gallery.xy[:, 1] - pose.y)
         assert pose.month // 12 == city.params.years[1]
-        assert pose.month not in gallery.month[distance <= SAME_MONTH_M]
+        heeded = (gallery.split != "gallery") | (pose not in near)
+        assert pose.month not in gallery.month[heeded & (distance <= SAME_MONTH_M)]
         if pose in near:
             assert distance[gallery.split == pose.split].min() <= NEAR_M
             others = (gallery.split != pose.split) & (gallery.split != "gallery")
@@ -93,6 +98,20 @@ def test_more_spots_hold_the_fewer(city: City, gallery: Gallery, settings: Photo
     assert len(fewer) == 3 * (4 + 4 + 1 + 1)
     assert all((pose.x, pose.y, pose.heading_deg, pose.seed) in at for pose in fewer)
     assert draw_poses(city, gallery, settings.model_copy(update={"seed": 5}))[0].x != poses[0].x
+
+
+def test_places_that_only_answer_do_not_move_spots_near_others(
+    city: City, gallery: Gallery, settings: Photos, poses: list[Pose]
+) -> None:
+    """Not even if they show the months in which photos are taken; those far from all panoramas may change."""
+    dense = np.flatnonzero(gallery.split == "gallery")
+    few = gallery.of(~np.isin(np.arange(len(gallery.xy)), dense[::2]))
+    newest = gallery.month.copy()
+    newest[dense] = city.params.years[1] * 12 + 5
+    for other in (few, gallery._replace(month=newest)):
+        drawn = draw_poses(city, other, settings)
+        assert drawn[:72] == poses[:72]
+        assert drawn[72:] != poses[72:]
 
 
 def test_without_a_gallery_there_are_no_photos(city: City, settings: Photos) -> None:
@@ -138,10 +157,25 @@ def test_people_and_cars_are_in_the_way(city: City, poses: list[Pose]) -> None:
     assert more_people > 10 and more_cars > 2
 
 
-def test_the_same_bytes_in_the_order_of_spots(city: City, gallery: Gallery, settings: Photos) -> None:
+def test_the_same_bytes_in_the_order_of_spots(
+    city: City, gallery: Gallery, settings: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Photos that an earlier run rendered are not rendered again."""
     few = settings.model_copy(update={"spots": 1, "far_share": 1.0, "long_side": 160})
-    first, second = (list(take_photos(city, gallery, few)) for _ in range(2))
+    rendered: list[Pose] = []
+
+    def counted(artist: Renderer, pose: Pose, long_side: int) -> bytes:
+        rendered.append(pose)
+        return render_photo(artist, pose, long_side)
+
+    monkeypatch.setattr(photos, "render_photo", counted)
+    first, second = (list(take_photos(city, gallery, few, Results(tmp_path / name))) for name in ("one", "two"))
     assert first == second
+    assert len(rendered) == 2 * len(first)
+    more = few.model_copy(update={"spots": 2, "far_share": 0.5})
+    grown = list(take_photos(city, gallery, more, Results(tmp_path / "one")))
+    assert len(grown) == 18 and len(rendered) == 2 * len(first) + 6
+    assert {data for _, data in first} < {data for _, data in grown}
     assert [pose.spot for pose, _ in first] == [k // 3 for k in range(12)]
     for pose, data in first:
         picture = decode(data)

@@ -38,7 +38,9 @@ def gallery() -> pd.DataFrame:
     rows.append({**rows[0], "use": "train", "lat": LAT + 50 * METRE})
     table = pd.DataFrame(rows).assign(lon=LON, split="validation", subset="validation_v1", fov_deg=60.0, width=224)
     table["x"], table["y"] = project(table["lat"], table["lon"], "EPSG:3006")
-    table = table.assign(height=224, shard="shared/gallery/a.tar", offset=0, size=1, provider="x", licence="CC0")
+    table = table.assign(
+        height=224, shard="shared/validation/gallery/a.tar", offset=0, size=1, provider="x", licence="CC0"
+    )
     return table.assign(view_id=range(len(table)), sha256="", attribution="nobody")
 
 
@@ -101,15 +103,43 @@ def test_shards_hold_whole_spots_by_split_and_permission(
         for spot in range(40)
         for heading in (0.0, 120.0, 240.0)
     ]
-    made = Taken(tmp_path, params, monkeypatch, taken, gallery())
+    made = Taken(tmp_path, params, monkeypatch, taken, of_both_splits())
     assert made.table.groupby("spot")["shard"].nunique().eq(1).all()
     assert sorted(name for name in made.files if name.endswith(".tar")) == [
-        "photos/local/test-00001.tar",
-        "photos/local/validation-00001.tar",
-        *(f"photos/shared/{split}-0000{n}.tar" for split in ("test", "validation") for n in (0, 1)),
+        "photos/local/test/test-00001.tar",
+        "photos/local/validation/validation-00001.tar",
+        *(f"photos/shared/{split}/{split}-0000{n}.tar" for split in ("test", "validation") for n in (0, 1)),
     ]
-    again = Taken(tmp_path / "again", params, monkeypatch, taken, gallery())
+    again = Taken(tmp_path / "again", params, monkeypatch, taken, of_both_splits())
     assert again.files == made.files
+
+
+def of_both_splits() -> pd.DataFrame:
+    """`gallery`, with the same views at places of test."""
+    return pd.concat([gallery(), gallery().assign(split="test", view_id=100 + gallery()["view_id"])])
+
+
+def test_photos_near_places_of_validation_come_first_and_have_a_table_that_the_gallery_leaves_alone(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spot 0 is near no place; spot 1 is near one of test only, which is not its split."""
+    places = gallery().query("use == 'gallery'")
+    places = pd.concat([places.query("place == 0"), places.query("place == 1").assign(split="test")])
+    where = {0: ("validation", 50), 1: ("validation", 90), 2: ("test", 104), 3: ("validation", 12)}
+    taken = [photo(n, *spot, heading) for n, spot in where.items() for heading in (5.0, 120.0, 240.0)]
+    made = Taken(tmp_path / "few", params, monkeypatch, taken, places)
+    assert made.table["spot"].tolist() == [spot for spot in (3, 2, 0, 1) for _ in range(3)]
+    assert made.table["shard"].str.split("/").str[1].tolist() == ["validation"] * 3 + ["test"] * 3 + ["elsewhere"] * 6
+    choosing = tables.read(tables.PHOTOS, tmp_path / "few/photos/validation.parquet")
+    assert choosing.equals(made.table.head(3))
+
+    dense = places.query("place == 0").assign(split="gallery", place=7, lat=LAT + 14 * METRE, heading_deg=10.0)
+    dense["x"], dense["y"] = project(dense["lat"], dense["lon"], "EPSG:3006")
+    dense["view_id"] += 200
+    grown = Taken(tmp_path / "more", params, monkeypatch, taken, pd.concat([places, dense]))
+    assert grown.table["distance_m"][0] == pytest.approx(2, abs=0.1)
+    assert made.table["distance_m"][0] == pytest.approx(12, abs=0.1)
+    assert {name for name in grown.files if grown.files[name] != made.files[name]} == {"photos/photos.parquet"}
 
 
 @pytest.mark.parametrize("provider", ["archive", "google"])
@@ -148,19 +178,24 @@ def test_the_simulated_city_has_photos_of_its_gallery(params: Params, tmp_path: 
     table = tables.read(tables.PHOTOS, tmp_path / "photos/photos.parquet")
     assert table["near"].tolist() == [True] * 12 + [False] * 6
     assert table["split"].tolist() == ["validation"] * 6 + ["test"] * 6 + ["validation"] * 3 + ["test"] * 3
+    assert tables.read(tables.PHOTOS, tmp_path / "photos/validation.parquet")["photo_id"].tolist() == list(range(6))
     assert table["month"].str.startswith("2024-").all()
     assert (table[["width", "height"]].max(axis=1) == 96).all()
 
 
 SPLIT_OF_PLACE = ["validation"] * 5 + ["test"] * 5 + ["train"] * 2
 DATES = [2, 2, 2, 1, 1] * 2 + [2, 1]  # of a place; those with one are not in the gallery
+BESIDE = [0, 1, 3, 4]  # places beside which there is one of split gallery too
 
 
 def places() -> pd.DataFrame:
-    """Places in a row, 200 m apart."""
-    count = len(SPLIT_OF_PLACE)
-    frame = pd.DataFrame({"place": range(count), "split": SPLIT_OF_PLACE}).assign(lon=LON, month="2023-03")
-    frame = frame.assign(lat=LAT + frame["place"] * 200 * METRE, rank=frame["place"], level=0, radius_m=10.0)
+    """Places in a row, 200 m apart, and those of split gallery."""
+    at = [*range(len(SPLIT_OF_PLACE)), *BESIDE]
+    count = len(at)
+    split = [*SPLIT_OF_PLACE, *["gallery"] * len(BESIDE)]
+    frame = pd.DataFrame({"place": range(count), "split": split}).assign(lon=LON, month="2023-03")
+    frame = frame.assign(lat=LAT + np.array(at) * 200 * METRE, rank=frame["place"], radius_m=10.0)
+    frame["level"] = (frame["split"] == "gallery").astype(int)
     frame["x"], frame["y"] = project(frame["lat"], frame["lon"], "EPSG:3006")
     return frame.assign(pano_id=[f"p{i}-0" for i in range(count)], start_distance_m=frame["place"] * 200.0)
 
@@ -198,8 +233,8 @@ def every_date() -> list[Capture]:
 def test_photos_are_cut_from_the_newest_panoramas_of_a_provider_without_any(params: Params, tmp_path: Path) -> None:
     table = cut(tmp_path / "a", params, every_date())
     assert table["spot"].tolist() == [spot for spot in range(6) for _ in range(3)]
-    assert table["split"].tolist() == ["validation"] * 9 + ["test"] * 9
-    assert table["near"].tolist() == [*[True] * 6, *[False] * 3] * 2
+    assert table["split"].tolist() == ["validation"] * 6 + ["test"] * 6 + ["validation"] * 3 + ["test"] * 3
+    assert table["near"].tolist() == [True] * 12 + [False] * 6
     assert set(table["month"]) == {"2023-03"}
     assert table["fov_deg"].between(50, 80).all() and table["heading_deg"].nunique() > 12
     assert {(96, 72), (72, 96)} == set(zip(table["width"], table["height"], strict=True))
@@ -217,6 +252,26 @@ def test_no_photo_is_cut_of_a_month_that_the_gallery_shows_nearby(params: Params
     place = table["lat"].sub(LAT).div(200 * METRE).round().astype(int)
     assert 0 not in set(place[table["near"]])
     assert len(table) == 18, "other places of validation take its turn"
+
+
+def test_places_that_only_answer_do_not_change_the_photos_that_are_cut_near_others(
+    params: Params, tmp_path: Path
+) -> None:
+    """They show the month of a photo, the panorama of another, and the places of photos without an answer nearby."""
+    before = cut(tmp_path / "before", params, every_date())
+    grown = []
+    for number, place in enumerate(BESIDE):
+        one = taken_at(place, "gallery", 5, "2023-03")
+        panorama = replace(one.request.panorama, pano_id="p1-0" if place == 1 else f"g{place}")
+        request = replace(one.request, place=len(SPLIT_OF_PLACE) + number, date_index=1, panorama=panorama)
+        grown.append(replace(one, request=request))
+    after = cut(tmp_path / "after", params, [*every_date(), *grown])
+    assert len(before) == 18 and before["split"].tolist()[12:] == ["validation"] * 3 + ["test"] * 3
+    assert len(after) == 15 and after["split"].tolist()[12:] == ["test"] * 3, "all of validation have an answer now"
+    assert before.head(12).equals(after.head(12))
+    for name in ("validation.parquet", "shared/validation/validation-00000.tar", "shared/test/test-00000.tar"):
+        first, second = ((tmp_path / run / "photos" / name).read_bytes() for run in ("before", "after"))
+        assert first == second
 
 
 def test_no_photo_is_cut_of_an_unknown_month(params: Params, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_gallery_views_are_what_the_renderer_draws(city: City, params: Params, t
     taken = [shot(1, 1, artist.view(pano, heading), heading) for heading in (0.0, 90.0, 180.0, 270.0)]
     taken += [shot(2, 1, artist.panorama(pano, 2048))]
     cut = Cut(tmp_path, params, taken)
-    assert cut.table["place"].tolist() == [2] * 12 + [1] * 12  # ordered by split: gallery, test
+    assert cut.table["place"].tolist() == [1] * 12 + [2] * 12  # ordered by split: test, gallery
     assert cut.table["heading_deg"].tolist() == 2 * [30.0 * k for k in range(12)]
     for row in cut.table.itertuples():
         drawn = artist.view(pano, row.heading_deg, row.width, row.height, 60.0, 0.0, 0.5).astype(float)
@@ -125,7 +125,11 @@ def test_dates_uses_and_splits(params: Params, tmp_path: Path) -> None:
     for _, views_of in train.groupby("pano_id"):
         turns = np.diff(np.sort(views_of["heading_deg"]), append=views_of["heading_deg"].min() + 360)
         assert turns.max() < 1.6 * 360 / params.views.training.views
-    assert set(cut.table["shard"].str.split("/").str[0]) == {"shared"}
+    folders = cut.table["shard"].str.rpartition("/")[0]
+    assert set(folders) == {
+        f"shared/{of}" for of in ("train/train", "train/gallery", "test/gallery", "gallery/gallery")
+    }
+    assert folders.tolist() == [f"shared/{r.split}/{r.use}" for r in cut.table.itertuples()]
     assert cut.metrics["gallery"]["places_by_split"] == {"gallery": 1, "test": 1, "train": 1}
     assert cut.metrics["train"] == {"views": 48, "panoramas": 4, "places": 1, "places_by_split": {"train": 1}}
 
@@ -153,11 +157,30 @@ def test_panoramas_with_one_picture_at_two_places_are_left_out(params: Params, t
     assert cut.metrics["panoramas_left_out"] == {"same_picture_elsewhere": 2, "unknown_field_of_view": 0}
 
 
+def test_more_places_that_only_answer_change_nothing_that_a_training_reads(params: Params, tmp_path: Path) -> None:
+    """Even if they show a picture of a training place: then it is known which of the two is right."""
+    taken = [shot(place, date, noise(10 * place + date)) for place in (0, 1) for date in range(3)]
+    before = Cut(tmp_path / "before", params, taken)
+    grown = Cut(tmp_path / "grown", params, [*taken, shot(2, 1, noise(1)), shot(2, 2, noise(7))])
+    assert set(grown.table["pano_id"]) - set(before.table["pano_id"]) == {"p2-2"}, "p2-1 shows what p0-1 does"
+    assert grown.table.head(len(before.table)).equals(before.table)
+    first, second = before.hashes(), grown.hashes()
+    assert {name for name in second if second[name] != first.get(name)} == {
+        "views/views.parquet",
+        "views/shared/gallery/gallery/gallery_v1-level2-00000.tar",
+    }
+    training = tables.read(tables.VIEWS, tmp_path / "grown/views/training.parquet")
+    assert training.equals(grown.table[grown.table["split"] == "train"].reset_index(drop=True))
+
+
 def test_no_views_without_a_known_field_of_view(params: Params, tmp_path: Path) -> None:
     taken = [shot(place, 1, noise(place), 0.0, fov_deg=float("nan")) for place in range(3)]
     cut = Cut(tmp_path, params, taken, "archive")
     assert cut.table.empty and list(cut.table.columns) == list(tables.VIEWS.columns)
-    assert sorted(cut.hashes()) == ["views/local/README.txt", "views/shared/README.txt", "views/views.parquet"]
+    assert sorted(cut.hashes()) == sorted(
+        [f"views/{below}/{split}/README.txt" for below in ("local", "shared") for split in tables.SPLITS]
+        + ["views/training.parquet", "views/views.parquet"]
+    )
     assert cut.metrics["views"] == 0 and cut.metrics["panoramas_left_out"]["unknown_field_of_view"] == 3
 
 

@@ -9,11 +9,14 @@ import subprocess
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from bundleagreement import differences
 from smallproject import ROOT, Project
 
+from streetrecall import tables
 from streetrecall.params.edit import override
+from streetrecall.params.schema import load
 
 from .s3server import Server, bucket, join, server
 
@@ -106,7 +109,9 @@ def assert_measured(project: Project) -> None:
 def test_a_small_city_from_grid_to_report(copy: Project, server: Server, bucket: str, tmp_path: Path) -> None:
     polygon = {"type": "Polygon", "coordinates": [SMALL_CITY]}
     (copy.root / "data/cities/small.geojson").write_text(json.dumps(polygon), encoding="utf-8")
-    override(copy.root / "params.yaml", QUICK | {"city.name": "small"})
+    *levels, last = (level.model_dump() for level in load(copy.root / "params.yaml").order.levels)
+    sparse = last | {"radius_m": 12.0}
+    override(copy.root / "params.yaml", QUICK | {"city.name": "small", "order.levels": [*levels, sparse]})
     copy.commit("A small city")
     said, seconds = repro(copy)
     print(f"the whole pipeline on a small city: {seconds:.0f} s")
@@ -130,6 +135,7 @@ def test_a_small_city_from_grid_to_report(copy: Project, server: Server, bucket:
 
     share(copy, server, bucket, tmp_path)
     experiment(copy)
+    grow(copy, [*levels, sparse, last], tmp_path)
 
     module = copy.root / "src/streetrecall/stages/crop.py"
     module.write_text(module.read_text(encoding="utf-8") + "# a remark\n", encoding="utf-8")
@@ -173,6 +179,39 @@ def experiment(copy: Project) -> None:
     copy.dvc("exp", "diff")
     copy.git("checkout", "-q", ".")
     copy.dvc("checkout", "-q")
+
+
+def grow(copy: Project, levels: list[dict[str, object]], tmp_path: Path) -> None:
+    """One more level of places that only answer: nothing is trained, and only new pictures are cut and described."""
+
+    def read(table: tables.Table, path: str) -> pd.DataFrame:
+        return tables.read(table, copy.root / path)
+
+    trained_on = (
+        "data/views/training.parquet",
+        "data/photos/validation.parquet",
+        "models/embedder/embedder.weights.h5",
+    )
+    before = {path: (copy.root / path).read_bytes() for path in trained_on}
+    seen, asked = read(tables.VIEWS, "models/index/views.parquet"), read(tables.PHOTOS, "data/photos/photos.parquet")
+    override(copy.root / "params.yaml", {"order.levels": levels})
+    said, seconds = repro(copy)
+    grown = read(tables.VIEWS, "models/index/views.parquet")
+    print(f"{grown['place'].nunique() - seen['place'].nunique()} more places of the gallery: {seconds:.0f} s")
+    assert not {"grid", "metadata", "baseline", "train"} & set(running(said))
+    assert {"order", "scrape", "views", "photos", "index", "evaluate", "bundle"} <= set(running(said))
+    assert {path: (copy.root / path).read_bytes() for path in trained_on} == before
+    near = asked["shard"].str.split("/").str[1] != "elsewhere"
+    still = read(tables.PHOTOS, "data/photos/photos.parquet").head(near.sum())
+    assert still["sha256"].tolist() == asked.loc[near, "sha256"].tolist()
+    assert set(seen["sha256"]) < set(grown["sha256"])
+    assert f"{len(grown)} views: {len(set(grown['sha256']) - set(seen['sha256']))} described" in said
+    assert re.search(r"\d+ pictures: 0 described", said)
+
+    locked = (copy.root / "dvc.lock").read_bytes()
+    copy.dvc("repro", "--force", "--single-item", "crop", "views", "index", "evaluate",
+             STREETRECALL_STORE=str(tmp_path / "empty"))  # fmt: skip
+    assert (copy.root / "dvc.lock").read_bytes() == locked, "with nothing known the outputs are the same"
 
 
 @pytest.mark.archive

@@ -10,14 +10,15 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from streetrecall.benchmarks import embed, index, locate, prepare, scrape, table
+from streetrecall.benchmarks import embed, growth, index, locate, prepare, scrape, table
 from streetrecall.files import write_json
 
 BENCHMARKS = {
-    "table": (table, "all of the others, written to docs/benchmarks.md and docs/benchmarks.json"),
+    "table": (table, "most of the others, written to docs/benchmarks.md and docs/benchmarks.json"),
     "prepare": (prepare, "grid, order and crop, beside geopandas, scikit-learn, shapely and Pillow"),
     "scrape": (scrape, "pictures per second by browsers, beside a plain Selenium loop"),
     "embed": (embed, "pictures per second from JPEG bytes to descriptors"),
+    "growth": (growth, "what more places of the gallery cost, beside a run from nothing (takes as long as that)"),
     "locate": (locate, "milliseconds of an answer from models/bundle, and where they go"),
     "index": (index, "queries per second at a recall@10 of 0.99, beside faiss and hnswlib"),
 }

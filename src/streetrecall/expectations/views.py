@@ -15,12 +15,13 @@ from streetrecall.expectations.common.custom import (
     ExpectColumnAValuesNotToBeSharedAcrossColumnB,
     ExpectGroupsToBeComplete,
 )
-from streetrecall.expectations.common.suite import Batch, credited, expect, in_metres, readable
+from streetrecall.expectations.common.suite import Batch, credited, expect, in_metres, in_part, readable
 from streetrecall.params.schema import Params
-from streetrecall.tables import Use
+from streetrecall.tables import TRAINING_SPLITS, Use
 
 INPUTS = {"views": Path("data/views")}
 VALIDATED = ("views/views.parquet",)  # it holds the hash of each picture, and the suite compares these
+MARKERS = {"views_training": ("views/training.parquet",)}
 
 AGAIN = "run the stage views again (`dvc repro --force views`): it cuts them from the captures"
 RESTORE = "`dvc checkout views` restores the shards; if they were never whole, run `dvc repro --force views`"
@@ -34,6 +35,8 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     views = views.join(pictures.read(views, inputs["views"]))
     step = 360.0 / params.views.directions
     views["direction"] = (views["heading_deg"] / step).round().astype("int64")
+    views["for_training"] = views["split"].isin(TRAINING_SPLITS)
+    views["in_training"] = in_part(views, tables.read(tables.VIEWS, inputs["views"] / "training.parquet"), "view_id")
     suite = [*_rows(params), *_directions(params), *readable(RESTORE), *credited()]
     return [Batch("views", views, ("view_id", "use", "place", "month", "heading_deg"), suite)]
 
@@ -62,6 +65,13 @@ def _rows(params: Params) -> list[Any]:
             column="split",
             value_set=["train"],
             row_condition=TRAIN,
+        ),
+        expect(
+            gxe.ExpectColumnPairValuesToBeEqual,
+            "A training reads the table training.parquet: all views of places of train and validation, and no others.",
+            AGAIN,
+            column_A="for_training",
+            column_B="in_training",
         ),
         expect(
             ExpectColumnAValuesNotToBeSharedAcrossColumnB,

@@ -23,7 +23,7 @@ from streetrecall.model.sampler import Sampler
 from streetrecall.model.validation import Recall, Validation
 from streetrecall.params.schema import Batch, Train
 from streetrecall.retrieval.rows import descriptor_rows
-from streetrecall.tables import Use
+from streetrecall.tables import TRAINING_SPLITS, Use
 
 Ints = NDArray[np.int64]
 AROUND_M = 60.0  # views of the gallery so near to a photo validate
@@ -125,10 +125,14 @@ class Source:
 
 
 class ViewCollection:
-    """Views of the training places, and what validates them: near photos of split validation, and the views of the
-    gallery around these, of the newest date of each place. See `Collection`.
+    """Views of the training places, and what validates them: near photos of split validation, and gallery views of the
+    places of validation and train around these, of the newest date of each place. See `Collection`.
 
     Views that show the same (`same_sight`) have one label, and are one group of the sampler.
+
+    Args:
+        views: rows of VIEWS; those of other splits are left out.
+        photos: rows of PHOTOS.
     """
 
     def __init__(self, params: Train, views: Source, photos: Source) -> None:
@@ -137,7 +141,7 @@ class ViewCollection:
         self._photos = Source(photos.folder, asking.reset_index(drop=True))
         self.crops = views.folder
         training = views.rows[views.rows["use"] == Use.TRAIN]
-        answering = _around(views.rows[views.rows["use"] == Use.GALLERY], asking)
+        answering = _around(views.rows[_validates(views.rows)], asking)
         self.images = pd.concat([training, answering], ignore_index=True)
         self.training = np.arange(len(training))
         self.validating = self.described = np.arange(len(training), len(self.images))
@@ -179,7 +183,13 @@ class ViewCollection:
 def trains_on_views(views: pd.DataFrame, photos: pd.DataFrame) -> bool:
     """Whether there are views to train on, and photos and gallery views to choose the best epoch by."""
     asking = (photos["split"] == "validation") & photos["near"]
-    return bool((views["use"] == Use.TRAIN).any() and (views["use"] == Use.GALLERY).any() and asking.any())
+    return bool((views["use"] == Use.TRAIN).any() and _validates(views).any() and asking.any())
+
+
+def _validates(views: pd.DataFrame) -> pd.Series:
+    """Which views may answer the photos of validation. Those of test have no say in which model is chosen, and those of
+    split gallery may become more without training anew."""
+    return (views["use"] == Use.GALLERY) & views["split"].isin(TRAINING_SPLITS)
 
 
 def same_sight(xy: NDArray[np.float64], heading: NDArray[np.float32], near_m: float, near_deg: float) -> Ints:

@@ -38,14 +38,17 @@ def usable_panoramas(taken: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]
     """The panoramas that views can be cut from, one row each with its ``pictures``, and counts of the others.
 
     A camera that hung gave the same picture at several places, and it is not known which of them is right. All
-    panoramas with that picture are left out.
+    panoramas with that picture are left out. Where all of these places but one are of split gallery, only theirs are,
+    so that more places of the gallery never change what is trained on.
     """
     good = taken[taken["status"] == CaptureStatus.OK]
     known = good["fov_deg"].notna() & good["horizon"].notna() & good["heading_deg"].notna()
     unknown = good.loc[~known, "pano_id"].nunique()
     good = good[known]
-    shared = good.groupby("sha256")["place"].transform("nunique") > 1
-    repeated = set(good.loc[shared, "pano_id"])
+    answers_only = good["split"] == "gallery"
+    asked = good["place"].where(~answers_only).groupby(good["sha256"]).transform("nunique")
+    every = good["place"].groupby(good["sha256"]).transform("nunique")
+    repeated = set(good.loc[asked.where(~answers_only, every) > 1, "pano_id"])
     good = good[~good["pano_id"].isin(repeated)].sort_values(["place", "date_index", "pano_id", "direction"])
     pictures = list(good[["heading_deg", "shard", "offset", "size", "sha256"]].itertuples(index=False, name=None))
     good["pictures"] = pd.Series(pictures, index=good.index, dtype=object)

@@ -166,7 +166,8 @@ class Provider(Protocol):
     def photos(cls, params: Params, gallery: pd.DataFrame) -> Iterator[Photo] | None:
         """Photos of people to ask ``gallery`` with (VIEWS columns, use gallery), spot by spot; None if it has none.
 
-        No panorama of the gallery nearby is of a photo's month.
+        No panorama of the gallery nearby is of a photo's month. Photos near a place of their own split do not depend on
+        places of split gallery, not even by this rule: a view of a photo's own month never answers it.
         """
         ...
 

@@ -23,7 +23,7 @@ from streetrecall.pictures.panoramas import Source, open_panorama, usable_panora
 from streetrecall.pictures.projections import Panorama, View
 from streetrecall.pictures.shards import ShardReader
 from streetrecall.providers.base import Photo
-from streetrecall.tables import PHOTOS_OF_A_SPOT, RADII_M, SAME_MONTH_M
+from streetrecall.tables import PHOTOS_OF_A_SPOT, RIGHT_M, SAME_MONTH_M
 
 Floats = NDArray[np.float64]
 
@@ -35,7 +35,9 @@ def cut_photos(captures: Path, views: pd.DataFrame, settings: Photos, crs: str) 
     """Photos of ``settings.spots`` panoramas of each of validation and test, and of some without an answer nearby.
 
     ``captures`` is the folder of captures.parquet and its shards; ``views`` has VIEWS columns. None of the photos shows
-    a panorama of the gallery, a month of one nearby, or a place of training.
+    a panorama of the gallery, a month of one nearby, or a place of training. For those with an answer nearby, at a
+    place of their own split, places of split gallery do not count: their views of a photo's own month never answer it.
+    So more of these places change none of these photos, which come before all others.
 
     Raises:
         UserError: a shard is missing.
@@ -45,19 +47,21 @@ def cut_photos(captures: Path, views: pd.DataFrame, settings: Photos, crs: str) 
     if panoramas.empty or gallery.empty:
         return
     panoramas = panoramas[(panoramas["date_index"] == 0) & (panoramas["month"] != "")]
-    panoramas = panoramas[~panoramas["pano_id"].isin(set(views["pano_id"]))].reset_index(drop=True)
+    panoramas = panoramas.reset_index(drop=True)
     xy = np.column_stack(project(panoramas["lat"].to_numpy(float), panoramas["lon"].to_numpy(float), crs))
-    training = views[views["split"] == "train"]
-    fit = (_nearest(xy, training) > RADII_M[0]) & (_same_month(xy, panoramas["month"], gallery) >= SAME_MONTH_M)
-    near = _nearest(xy, gallery) <= RADII_M[0]
+    untrained = _nearest(xy, views[views["split"] == "train"]) > RIGHT_M
+    asked = views["split"] != "gallery"
     spot = 0
     with ShardReader(captures) as reader:
-        for number, split in enumerate(("validation", "test")):
-            rng = np.random.default_rng([settings.seed, number])
-            for answered, spots in ((near, settings.spots), (~near, round(settings.far_share * settings.spots))):
+        random = {split: np.random.default_rng([settings.seed, n]) for n, split in enumerate(("validation", "test"))}
+        for near, spots in ((True, settings.spots), (False, round(settings.far_share * settings.spots))):
+            heeded = views[asked] if near else views
+            fit = untrained & _shown_by_none(panoramas, xy, heeded)
+            for split, rng in random.items():
+                answering = gallery[gallery["split"] == split] if near else gallery
+                fits = fit & ((_nearest(xy, answering) <= RIGHT_M) == near)
                 made = 0
-                rows = np.flatnonzero(fit & answered & (panoramas["split"] == split).to_numpy())
-                for row in rng.permutation(rows).tolist():
+                for row in rng.permutation(np.flatnonzero(fits & (panoramas["split"] == split).to_numpy())).tolist():
                     if made == spots:
                         break
                     taken = list(_photos_of(panoramas.iloc[row], reader, settings, spot, rng))
@@ -107,6 +111,13 @@ def _nearest(xy: Floats, views: pd.DataFrame) -> Floats:
     if views.empty:
         return np.full(len(xy), np.inf)
     return np.asarray(cKDTree(views[["x", "y"]].to_numpy(float)).query(xy)[0])
+
+
+def _shown_by_none(panoramas: pd.DataFrame, xy: Floats, views: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which of the panoramas, at ``xy``, are not among the views, and have no gallery view of their month nearby."""
+    new = ~panoramas["pano_id"].isin(set(views["pano_id"])).to_numpy()
+    gallery = views[views["use"] == tables.Use.GALLERY]
+    return np.asarray(new & (_same_month(xy, panoramas["month"], gallery) >= SAME_MONTH_M))
 
 
 def _same_month(xy: Floats, months: pd.Series, gallery: pd.DataFrame) -> Floats:

@@ -13,11 +13,14 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
+import cv2
 import numpy as np
 import pandas as pd
+import PIL
 from shapely.geometry import LineString, MultiPolygon
 
 from streetrecall.geo import unproject
+from streetrecall.imports import code_digest
 from streetrecall.months import month_numbers
 from streetrecall.params.schema import Params
 from streetrecall.providers.base import Capture, CaptureRequest, Photo, Streets
@@ -34,6 +37,7 @@ from streetrecall.providers.http import (
 )
 from streetrecall.providers.proxies import LOOPBACK, Proxies
 from streetrecall.providers.threads import concurrently
+from streetrecall.store.results import kept
 from streetrecall.tables import CaptureStatus, Projection
 
 if TYPE_CHECKING:
@@ -100,26 +104,29 @@ class SimulatedProvider(GoogleProvider):
     @classmethod
     def photos(cls, params: Params, gallery: pd.DataFrame) -> Iterator[Photo]:
         """Photos rendered in this process: the service is not needed."""
+        from streetrecall.simulator import fingerprint, photos
         from streetrecall.simulator.city.panoramas import month_text
         from streetrecall.simulator.city.plan import open_city
-        from streetrecall.simulator.photos import Gallery, take_photos
 
         if gallery.empty:
             return
         city = open_city(params)
         panoramas = gallery.drop_duplicates(["place", "pano_id"])
-        answers = Gallery(
+        answers = photos.Gallery(
             panoramas[["x", "y"]].to_numpy(float) - np.array(city.origin),
             month_numbers(panoramas["month"]),
             panoramas["split"].to_numpy(str),
         )
-        for pose, data in take_photos(city, answers, params.photos):
-            lat, lon = unproject(pose.x + city.origin[0], pose.y + city.origin[1], params.city.crs)
-            yield Photo(
-                pose.spot, pose.split, month_text(pose.month), round(float(lat), 7), round(float(lon), 7),
-                round(pose.heading_deg, 1), round(pose.fov_deg, 1), round(pose.pitch_deg, 1), round(pose.roll_deg, 1),
-                round(pose.height_m, 2), data, LICENCE, ATTRIBUTION, shareable=True,
-            )  # fmt: skip
+        versions = {"opencv": cv2.__version__, "pillow": PIL.__version__, "numpy": np.__version__}
+        facts = {"city": fingerprint(params), "code": code_digest(photos.__name__), **versions}
+        with kept("photos", long_side=params.photos.long_side, **facts) as known:
+            for pose, data in photos.take_photos(city, answers, params.photos, known):
+                lat, lon = unproject(pose.x + city.origin[0], pose.y + city.origin[1], params.city.crs)
+                yield Photo(
+                    pose.spot, pose.split, month_text(pose.month), round(float(lat), 7), round(float(lon), 7),
+                    round(pose.heading_deg, 1), round(pose.fov_deg, 1), round(pose.pitch_deg, 1),
+                    round(pose.roll_deg, 1), round(pose.height_m, 2), data, LICENCE, ATTRIBUTION, shareable=True,
+                )  # fmt: skip
 
     def _ask_dates(self, panos: Sequence[str], dense: bool) -> Iterator[Dates]:
         if not dense:

@@ -69,29 +69,48 @@ def match(a: Points, b: Points) -> tuple[Ints, Ints]:
 def compare(photos: Pictures, views: Pictures, candidates: Ints, settings: Rerank) -> Ints:
     """The most inliers of a photo with one of its candidates: (n, c) for ``candidates`` (n, c, v), rows of ``views``.
 
-    A candidate of -1 has no inliers. The work is done on all cores.
+    A candidate of -1 has no inliers. Pairs that an earlier run compared are not compared again. The work is done on all
+    cores.
 
     Raises:
         UserError: a picture cannot be read.
     """
-    used = np.unique(candidates[candidates >= 0])
-    view_points = [one.points() for one in points_of_views(views, used, settings.view_points)]
-    photo_points = list(points_of_photos(photos, settings.photo_points, settings.photo_px))
-    at = np.where(candidates >= 0, np.searchsorted(used, np.maximum(candidates, 0)), -1).reshape(len(candidates), -1)
-    items = [
-        (a, [view_points[i] if i >= 0 else None for i in row]) for a, row in zip(photo_points, at.tolist(), strict=True)
-    ]
-    counts = np.zeros(at.shape, np.int64)
+    from streetrecall.imports import code_digest
     from streetrecall.progress import progress
+    from streetrecall.store.results import kept
 
-    with progress(len(items), "geometry", "photo") as bar:
-        for row, counted in enumerate(map_in_order(_count_all, items, use_processes=at.size > FEW)):
-            counts[row] = counted
-            bar.update()
+    asked, answering = (one.hashes(np.arange(len(one.rows))) for one in (photos, views))
+    flat = candidates.reshape(len(candidates), -1)
+    counts = np.zeros(flat.shape, np.int64)
+    facts = settings.model_dump(include={"view_points", "photo_points", "photo_px"})
+    versions = {"code": code_digest(__name__), "opencv": cv2.__version__, "numpy": np.__version__}
+    with kept("inliers", **facts, **versions) as known:
+        keys = {(i, j): asked[i] + answering[flat[i, j]] for i, j in np.argwhere(flat >= 0).tolist()}
+        before = known.read(keys.values())
+        new: dict[int, list[int]] = {}  # columns to compare, by photo
+        for (i, j), key in keys.items():
+            if key in before:
+                counts[i, j] = int(before[key])
+            else:
+                new.setdefault(i, []).append(j)
+        used = np.unique([flat[i, j] for i, columns in new.items() for j in columns]).astype(np.int64)
+        packed = points_of_views(views, used, settings.view_points)
+        points = {view: one.points() for view, one in zip(used.tolist(), packed, strict=True)}
+        few = Pictures(photos.folder, photos.rows.iloc[list(new)])
+        items = [
+            (of_photo, [points[int(flat[i, j])] for j in new[i]])
+            for i, of_photo in zip(new, points_of_photos(few, settings.photo_points, settings.photo_px), strict=True)
+        ]
+        with progress(len(items), "geometry", "photo") as bar:
+            found = map_in_order(_count_all, items, use_processes=sum(map(len, new.values())) > FEW)
+            for (i, columns), counted in zip(new.items(), found, strict=True):
+                counts[i, columns] = counted
+                known.write({keys[i, j]: str(count).encode() for j, count in zip(columns, counted, strict=True)})
+                bar.update()
     return counts.reshape(candidates.shape).max(axis=2, initial=0)
 
 
-def _count_all(item: tuple[Points, list[Points | None]]) -> list[int]:
+def _count_all(item: tuple[Points, list[Points]]) -> list[int]:
     cv2.setNumThreads(1)
     photo, views = item
-    return [0 if view is None else count_inliers(photo, view) for view in views]
+    return [count_inliers(photo, view) for view in views]

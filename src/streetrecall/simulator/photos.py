@@ -8,11 +8,12 @@ Positions are metres from the city's origin; x is east, y is north. Months are c
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import NamedTuple
 
 import cv2
@@ -33,6 +34,7 @@ from streetrecall.simulator.city.plan import City
 from streetrecall.simulator.render import tables, textures
 from streetrecall.simulator.render.renderer import Renderer, renderer
 from streetrecall.simulator.render.tables import Scene
+from streetrecall.store.results import Results
 from streetrecall.tables import PHOTOS_OF_A_SPOT, RIGHT_M, SAME_MONTH_M
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,9 @@ class Gallery(NamedTuple):
     month: NDArray[np.int64]  # (n,)
     split: NDArray[np.str_]  # (n,)
 
+    def of(self, rows: NDArray[np.bool_]) -> Gallery:
+        return Gallery(self.xy[rows], self.month[rows], self.split[rows])
+
 
 @dataclass(frozen=True)
 class Pose:
@@ -78,17 +83,25 @@ class Pose:
     seed: int
 
 
-def take_photos(city: City, gallery: Gallery, settings: Photos) -> Iterator[tuple[Pose, bytes]]:
-    """The photos (JPEG) by spot. They are rendered on all cores; the bytes do not depend on the number of cores."""
+def take_photos(city: City, gallery: Gallery, settings: Photos, known: Results) -> Iterator[tuple[Pose, bytes]]:
+    """The photos (JPEG) by spot. They are rendered on all cores; the bytes do not depend on the number of cores.
+
+    Photos that are ``known``, those of the same city and the same ``settings.long_side``, are not rendered again.
+    """
     poses = draw_poses(city, gallery, settings)
-    artist = renderer(city)
-    by_month = sorted(range(len(poses)), key=lambda i: poses[i].month)  # the renderer keeps some months' buildings
-    with ThreadPoolExecutor(available_cores()) as pool:
-        photos = dict(
-            zip(by_month, pool.map(lambda i: render_photo(artist, poses[i], settings.long_side), by_month), strict=True)
-        )
-    for i, pose in enumerate(poses):
-        yield pose, photos[i]
+    keys = [json.dumps(astuple(replace(pose, spot=0, split=""))) for pose in poses]
+    photos = known.read(keys)
+    new = [i for i, key in enumerate(keys) if key not in photos]
+    new.sort(key=lambda i: poses[i].month)  # the renderer keeps some months' buildings
+    if new:
+        artist = renderer(city)
+        with ThreadPoolExecutor(available_cores()) as pool:
+            rendered = pool.map(lambda i: render_photo(artist, poses[i], settings.long_side), new)
+            made = {keys[i]: photo for i, photo in zip(new, rendered, strict=True)}
+        known.write(made)
+        photos |= made
+    for key, pose in zip(keys, poses, strict=True):
+        yield pose, photos[key]
 
 
 # Where photos are taken ----------------------------------------------------------------------------------------------
@@ -98,8 +111,8 @@ def draw_poses(city: City, gallery: Gallery, settings: Photos) -> list[Pose]:
     """Three photos of each spot: spots near places of validation, then of test, then those far from all panoramas.
 
     Spots are spread evenly over the ground of the streets, those that no camera car drove included. Spots near a place
-    of validation or test keep away from places that are trained on or belong to the other of the two. More spots of
-    the same seed hold the fewer ones.
+    of validation or test keep away from places that are trained on or belong to the other of the two. They do not
+    depend on places of split gallery. More spots of the same seed hold the fewer ones.
     """
     poses: list[Pose] = []
     far = round(settings.spots * settings.far_share)
@@ -110,8 +123,9 @@ def draw_poses(city: City, gallery: Gallery, settings: Photos) -> list[Pose]:
     ):  # fmt: skip
         found = 0
         rng = np.random.default_rng([settings.seed, number])
+        dated = gallery.of(gallery.split != "gallery") if near else gallery  # whose months a photo must not have
         for street, x, y in _points(city, gallery, split, near, count, rng):
-            photos = _draw_spot(city, gallery, settings, (spot, split, street, x, y), rng)
+            photos = _draw_spot(city, dated, settings, (spot, split, street, x, y), rng)
             if photos:
                 poses += photos
                 found, spot = found + 1, spot + 1

@@ -3,6 +3,8 @@
 The report goes to a metrics file that git tracks. If all expectations hold, the stage also writes a marker with the
 hashes of the validated files, and the next stage depends on the marker. So a changed threshold runs the check again and
 nothing else: the marker stays the same. If an expectation fails, there is no marker, and the pipeline stops.
+
+Where a stage reads only a part of what is checked, the check writes a further marker, with the hashes of that part.
 """
 
 from __future__ import annotations
@@ -54,7 +56,11 @@ def run(params: Params, name: str, inputs: Mapping[str, Path], report: Path, ok:
     Raises:
         UserError: an input is missing or malformed. No marker is left then.
     """
-    ok.unlink(missing_ok=True)
+    markers = {ok: suite_of(name).VALIDATED} | {
+        ok.with_name(f"{other}.ok"): validated for other, validated in getattr(suite_of(name), "MARKERS", {}).items()
+    }
+    for marker in markers:
+        marker.unlink(missing_ok=True)
     batches = suite_of(name).batches(params, inputs)
     from streetrecall.expectations.common.validate import message, validate
 
@@ -63,7 +69,8 @@ def run(params: Params, name: str, inputs: Mapping[str, Path], report: Path, ok:
     if not result["success"]:
         print(f"{message(name, result)}\n\nAll results: {report}", file=sys.stderr)
         return 1
-    write_text(ok, "".join(f"{part} sha256 {fingerprint(locate(inputs, part))}\n" for part in suite_of(name).VALIDATED))
+    for marker, validated in markers.items():
+        write_text(marker, "".join(f"{part} sha256 {fingerprint(locate(inputs, part))}\n" for part in validated))
     log.info(message(name, result))
     return 0
 

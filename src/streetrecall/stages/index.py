@@ -8,18 +8,24 @@ from __future__ import annotations
 import argparse
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pandas as pd
+import PIL
 from numpy.typing import NDArray
 
 from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import require_in_project, write_array, write_json
+from streetrecall.imports import code_digest
 from streetrecall.params.schema import Index as Settings
 from streetrecall.params.schema import load
+from streetrecall.pictures import perturb as perturbing
+from streetrecall.pictures import photo
 from streetrecall.pictures.codec import encode_jpeg
 from streetrecall.pictures.perturb import perturb
 from streetrecall.pictures.photo import prepare, read_photo
@@ -30,7 +36,7 @@ from streetrecall.retrieval import index as indexes
 from streetrecall.retrieval.changed import perturbed_rows
 from streetrecall.retrieval.rows import GALLERY, QUERY, descriptor_rows
 from streetrecall.scoring import system
-from streetrecall.store.results import kept
+from streetrecall.store.results import Results, kept
 
 if TYPE_CHECKING:
     from streetrecall.model.embedder import Embedder
@@ -142,11 +148,7 @@ def describe(
         return descriptors
     with kept("descriptors", size=size, **embedder.identity()) as known:
         hashes = list(map(str, pictures["sha256"]))
-        before = known.read(hashes)
-        for row, digest in enumerate(hashes):
-            if digest in before:
-                descriptors[row] = np.frombuffer(before[digest], np.float16)
-        new = [row for row, digest in enumerate(hashes) if digest not in before]
+        new = fill_known(descriptors, hashes, known)
         done, began = 0, time.perf_counter()
         with progress(len(new), f"describe {name}", "image") as bar:
             for part in embedder.describe_all(decoding.Pictures(folder, pictures.iloc[new]), size):
@@ -162,8 +164,19 @@ def describe(
     return descriptors
 
 
+def fill_known(descriptors: NDArray[np.float16], keys: Sequence[str], known: Results) -> list[int]:
+    """Write what is ``known`` of ``keys`` (n) into the rows of ``descriptors`` (n, d); returns the other rows."""
+    before = known.read(keys)
+    for row, key in enumerate(keys):
+        if key in before:
+            descriptors[row] = np.frombuffer(before[key], np.float16)
+    return [row for row, key in enumerate(keys) if key not in before]
+
+
 def describe_photos(embedder: Embedder, folder: Path, photos: pd.DataFrame) -> NDArray[np.float16]:
     """Descriptors (n, d) of ``photos`` (PHOTOS rows), in order, read and resized as a bundle does it.
+
+    Descriptors that an earlier run made are not made again.
 
     Raises:
         UserError: a photo cannot be read.
@@ -176,18 +189,27 @@ def describe_photos(embedder: Embedder, folder: Path, photos: pd.DataFrame) -> N
             "the branch 'grid' takes square pictures only, so it sees the middle of a photo; it is not made for photos"
         )
     taken = embedder.photo_sizes
-    with ShardReader(folder) as reader, progress(len(photos), "describe photos", "image") as bar:
+    facts = {"sizes": taken, **_reading(photo.__name__), **embedder.identity()}
+    with kept("descriptors", photos=facts) as known, ShardReader(folder) as reader:
+        hashes = list(map(str, photos["sha256"]))
+        new = fill_known(descriptors, hashes, known)
         where = list(zip(photos["shard"], photos["offset"].tolist(), photos["size"].tolist(), strict=True))
-        for start in range(0, len(where), embedder.batch_size):
-            batch = where[start : start + embedder.batch_size]
-            pictures = [
-                prepare(read_photo(reader.read(*at), f"{folder / at[0]}, the photo at {at[1]}").pixels, taken)
-                for at in batch
-            ]
-            for number, descriptor in enumerate(embedder.describe_pixels(pictures), start):
-                descriptors[number] = descriptor
-            bar.update(len(batch))
+        with progress(len(new), "describe photos", "image") as bar:
+            for start in range(0, len(new), embedder.batch_size):
+                rows = new[start : start + embedder.batch_size]
+                pictures = [
+                    prepare(read_photo(reader.read(*at), f"{folder / at[0]}, the photo at {at[1]}").pixels, taken)
+                    for at in (where[row] for row in rows)
+                ]
+                descriptors[rows] = embedder.describe_pixels(pictures)
+                known.write({hashes[row]: descriptors[row].tobytes() for row in rows})
+                bar.update(len(rows))
     return descriptors
+
+
+def _reading(module: str) -> dict[str, str]:
+    """What decides how ``module`` reads a picture or changes it, as values that JSON can hold."""
+    return {"read": code_digest(module), "opencv": cv2.__version__, "pillow": PIL.__version__}
 
 
 def describe_perturbed(
@@ -195,19 +217,25 @@ def describe_perturbed(
 ) -> NDArray[np.float16]:
     """Descriptors (n, d) of the changed queries, in the order of `perturbed_rows`; none where there are photos.
 
-    ``images`` has IMAGES columns, ``rows`` are the DESCRIPTORS rows of the collection.
+    ``images`` has IMAGES columns, ``rows`` are the DESCRIPTORS rows of the collection. Descriptors that an earlier run
+    made are not made again.
     """
     changed = perturbed_rows(rows) if photos.empty else perturbed_rows(rows.iloc[:0])
     descriptors = np.empty((len(changed), embedder.dimensions), np.float16)
-    of = images.set_index("image_id")
-    with progress(len(changed), "describe changed queries", "image") as bar, ShardReader(folder) as reader:
-        for start in range(0, len(changed), _CHANGED_AT_ONCE):
-            part = changed.iloc[start : start + _CHANGED_AT_ONCE]
-            where = of.loc[part["image_id"], ["shard", "offset", "size"]].itertuples(index=False, name=None)
-            jpegs = []
-            for (shard, offset, size), change, seed in zip(where, part["change"], part["image_id"], strict=True):
-                picture = reader.read_picture(str(shard), int(offset), int(size))
-                jpegs.append(encode_jpeg(perturb(picture, str(change), int(seed)), _CHANGED_QUALITY))
-            descriptors[start : start + len(part)] = embedder.describe(jpegs)
-            bar.update(len(part))
+    if changed.empty:
+        return descriptors
+    of = images.set_index("image_id").loc[changed["image_id"]]
+    where = list(zip(of["shard"].astype(str), of["offset"].astype(int), of["size"].astype(int), strict=True))
+    how = list(zip(changed["change"].astype(str), changed["image_id"].astype(int), strict=True))
+    facts = {"quality": _CHANGED_QUALITY, **_reading(perturbing.__name__), **embedder.identity()}
+    with kept("descriptors", changed=facts) as known, ShardReader(folder) as reader:
+        keys = [f"{digest} {change} {seed}" for digest, (change, seed) in zip(of["sha256"], how, strict=True)]
+        new = fill_known(descriptors, keys, known)
+        with progress(len(new), "describe changed queries", "image") as bar:
+            for start in range(0, len(new), _CHANGED_AT_ONCE):
+                part = new[start : start + _CHANGED_AT_ONCE]
+                pictures = (perturb(reader.read_picture(*where[row]), *how[row]) for row in part)
+                descriptors[part] = embedder.describe([encode_jpeg(picture, _CHANGED_QUALITY) for picture in pictures])
+                known.write({keys[row]: descriptors[row].tobytes() for row in part})
+                bar.update(len(part))
     return descriptors

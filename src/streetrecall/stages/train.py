@@ -27,8 +27,8 @@ NO_START = "none"  # value of train.start_from
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crops", type=Path, required=True, help="folder of images.parquet and its shards")
-    parser.add_argument("--views", type=Path, required=True, help="folder of views.parquet and its shards")
-    parser.add_argument("--photos", type=Path, required=True, help="folder of photos.parquet and its shards")
+    parser.add_argument("--views", type=Path, required=True, help="folder of training.parquet and its shards")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of validation.parquet and its shards")
     parser.add_argument("--model", type=Path, required=True, help="folder to write: config.json, embedder.weights.h5")
     parser.add_argument("--metrics", type=Path, required=True, help="facts about the training, JSON to write")
     parser.add_argument("--curves", type=Path, required=True, help="one row per epoch, CSV to write")
@@ -50,8 +50,8 @@ def run(
         UserError: too few places, weights that are not available, or a training that collapsed.
     """
     images = tables.read(tables.IMAGES, crops / "images.parquet")
-    seen = tables.read(tables.VIEWS, views / "views.parquet")
-    asked = tables.read(tables.PHOTOS, photos / "photos.parquet")
+    seen = tables.read(tables.VIEWS, views / "training.parquet")
+    asked = tables.read(tables.PHOTOS, photos / "validation.parquet")
 
     from streetrecall.model import embedder, recipes, runtime
 

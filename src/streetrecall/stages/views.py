@@ -2,7 +2,10 @@
 
 A person's photo may look in any direction, so the gallery holds views of equally spaced headings. Views for training
 have random headings, lenses, tilts and tones, as photos have. A collection whose field of view is not known (provider
-archive) has no views; the table is empty then.
+archive) has no views; the tables are empty then.
+
+Shards are in a folder for each split, and the views that a training sees have a table of their own. So more places of
+split gallery change nothing that the stage `train` reads.
 """
 
 from __future__ import annotations
@@ -34,11 +37,12 @@ from streetrecall.pictures.panoramas import Source, open_panorama, usable_panora
 from streetrecall.pictures.projections import Panorama, View
 from streetrecall.progress import progress
 from streetrecall.store.results import Results, kept
-from streetrecall.tables import Use
+from streetrecall.tables import SPLITS, TRAINING_SPLITS, Use
 
 log = logging.getLogger(__name__)
 
 _FEW = 40  # up to so many panoramas are cut in this process: others take seconds to start
+_FOLDERS = [f"{below}/{split}" for below in ("shared", "local") for split in SPLITS]
 _TRIES = 20  # draws of a training view until the frames hold it
 _HEADING_JITTER = 0.3  # of a training view, share of the angle between two of them
 
@@ -62,17 +66,18 @@ class Result:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--captures", type=Path, required=True, help="folder of captures.parquet and its shards")
     parser.add_argument("--locations", type=Path, required=True, help="LOCATIONS table to read")
-    parser.add_argument("--views", type=Path, required=True, help="folder to write: views.parquet, shared, local")
+    parser.add_argument("--views", type=Path, required=True, help="folder to write: tables and shards")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON to write")
 
 
 def main(args: argparse.Namespace) -> None:
-    require_in_project(args.views / "shared", args.views / "local")
+    require_in_project(*(args.views / folder for folder in _FOLDERS))
     run(load(args.params), args.captures, args.locations, args.views, args.metrics)
 
 
 def run(params: Params, captures: Path, locations: Path, views: Path, metrics: Path) -> None:
-    """Write the table VIEWS, its shards and the counts.
+    """Write the table VIEWS, of all views (views.parquet) and of those that a training sees (training.parquet), the
+    shards and the counts.
 
     Raises:
         UserError: the place of a capture is unknown, or a shard does not hold what its table says.
@@ -81,15 +86,16 @@ def run(params: Params, captures: Path, locations: Path, views: Path, metrics: P
     panoramas, left_out = usable_panoramas(taken)
     places = tables.read(tables.LOCATIONS, locations)
     work = plan_shards(panoramas, places, params.views.dates, locations)
-    with fresh_folders(views, ("shared", "local")) as fresh:
-        for folder in ("shared", "local"):
-            shards.make_folder(fresh / folder, folder)
+    with fresh_folders(views, _FOLDERS) as fresh:
+        for folder in _FOLDERS:
+            shards.make_folder(fresh / folder, folder.partition("/")[0])
         settings = params.views.model_dump(exclude={"dates"})
         versions = {"code": code_digest(__name__), "pillow": PIL.__version__, "numpy": np.__version__}
         with kept("views", settings=settings, **versions) as known:
             results = list(make_shards(params.views, captures, fresh, work, known))
         table = assemble(panoramas, results, params.city.crs)
     tables.write(tables.VIEWS, table, views / "views.parquet")
+    tables.write(tables.VIEWS, table[table["split"].isin(TRAINING_SPLITS)], views / "training.parquet")
     write_json(metrics, count(table, left_out))
     log.info("%d views of %d panoramas", len(table), table["pano_id"].nunique())
 
@@ -98,8 +104,8 @@ def plan_shards(panoramas: pd.DataFrame, places: pd.DataFrame, dates: int, where
     """The panoramas of each shard to write.
 
     The gallery gets the ``dates`` newest dates of a place that are older than its newest one. Training gets all dates
-    of the places of split train. A shard holds whole places of one level, numbered within it, below shared/ or local/
-    as the captures are.
+    of the places of split train. A shard holds whole places of one level, numbered within it. It is below shared/ or
+    local/, as the captures are, in folders of the split and of the use.
     """
     number = places.sort_values("place").groupby("level").cumcount()
     home = dict(zip(places["place"], zip(places["level"], number.reindex(places.index), strict=True), strict=True))
@@ -108,14 +114,15 @@ def plan_shards(panoramas: pd.DataFrame, places: pd.DataFrame, dates: int, where
     chosen = {Use.GALLERY: rank.index[rank <= dates], Use.TRAIN: panoramas.index[panoramas["split"] == "train"]}
     work: dict[str, list[Source]] = {}
     for use, rows in chosen.items():
-        columns = [panoramas.loc[rows, name] for name in ("subset", *Source.__dataclass_fields__) if name != "row"]
-        for row, subset, place, *rest in zip(rows, *columns, strict=True):
+        named = ("split", "subset", *Source.__dataclass_fields__)
+        columns = [panoramas.loc[rows, name] for name in named if name != "row"]
+        for row, split, subset, place, *rest in zip(rows, *columns, strict=True):
             if place not in home:
                 raise UserError(f"{where}: place {place} of the captures is unknown; run dvc repro scrape")
             source = Source(int(row), int(place), *rest)
             level, index = home[place]
             below = source.pictures[0][1].partition("/")[0]
-            shard = f"{below}/{use}/{shards.shard_name(str(subset), int(level), int(index))}"
+            shard = f"{below}/{split}/{use}/{shards.shard_name(str(subset), int(level), int(index))}"
             work.setdefault(shard, []).append(source)
     return work
 
@@ -139,7 +146,7 @@ def make_shard(
 ) -> list[Result]:
     """Write one shard below ``views`` from ``item``, its path and its panoramas. What is ``known`` is not cut again."""
     shard, sources = item
-    use = Use(shard.split("/")[1])
+    use = Use(shard.split("/")[2])
     before = known.read(source.key(use) for source in sources)
     new: dict[str, bytes] = {}
     made: dict[str, tuple[Source, View, bytes]] = {}
@@ -244,7 +251,8 @@ def assemble(panoramas: pd.DataFrame, results: Sequence[Result], crs: str) -> pd
     of = panoramas.reindex(columns=carried).loc[made["row"].to_numpy(int)].reset_index(drop=True)
     table = pd.concat([of, made.drop(columns="row")], axis=1)
     table["x"], table["y"] = project(table["lat"].to_numpy(float), table["lon"].to_numpy(float), crs)
-    table = table.sort_values(["use", "split", "place", "date_index", "pano_id", "heading_deg"], ignore_index=True)
+    table["order"] = table["split"].map(SPLITS.index)
+    table = table.sort_values(["order", "use", "place", "date_index", "pano_id", "heading_deg"], ignore_index=True)
     table["view_id"] = np.arange(len(table))
     return table[list(tables.VIEWS.columns)]
 

@@ -2,7 +2,8 @@
 
 A suite is a module of `streetrecall.expectations` with the name of its check. It holds INPUTS (name -> default path),
 VALIDATED (the inputs, or files below them such as ``crops/images.parquet``, whose hashes go into the marker) and
-``batches``, the tables with their expectations.
+``batches``, the tables with their expectations. Where a stage reads only a part of what is checked, MARKERS maps the
+name of a further marker to the files of that part.
 
 Great Expectations takes seconds to import, so a suite is imported when its check runs. The usage statistics of the
 library are switched off before that: nothing here uses a network.

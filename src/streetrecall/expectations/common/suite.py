@@ -37,6 +37,15 @@ def expect(kind: type[Any], why: str, remedy: str, figure: str = "", **arguments
     return kind(notes=why, meta={"remedy": remedy, "figure": figure}, **arguments)
 
 
+def in_part(table: pd.DataFrame, part: pd.DataFrame, key: str) -> pd.Series:
+    """Which rows of ``table`` are in ``part``, a table of some of its pictures: the same key, place in a shard and
+    hash."""
+    columns = [key, "shard", "offset", "size", "sha256"]
+    return pd.Series(
+        pd.MultiIndex.from_frame(table[columns]).isin(pd.MultiIndex.from_frame(part[columns])), table.index
+    )
+
+
 def readable(restore: str) -> list[Any]:
     """Expectations for a table of pictures beside `pictures.read`: each is whole, and as the table says.
 
