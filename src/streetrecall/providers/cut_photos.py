@@ -11,23 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from streetrecall import tables
 from streetrecall.geo import project
 from streetrecall.params.schema import Photos
 from streetrecall.pictures import tone
 from streetrecall.pictures.codec import encode_jpeg
+from streetrecall.pictures.handheld import FOV_DEG, PITCH_DEG, ROLL_DEG
+from streetrecall.pictures.nearby import nearest_m, nearest_of_month_m
 from streetrecall.pictures.panoramas import Source, open_panorama, usable_panoramas
 from streetrecall.pictures.projections import Panorama, View
 from streetrecall.pictures.shards import ShardReader
 from streetrecall.providers.base import Photo
 from streetrecall.tables import PHOTOS_OF_A_SPOT, RADII_M, SAME_MONTH_M
 
-Floats = NDArray[np.float64]
-
-FOV_DEG, PITCH_DEG, ROLL_DEG = (50.0, 80.0), (-4.0, 8.0), (-4.0, 4.0)
 _TRIES = 40  # views that are drawn for a photo until the pictures hold one
 
 
@@ -48,8 +45,8 @@ def cut_photos(captures: Path, views: pd.DataFrame, settings: Photos, crs: str) 
     panoramas = panoramas[~panoramas["pano_id"].isin(set(views["pano_id"]))].reset_index(drop=True)
     xy = np.column_stack(project(panoramas["lat"].to_numpy(float), panoramas["lon"].to_numpy(float), crs))
     training = views[views["split"] == "train"]
-    fit = (_nearest(xy, training) > RADII_M[0]) & (_same_month(xy, panoramas["month"], gallery) >= SAME_MONTH_M)
-    near = _nearest(xy, gallery) <= RADII_M[0]
+    fit = (nearest_m(xy, training) > RADII_M[0]) & (nearest_of_month_m(xy, panoramas["month"], gallery) >= SAME_MONTH_M)
+    near = nearest_m(xy, gallery) <= RADII_M[0]
     spot = 0
     with ShardReader(captures) as reader:
         for number, split in enumerate(("validation", "test")):
@@ -100,19 +97,3 @@ def _draw(panorama: Panorama, long_side: int, rng: np.random.Generator) -> View 
         if panorama.holds(view):
             return view
     return None
-
-
-def _nearest(xy: Floats, views: pd.DataFrame) -> Floats:
-    """Metres from each position to the nearest view; infinite if there is none."""
-    if views.empty:
-        return np.full(len(xy), np.inf)
-    return np.asarray(cKDTree(views[["x", "y"]].to_numpy(float)).query(xy)[0])
-
-
-def _same_month(xy: Floats, months: pd.Series, gallery: pd.DataFrame) -> Floats:
-    """Metres from each position to the nearest view of its own month."""
-    distance = np.full(len(xy), np.inf)
-    for month in months.unique():
-        of = (months == month).to_numpy()
-        distance[of] = _nearest(xy[of], gallery[gallery["month"] == month])
-    return distance
