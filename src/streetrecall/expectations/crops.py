@@ -22,7 +22,7 @@ from streetrecall.expectations.common.look_alikes import ExpectColumnAHashesToBe
 from streetrecall.expectations.common.suite import RETRY, Batch, credited, expect, in_metres
 from streetrecall.params.checks import CheckCrops
 from streetrecall.params.schema import Params
-from streetrecall.pictures.quarantine import REASONS
+from streetrecall.pictures.quarantine import REASONS, is_asked_as_given
 
 INPUTS = {"crops": Path("data/crops"), "captures": Path("data/captures/captures.parquet")}
 VALIDATED = ("crops/images.parquet",)  # it holds the hash of each picture, and the suite compares these
@@ -40,6 +40,10 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     limits = params.checks.crops
     images = tables.read(tables.IMAGES, inputs["crops"] / "images.parquet")
     images = images.join(pictures.read(images, inputs["crops"]))
+    given = is_asked_as_given(images)
+    if given.any():  # the set of a split counts as one place: published sets have a file at several places
+        sets = (images["split"] + "_set").where(given, images["place"].astype(str))
+        images = images.assign(place_or_set=sets)
     captures = tables.read(tables.CAPTURES, inputs["captures"])
     captures = captures[tables.for_crops(captures)]
     captures = captures.merge(images.groupby(KEY).size().rename("images").reset_index(), on=KEY, how="left")
@@ -48,7 +52,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
         *_rows(limits),
         *_pictures(params.crop.size),
         *_brightness(limits),
-        *_leaks_of_content(limits),
+        *_leaks_of_content(limits, "place_or_set" if given.any() else "place"),
         *_leaks_of_place(limits, params.city.crs),
         *_quarantine(limits),
         *credited(),
@@ -132,14 +136,15 @@ def _brightness(limits: CheckCrops) -> list[Any]:
     ]
 
 
-def _leaks_of_content(limits: CheckCrops) -> list[Any]:
+def _leaks_of_content(limits: CheckCrops, place: str) -> list[Any]:
+    """``place`` is the column of what a file belongs to."""
     return [
         expect(
             ExpectColumnAValuesNotToBeSharedAcrossColumnB,
             "A file at two places has a wrong position at one of them; in two splits, the test repeats the training.",
             POLICY,
             column_A="sha256",
-            column_B="place",
+            column_B=place,
             mostly=1 - limits.max_shared_share,
             row_condition=USED,
         ),
@@ -148,7 +153,7 @@ def _leaks_of_content(limits: CheckCrops) -> list[Any]:
             "Pictures that look the same at two places are copies with other bytes, or walls without any detail.",
             "look at the listed pictures side by side; raise `checks.crops.max_near_equal_share` if they differ",
             column_A="phash",
-            column_B="place",
+            column_B=place,
             max_bits=limits.near_equal_bits,
             mostly=1 - limits.max_near_equal_share,
             row_condition=USED,

@@ -202,3 +202,13 @@ def test_pictures_without_a_split_are_left_out_where_others_have_one(tmp_path: P
 def test_a_photo_stays_readable_by_others() -> None:
     with Image.open(io.BytesIO(photo(1, heading=12.0))) as image:
         assert image.getexif().get_ifd(0x8825)[17] == 12.0
+def test_copies_count_where_the_role_is_given(tmp_path: Path, params: Params) -> None:
+    """The same bytes as query, as database and once more as database: the field's evaluators count them all."""
+    out = io.BytesIO()
+    pixels(1).save(out, "JPEG")
+    for number, role in enumerate(("database", "queries", "database")):
+        write(tmp_path / "images/test" / role / utm_name(674_000.0 + number, 6_580_000.0), out.getvalue())
+    found = scan(tmp_path, params.folder)
+    assert found.left_out == [] and sorted(s.role for s in found.shots) == ["database", "database", "queries"]
+
+

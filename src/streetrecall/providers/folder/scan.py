@@ -41,7 +41,8 @@ def scan(root: Path, settings: Folder) -> Scan:
     """Read the positions, times and headings of all pictures below ``root``.
 
     A table decides alone which pictures there are. Without one, a name of the field's pattern counts before the photo's
-    own metadata. Of files with the same bytes the first is used.
+    own metadata. Of files with the same bytes the first is used; those whose role is given are all used, because
+    numbers that others published count each file.
 
     Raises:
         UserError: the table cannot be read.
@@ -65,8 +66,8 @@ def scan(root: Path, settings: Folder) -> Scan:
                 left_out.append((printable(path), shot))
             else:
                 shots.append(shot)
-                layouts[layout] += 1
-    same = _copies(root, [usable[shot.source] for shot in shots])
+                layouts[shot.source] = layout
+    same = _copies(root, [usable[shot.source] for shot in shots if not shot.role])
     left_out += [(printable(path), f"duplicate; the same file as {printable(first)}") for path, first in same.items()]
     shots = [shot for shot in shots if shot.source not in same]
     if any(shot.split for shot in shots):
