@@ -61,7 +61,12 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     return [
         Batch("images", images, ("image_id", "place", "direction", "month", "source"), suite),
         Batch("captures", captures, (*KEY, "source"), _captures()),
-        Batch("places", places_of(images), ("place", "split"), _places(limits, directions, _shares(limits, images))),
+        Batch(
+            "places",
+            places_of(images),
+            ("place", "split"),
+            _places(limits, directions, _shares(limits, images), params.train.needed_splits),
+        ),
     ]
 
 
@@ -231,7 +236,7 @@ def _shares(limits: CheckCrops, images: pd.DataFrame) -> tuple[float, float]:
     return headings, dates
 
 
-def _places(limits: CheckCrops, directions: int, shares: tuple[float, float]) -> list[Any]:
+def _places(limits: CheckCrops, directions: int, shares: tuple[float, float], needed: list[str]) -> list[Any]:
     with_directions, with_dates = shares
     return [
         expect(
@@ -239,7 +244,7 @@ def _places(limits: CheckCrops, directions: int, shares: tuple[float, float]) ->
             "Training, the choice of the best epoch and the final measurement each need their own pictures.",
             "capture more places; metrics/scrape.json counts what is missing",
             column="split",
-            value_set=["train", "validation", "test"],
+            value_set=needed,
         ),
         expect(
             gxe.ExpectColumnValuesToBeInSet,
@@ -249,6 +254,12 @@ def _places(limits: CheckCrops, directions: int, shares: tuple[float, float]) ->
             value_set=[directions],
             mostly=with_directions,
         ),
+        *(_trainable(limits, with_dates) if "train" in needed else []),
+    ]
+
+
+def _trainable(limits: CheckCrops, with_dates: float) -> list[Any]:
+    return [
         expect(
             gxe.ExpectColumnValuesToBeBetween,
             "Training uses pairs of dates of a place and direction; a place with one date gives none.",
