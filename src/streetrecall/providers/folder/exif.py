@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from streetrecall.providers.shots import is_position
+from streetrecall.providers.shots import compass, is_position
 
 _GPS, _EXIF = 0x8825, 0x8769  # the directories of EXIF
 _LAT_REF, _LAT, _LON_REF, _LON, _DIRECTION, _DATE_STAMP = 1, 2, 3, 4, 17, 29
@@ -108,7 +108,7 @@ def _angle(value: Any) -> float:
         angle = float(value)
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return math.nan
-    return angle % 360.0 if math.isfinite(angle) and abs(angle) <= 720 else math.nan
+    return compass(angle)
 
 
 def _moment(value: Any) -> tuple[str, str] | None:
