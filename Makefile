@@ -10,7 +10,7 @@ BASE ?= origin/main
 BENCH ?= table
 GRID ?= train.loss.alpha=1,2 train.batch.hard_share=0.25,0.5
 
-.PHONY: help setup hooks repro explore test test-pipeline test-panoramax lint bench plots docs report sweep lock clean
+.PHONY: help setup hooks repro explore test test-pipeline test-panoramax test-mapillary lint bench plots docs report sweep lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -29,7 +29,7 @@ explore: setup ## serve the page of this project's results, and photos by its bu
 
 test: setup ## run the test suite
 	@scripts/chromium.sh || echo "setup: tests that need a browser will be skipped" >&2
-	@pytest -n 2 --dist loadscope -m "not pipeline and not panoramax"
+	@pytest -n 2 --dist loadscope -m "not pipeline and not panoramax and not mapillary"
 
 test-pipeline: setup ## run the whole pipeline on a small city, in a copy of this folder
 	@scripts/chromium.sh
@@ -38,6 +38,10 @@ test-pipeline: setup ## run the whole pipeline on a small city, in a copy of thi
 test-panoramax: setup ## collect pictures from a real Panoramax server (GeoVisio), started here
 	@scripts/panoramax.sh
 	@pytest -m panoramax tests/team/test_real_panoramax.py
+
+test-mapillary: setup ## ask the tests' stand-in of Mapillary with Mapillary's own Python client
+	@scripts/mapillary.sh
+	@pytest -m mapillary tests/team/test_mapillary_client.py
 
 lint: setup ## check format, style, types and workflows
 	@ruff format --check .

@@ -58,7 +58,11 @@ PATHS = {
         "city.name: cities/dangling.geojson is a link to gone.geojson, which leads nowhere",
     ),
     "a city that is a pipe": (["city.name=pipe"], [*GRID, "g"], "pipe.geojson: is not a regular file"),
-    "streets that are a pipe": (["grid.kind=streets"], [*GRID, "g"], "stockholm-district.geojson: cannot be read (not"),
+    "streets that are a pipe": (
+        ["grid.kind=streets"],
+        [*GRID, "g"],
+        "stockholm-district.geojson: cannot be read (a pipe, not a file)",
+    ),
     "a table that is a pipe": (
         [],
         ["order", "--panoramas", "pipe", "--locations", "b", "--metrics", "c"],
@@ -69,8 +73,12 @@ PATHS = {
         ["order", "--panoramas", "folder", "--locations", "b", "--metrics", "c"],
         "folder: not a regular file; name the table 'panoramas'",
     ),
-    "parameters that are a pipe": ([], ["order", "--params", "pipe"], "pipe: cannot be read (not a regular file)"),
-    "parameters that are a folder": ([], ["order", "--params", "folder"], "folder: cannot be read (Is a directory)"),
+    "parameters that are a pipe": ([], ["order", "--params", "pipe"], "pipe: cannot be read (a pipe, not a file)"),
+    "parameters that are a folder": (
+        [],
+        ["order", "--params", "folder"],
+        "folder: cannot be read (a folder, not a file)",
+    ),
     "parameters nested deeply": ([], ["order", "--params", "deep"], "deep: not valid YAML"),
 }
 

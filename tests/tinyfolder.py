@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 from PIL import Image
 
 from streetrecall.params.schema import Params
@@ -61,6 +62,8 @@ def photo(
             f'GPano:ProjectionType="equirectangular" GPano:PoseHeadingDegrees="{pose}"/></rdf:RDF></x:xmpmeta>'
         ).encode()
         size = (256, 128)
+    if kind == "HEIF":
+        pillow_heif.register_heif_opener()
     out = io.BytesIO()
     pixels(seed, size).save(out, kind, exif=exif, **options)
     return out.getvalue()

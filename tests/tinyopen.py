@@ -107,7 +107,7 @@ class TinyOpen(TinyService):
         found = next((t for t in self.taken if t.name == parts[0]), None)
         if found is None:
             return _json({"error": {"message": "no such object", "code": 100}}, 404)
-        return _json(self._image(found, renewed=True))
+        return _json(self._image(found, query, renewed=True))
 
     def _within(self, query: dict[str, str]) -> list[Taken]:
         west, south, east, north = (float(v) for v in query["bbox"].split(","))
@@ -145,15 +145,18 @@ class TinyOpen(TinyService):
         west, south, east, north = (float(v) for v in query["bbox"].split(","))
         if (east - west) * (north - south) >= 0.01 or not 1 <= int(query["limit"]) <= 2000:
             return _json({"error": {"message": "bbox too large", "type": "MLYApiException", "code": 1}}, 400)
-        return _json({"data": [self._image(t) for t in self._within(query)[: int(query["limit"])]]})
+        return _json({"data": [self._image(t, query) for t in self._within(query)[: int(query["limit"])]]})
 
-    def _image(self, t: Taken, renewed: bool = False) -> dict[str, Any]:
+    def _image(self, t: Taken, query: dict[str, str], renewed: bool = False) -> dict[str, Any]:
+        """The fields that are asked for, and the id, as the service answers."""
         milliseconds = int((t.year - 1970) * 365.25 * 86_400_000 + 150 * 86_400_000)
-        return {
-            "id": t.name, "captured_at": milliseconds, "sequence": t.sequence, "is_pano": t.sphere,
-            "computed_geometry": {"type": "Point", "coordinates": [t.lon, t.lat]}, "computed_compass_angle": t.heading,
+        point = {"type": "Point", "coordinates": [t.lon, t.lat]}
+        known = {
+            "id": t.name, "captured_at": milliseconds, "sequence": t.sequence, "is_pano": t.sphere, "geometry": point,
+            "computed_geometry": point, "computed_compass_angle": t.heading,
             "creator": {"username": "ann", "id": "1"}, "thumb_2048_url": self._href(t, renewed),
         }  # fmt: skip
+        return {name: known[name] for name in ("id", *query.get("fields", "").split(",")) if name in known}
 
     def _href(self, t: Taken, renewed: bool) -> str:
         return f"{self.base}/pictures/{t.name}.jpg" + ("?renewed=1" if renewed and t.name in self.expired else "")

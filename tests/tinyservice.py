@@ -51,6 +51,9 @@ window.viewer = {state, async show({pano, heading}) {
 }};
 </script>"""
 
+BAD_TOKEN = json.dumps(
+    {"error": {"message": "bad token", "type": "OAuthException", "code": 190, "fbtrace_id": "A"}}
+).encode()
 Fault = Callable[[str, dict[str, str], int], str | None]
 
 
@@ -146,7 +149,7 @@ def serving(service: TinyService) -> Iterator[TinyService]:
             status, kind, body, *more = service.answer(path, query)
             extra = more[0] if more else {}
             if path in service.guarded(path) and self.headers.get("Authorization") != service.token:
-                status, kind, body, extra = 401, "application/json", b'{"error": {"message": "bad token"}}', {}
+                status, kind, body, extra = 401, "application/json", BAD_TOKEN, {}
             length = len(body)
             if fault == "reset":
                 self.connection.setsockopt(1, 13, b"\x01\0\0\0\0\0\0\0")  # SO_LINGER 0: closing resets

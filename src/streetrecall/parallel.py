@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
+from streetrecall.cluster import ADDRESS, map_on_cluster
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -29,10 +31,8 @@ def map_in_order(
     >>> list(map_in_order(abs, [-1, 2], use_processes=False))
     [1, 2]
     """
-    address = os.environ.get("STREETRECALL_CLUSTER")
+    address = os.environ.get(ADDRESS)
     if address and use_processes:
-        from streetrecall.cluster import map_on_cluster
-
         yield from map_on_cluster(address, function, items)
         return
     processes = min(available_cores(), len(items))

@@ -62,6 +62,33 @@ def test_exactly_one_expectation_fails(
         assert failed[0]["first_ids"], "the report names the rows"
 
 
+def test_a_city_with_only_test_is_right_where_nothing_is_trained(city: City, report: Report) -> None:
+    for name in ("locations", "captures", "images"):
+        city.frames[name] = city[name][city[name]["split"] == "test"].reset_index(drop=True)
+    for check in ("locations", "crops"):
+        failed = {r["column"] for r in report(city, check)["results"] if not r["success"]}
+        assert failed == {"split"} | ({"trainable"} if check == "crops" else set())
+    city.set("train.start_from", "models/mine")
+    city.set("train.phases", [])
+    for check in ("locations", "crops"):
+        assert report(city, check)["success"]
+
+
+def test_a_file_twice_is_right_within_a_given_set_and_wrong_across_two(city: City, report: Report) -> None:
+    """The same file as query of one place and in the database of another, and then at a training place too."""
+    images = city["images"]
+    given = images["split"] == "test"
+    images.loc[given, "subset"] = [
+        "test_queries" if date == 0 else "test_database" for date in images["date_index"][given]
+    ]
+    test = images[given].drop_duplicates("place").index[:2]
+    train = images[(images["split"] == "train") & (images["quarantine"] == "")].index[:1]
+    for rows, failed in ((test, []), ([*test, *train], ["sha256, place_or_set", "phash, place_or_set"])):
+        for column in ("pictures", "offset", "size", "sha256", "phash"):
+            images.loc[rows, column] = images[column][test[0]]
+        assert [r["column"] for r in report(city, "crops")["results"] if not r["success"]] == failed
+
+
 # grid ----------------------------------------------------------------------------------------------------------------
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -321,37 +324,87 @@ def test_a_position_lies_in_its_box(lat: float, lon: float, box_deg: float) -> N
     assert Box(0, 0, 1e-5, 1e-5).divisible is False
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["metadata", "scrape"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_run_killed_at_any_moment_repeats_no_answered_request(name: str, params: Params, tmp_path: Path) -> None:
-    source = tables.write(tables.GRID, points(40, STEP_DEG * 4), tmp_path / "grid.parquet")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])}
-    with serving(TinyOpen(street(160, flat=False))) as service:
-        command = [
-            sys.executable,
-            str(HERE.parent / "killable.py"),
-            "metadata",
-            str(source),
-            str(tmp_path),
-            service.base,
-            name,
-        ]
-        kills = 0
-        for enough in (2, 9) if name == "panoramax" else (4,):
-            child = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+def test_killed_at_random_moments_it_repeats_no_answered_request_and_ends_with_the_same_hashes(
+    name: str, stage: str, params: Params, tmp_path: Path
+) -> None:
+    """Only what was under way at a kill, one request of each thread, may be asked again."""
+    chance = random.Random(f"{name} {stage}")
+    places = 160 if stage == "metadata" else 24
+    with serving(TinyOpen(street(places, flat=stage == "scrape"))) as service:
+        source = input_of(stage, name, params, service.base, places, tmp_path)
+        service.asked.clear()
+        subprocess.run(
+            killable(stage, source, tmp_path / "whole", service.base, name), check=True, **quiet(tmp_path, "w")
+        )
+        whole = service.asked.copy()
+        assert whole.total() >= 15 and set(whole.values()) == {1}
+
+        service.asked.clear()
+        command, kills = killable(stage, source, tmp_path / "killed", service.base, name), 3
+        for _ in range(kills):
+            enough = service.asked.total() + chance.randrange(1, max(2, whole.total() // (kills + 1)))
+            child = subprocess.Popen(command, **quiet(tmp_path, "k"))
             while service.asked.total() < enough and child.poll() is None:
                 service.release.wait(0.002)
+            service.release.wait(chance.uniform(0, 0.02))
+            assert child.poll() is None, "it ended before it could be killed"
             child.send_signal(signal.SIGKILL)
             child.wait()
-            kills += 1
-        subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
-        boxes = len(service.asked)
-        assert boxes >= 15 and service.asked.total() <= boxes + kills * params.network.threads
-        if name == "mapillary":  # it shares the rest
-            return
+        subprocess.run(command, check=True, **quiet(tmp_path, "k"))
+        assert set(service.asked) == set(whole)
+        assert service.asked.total() <= whole.total() + kills * params.network.threads
+        assert hashes(tmp_path / "killed") == hashes(tmp_path / "whole")
         total = service.asked.total()
-        found = (tmp_path / "panoramas.parquet").read_bytes()
-        subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
-        assert service.asked.total() == total and (tmp_path / "panoramas.parquet").read_bytes() == found
+        subprocess.run(command, check=True, **quiet(tmp_path, "k"))
+        assert service.asked.total() == total and hashes(tmp_path / "killed") == hashes(tmp_path / "whole")
+
+
+def input_of(stage: str, name: str, params: Params, base: str, places: int, folder: Path) -> Path:
+    """The table that the stage reads: a grid, or places of the street of `TinyOpen`."""
+    if stage == "metadata":
+        return tables.write(tables.GRID, points(places // 4, STEP_DEG * 4), folder / "grid.parquet")
+    provider = open_box_provider(name, quick(params), base)
+    rows = locations(provider, places)
+    provider.close()
+    rows = rows.assign(rank=rows.index, x=0.0, y=60.0 * rows.index, month="2023-06", start_distance_m=60.0 * rows.index)
+    return tables.write(tables.LOCATIONS, rows, folder / "locations.parquet")
+
+
+def killable(stage: str, source: Path, out: Path, base: str, name: str) -> list[str]:
+    out.mkdir()
+    return [sys.executable, str(HERE.parent / "killable.py"), stage, str(source), str(out), base, name]
+
+
+def quiet(folder: Path, store: str) -> dict[str, Any]:
+    """How a process is started that keeps its answers in a store of its own."""
+    path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "STREETRECALL_STORE": str(folder / f"store_{store}")}
+    return {"env": environment, "stderr": subprocess.DEVNULL}
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix != ".json"
+    }
+
+
+@given(st.binary(max_size=60) | st.text(alphabet='id,key\n\r"a1-_/é\x00 ', max_size=40).map(str.encode))
+def test_any_file_is_a_list_of_ids_or_a_clear_error(content: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        try:
+            ids = read_ids(Path(file.name))
+        except UserError as error:
+            assert str(error).startswith("mapillary.ids: ")
+            return
+    assert len(set(ids)) == len(ids)
+    assert all(name and name.isascii() and name.replace("-", "").replace("_", "").isalnum() for name in ids)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from small_city import build, use_exact_index
+from tinytown import make_town
 
 from streetrecall import cli, tables
 from streetrecall.errors import UserError
 from streetrecall.params import schema
 from streetrecall.params.schema import NetworkFile, Params
+from streetrecall.pictures.shards import ShardReader
 from streetrecall.retrieval.others import OtherNetwork
 from streetrecall.review.summary import summary
 from streetrecall.stages import baseline
@@ -96,6 +102,58 @@ def test_it_is_one_more_system_of_the_evaluation(
     assert "model is" in said and "newest_vs_older" in said
     assert cli.main([*command, "other"]) == 2
     assert "there are baseline, model, small" in capsys.readouterr().err
+
+
+def test_it_answers_photos_as_the_model_does(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is given the network's own descriptors, so both have the same numbers."""
+    use_exact_index(monkeypatch)
+    city, town = build(tmp_path, places=6), make_town(tmp_path / "town")
+    write_network(tmp_path / "networks/small.onnx")
+    asking = params.evaluate.photos
+    asking = asking.model_copy(update={"rerank": asking.rerank.model_copy(update={"places": 0})})
+    mine = params.model_copy(
+        update={
+            "baseline": params.baseline.model_copy(update={"networks": [settings()]}),
+            "evaluate": params.evaluate.model_copy(update={"bootstrap_draws": 100, "photos": asking}),
+        }
+    )
+    baseline.run(mine.baseline, city.crops, city.baseline, tmp_path / "networks", asked=(town.photos, town.views))
+    folder = city.baseline / OTHERS / "small"
+    for described in (city.baseline, folder):
+        tables.write(tables.DESCRIPTORS, city.rows(), described / "rows.parquet")
+    photos, found = tables.read(tables.PHOTOS, folder / "photos.parquet"), np.load(folder / "photos.npy")
+    assert len(photos) == len(found) > 0
+    with ShardReader(town.photos) as reader:
+        picture = Image.open(
+            io.BytesIO(reader.read(photos["shard"][0], int(photos["offset"][0]), int(photos["size"][0])))
+        )
+    side, (width, height) = min(picture.size), picture.size
+    middle = picture.crop(((width - side) // 2, (height - side) // 2, (width + side) // 2, (height + side) // 2))
+    pixels = np.asarray(middle.resize((32, 32), Image.Resampling.BICUBIC))
+    wanted = OtherNetwork(settings(), tmp_path / "networks", 1).describe(pixels[None])[0]
+    assert found[0] @ wanted > 0.999
+    for name in ("photos", "views"):
+        for suffix in ("parquet", "npy"):
+            shutil.copyfile(folder / f"{name}.{suffix}", city.index / f"{name}.{suffix}")
+    np.save(city.index / "photos.npy", found[::-1])
+    other = city.evaluate(mine)
+    assert other["small"]["test"]["photos"] != other["model"]["test"]["photos"]
+    np.save(city.index / "photos.npy", found)
+    metrics = city.evaluate(mine)
+    assert metrics["small"] == other["small"], "the model's descriptors do not count"
+    for split in ("validation", "test"):
+        for protocol in ("photos", "photos_three"):
+            assert metrics["small"][split][protocol] == metrics["model"][split][protocol]
+        counted = metrics["small"][split]["photos"]
+        assert (counted["queries"], counted["gallery"]) == (6, 12 * 2 * 12)
+    headline = json.loads((tmp_path / "metrics/headline.json").read_text(encoding="utf-8"))
+    assert headline["small"]["test_photos_r1"] == headline["model"]["test_photos_r1"]
+    assert "photos" in summary(metrics, tmp_path).partition("small (baseline.networks)")[2].partition("\n")[0]
+
+    tables.write(tables.PHOTOS, photos.iloc[1:], folder / "photos.parquet")
+    np.save(folder / "photos.npy", found[1:])
+    with pytest.raises(UserError, match="describe different photos; run the stages baseline and index again"):
+        city.evaluate(mine)
 
 
 @pytest.mark.parametrize(

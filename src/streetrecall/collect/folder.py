@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,13 @@ import numpy as np
 from streetrecall.geo import city_polygon
 from streetrecall.params.schema import Params, load
 from streetrecall.polygons import contains, read_polygon
+from streetrecall.progress import progress
 from streetrecall.providers.folder.provider import OUTSIDE, FolderProvider, anchors_of
-from streetrecall.providers.folder.scan import EXIF, NAMES, POLYGON, TABLE, Scan, scan, unknown
+from streetrecall.providers.folder.scan import EXIF, NAMES, POLYGON, TABLE, Scan, problem_of, scan, unknown
+from streetrecall.providers.folders import printable
 from streetrecall.providers.shots import Shot
 
+READERS = 8
 SHOWN = 3  # examples of each reason
 SOURCES = {TABLE: "a table", NAMES: "file names (@UTM...@.jpg)", EXIF: "EXIF"}
 CITIES = Path("data/cities")
@@ -37,13 +42,17 @@ def main(args: argparse.Namespace) -> int:
 
 
 def look(params: Params) -> Scan:
-    """What the folder holds. Pictures outside the city's polygon are among those left out.
+    """What the folder holds. Pictures outside the city's polygon, and unreadable ones, are among those left out.
+
+    A picture whose position stands in a table or in its name is opened too, and judged as the stages do.
 
     Raises:
         UserError: there is no such folder, or its table or polygon cannot be read.
     """
     root = FolderProvider(params).root
     found = scan(root, params.folder)
+    problems = dict(zip(sorted(found.unread), _judged(root, sorted(found.unread)), strict=True))
+    found = _without(found, {source: f"unreadable; {why}" for source, why in problems.items() if why})
     own = root / POLYGON
     if params.city.name != "auto":
         path = city_polygon(CITIES, params.city.name)
@@ -53,20 +62,35 @@ def look(params: Params) -> Scan:
         return found
     polygon = read_polygon(path, params.city.crs, params.grid.features)
     inside = contains(polygon, [s.lon for s in found.shots], [s.lat for s in found.shots])
-    left_out = [(s.source, f"{OUTSIDE}; {path}") for s, kept in zip(found.shots, inside, strict=True) if not kept]
-    shots = [s for s, kept in zip(found.shots, inside, strict=True) if kept]
-    return Scan(shots, found.left_out + left_out, found.layouts, found.other_files)
+    outside = [s.source for s, kept in zip(found.shots, inside, strict=True) if not kept]
+    return _without(found, dict.fromkeys(outside, f"{OUTSIDE}; {path}"))
+
+
+def _judged(root: Path, sources: Sequence[str]) -> Iterator[str]:
+    """Why each of the pictures cannot be used; empty for those that can. The disk is read by several threads."""
+    with ThreadPoolExecutor(READERS) as pool, progress(len(sources), "import", "picture") as bar:
+        for problem in pool.map(lambda source: problem_of(root / source), sources):
+            bar.update(1)
+            yield problem
+
+
+def _without(found: Scan, reasons: Mapping[str, str]) -> Scan:
+    """``found`` with the shots of these sources left out, each with its reason."""
+    left_out = [(printable(s.source), reasons[s.source]) for s in found.shots if s.source in reasons]
+    shots = [s for s in found.shots if s.source not in reasons]
+    return replace(found, shots=shots, left_out=found.left_out + left_out)
 
 
 def report(found: Scan, params: Params, every: bool = False) -> Iterator[str]:
     """The lines to print: what can be used, what of it is unknown, what is left out, and what to do next."""
     shots = found.shots
-    origin = ", ".join(f"{count} by {SOURCES[layout]}" for layout, count in sorted(found.layouts.items()) if count)
+    layouts = Counter(found.layouts[shot.source] for shot in shots)
+    origin = ", ".join(f"{count} by {SOURCES[layout]}" for layout, count in sorted(layouts.items()))
     yield f"{params.folder.path}: {len(shots)} pictures can be used" + (f" ({origin})" if origin else "")
     if shots:
         yield from _known(shots, params)
     if found.other_files:
-        yield f"{found.other_files} other files are no JPEG or PNG pictures"
+        yield f"{found.other_files} other files are no pictures"
     if found.left_out:
         yield f"{len(found.left_out)} left out:"
     for reason, count in Counter(reason.partition(";")[0] for _, reason in found.left_out).most_common():

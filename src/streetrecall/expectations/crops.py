@@ -22,7 +22,7 @@ from streetrecall.expectations.common.look_alikes import ExpectColumnAHashesToBe
 from streetrecall.expectations.common.suite import RETRY, Batch, credited, expect, in_metres
 from streetrecall.params.checks import CheckCrops
 from streetrecall.params.schema import Params
-from streetrecall.pictures.quarantine import REASONS
+from streetrecall.pictures.quarantine import REASONS, is_asked_as_given
 
 INPUTS = {"crops": Path("data/crops"), "captures": Path("data/captures/captures.parquet")}
 VALIDATED = ("crops/images.parquet",)  # it holds the hash of each picture, and the suite compares these
@@ -40,6 +40,10 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     limits = params.checks.crops
     images = tables.read(tables.IMAGES, inputs["crops"] / "images.parquet")
     images = images.join(pictures.read(images, inputs["crops"]))
+    given = is_asked_as_given(images)
+    if given.any():  # the set of a split counts as one place: published sets have a file at several places
+        sets = (images["split"] + "_set").where(given, images["place"].astype(str))
+        images = images.assign(place_or_set=sets)
     captures = tables.read(tables.CAPTURES, inputs["captures"])
     captures = captures[tables.for_crops(captures)]
     captures = captures.merge(images.groupby(KEY).size().rename("images").reset_index(), on=KEY, how="left")
@@ -48,7 +52,7 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
         *_rows(limits),
         *_pictures(params.crop.size),
         *_brightness(limits),
-        *_leaks_of_content(limits),
+        *_leaks_of_content(limits, "place_or_set" if given.any() else "place"),
         *_leaks_of_place(limits, params.city.crs),
         *_quarantine(limits),
         *credited(),
@@ -57,7 +61,12 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     return [
         Batch("images", images, ("image_id", "place", "direction", "month", "source"), suite),
         Batch("captures", captures, (*KEY, "source"), _captures()),
-        Batch("places", places_of(images), ("place", "split"), _places(limits, directions, _shares(limits, images))),
+        Batch(
+            "places",
+            places_of(images),
+            ("place", "split"),
+            _places(limits, directions, _shares(limits, images), params.train.needed_splits),
+        ),
     ]
 
 
@@ -132,14 +141,15 @@ def _brightness(limits: CheckCrops) -> list[Any]:
     ]
 
 
-def _leaks_of_content(limits: CheckCrops) -> list[Any]:
+def _leaks_of_content(limits: CheckCrops, place: str) -> list[Any]:
+    """``place`` is the column of what a file belongs to."""
     return [
         expect(
             ExpectColumnAValuesNotToBeSharedAcrossColumnB,
             "A file at two places has a wrong position at one of them; in two splits, the test repeats the training.",
             POLICY,
             column_A="sha256",
-            column_B="place",
+            column_B=place,
             mostly=1 - limits.max_shared_share,
             row_condition=USED,
         ),
@@ -148,7 +158,7 @@ def _leaks_of_content(limits: CheckCrops) -> list[Any]:
             "Pictures that look the same at two places are copies with other bytes, or walls without any detail.",
             "look at the listed pictures side by side; raise `checks.crops.max_near_equal_share` if they differ",
             column_A="phash",
-            column_B="place",
+            column_B=place,
             max_bits=limits.near_equal_bits,
             mostly=1 - limits.max_near_equal_share,
             row_condition=USED,
@@ -226,7 +236,7 @@ def _shares(limits: CheckCrops, images: pd.DataFrame) -> tuple[float, float]:
     return headings, dates
 
 
-def _places(limits: CheckCrops, directions: int, shares: tuple[float, float]) -> list[Any]:
+def _places(limits: CheckCrops, directions: int, shares: tuple[float, float], needed: list[str]) -> list[Any]:
     with_directions, with_dates = shares
     return [
         expect(
@@ -234,7 +244,7 @@ def _places(limits: CheckCrops, directions: int, shares: tuple[float, float]) ->
             "Training, the choice of the best epoch and the final measurement each need their own pictures.",
             "capture more places; metrics/scrape.json counts what is missing",
             column="split",
-            value_set=["train", "validation", "test"],
+            value_set=needed,
         ),
         expect(
             gxe.ExpectColumnValuesToBeInSet,
@@ -244,6 +254,12 @@ def _places(limits: CheckCrops, directions: int, shares: tuple[float, float]) ->
             value_set=[directions],
             mostly=with_directions,
         ),
+        *(_trainable(limits, with_dates) if "train" in needed else []),
+    ]
+
+
+def _trainable(limits: CheckCrops, with_dates: float) -> list[Any]:
+    return [
         expect(
             gxe.ExpectColumnValuesToBeBetween,
             "Training uses pairs of dates of a place and direction; a place with one date gives none.",

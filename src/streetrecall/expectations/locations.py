@@ -29,6 +29,12 @@ INPUTS = {"locations": Path("data/locations.parquet"), "panoramas": Path("data/p
 VALIDATED = ("locations",)
 
 AGAIN = "run the stage order again (`dvc repro --force order`): it writes another table from these panoramas"
+MORE_LEVELS = "give the split more levels, or levels of smaller radius, in `order.levels`; or choose a larger polygon"
+ONLY_TESTED = (
+    "the collection states its splits and lacks these: add pictures of them (images/train, images/val); or measure a "
+    "trained embedder without training: `streetrecall set train.start_from=FOLDER train.phases=[] "
+    "train.views.phases=[]`"
+)
 FIRST = Column("first") == True  # noqa: E712  (builds a condition)
 
 
@@ -45,8 +51,14 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     places["start_lat"], places["start_lon"] = order.start
     places["other_split_m"] = _distance_to_earlier_splits(places)
     # A collection that states splits decides its places itself, whatever the levels are.
-    levels = [] if "split" in panoramas.columns else _levels(order)
-    suite = [*_rows(limits), *_positions(limits, params.city.crs), *levels, *_splits(limits)]
+    stated = "split" in panoramas.columns
+    levels = [] if stated else _levels(order)
+    suite = [
+        *_rows(limits),
+        *_positions(limits, params.city.crs),
+        *levels,
+        *_splits(limits, params.train.needed_splits, stated),
+    ]
     return [Batch("locations", places, ("place", "pano_id"), suite)]
 
 
@@ -168,14 +180,15 @@ def _levels(order: Order) -> list[Any]:
     ]
 
 
-def _splits(limits: CheckLocations) -> list[Any]:
+def _splits(limits: CheckLocations, needed: list[str], stated: bool) -> list[Any]:
+    """``stated``: the collection states the split of each of its pictures."""
     return [
         expect(
             gxe.ExpectColumnDistinctValuesToContainSet,
             "Training, the choice of the best epoch and the final measurement each need their own places.",
-            "give the split more levels, or levels of smaller radius, in `order.levels`; or choose a larger polygon",
+            ONLY_TESTED if stated else MORE_LEVELS,
             column="split",
-            value_set=["train", "validation", "test"],
+            value_set=needed,
         ),
         expect(
             ExpectGroupsToBeApart,

@@ -9,7 +9,6 @@ from typing import Any
 import great_expectations.expectations as gxe
 import numpy as np
 import pandas as pd
-from scipy.spatial import cKDTree
 
 from streetrecall import tables
 from streetrecall.expectations.common import pictures
@@ -17,6 +16,7 @@ from streetrecall.expectations.common.custom import ExpectGroupsToBeComplete
 from streetrecall.expectations.common.suite import Batch, credited, expect, in_metres, in_part, readable
 from streetrecall.params.checks import CheckPhotos
 from streetrecall.params.schema import Params
+from streetrecall.pictures.nearby import nearest_m, nearest_of_month_m
 from streetrecall.tables import PHOTOS_OF_A_SPOT, RIGHT_M, SAME_MONTH_M, Use
 
 INPUTS = {"photos": Path("data/photos"), "views": Path("data/views/views.parquet")}
@@ -34,33 +34,20 @@ def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
     photos = photos.join(pictures.read(photos, inputs["photos"]))
     photos["of_spot"] = photos.groupby("spot").cumcount()
     gallery = views[views["use"] == Use.GALLERY].drop_duplicates(["place", "pano_id"])
-    photos["distance_error_m"] = photos["distance_m"] - _nearest(photos, gallery)
+    xy = photos[["x", "y"]].to_numpy(float)
+    photos["distance_error_m"] = photos["distance_m"] - nearest_m(xy, gallery)
     photos["within_25m"] = photos["distance_m"] <= RIGHT_M
-    photos["training_m"] = _nearest(photos, views[views["split"] == "train"])
+    photos["training_m"] = nearest_m(xy, views[views["split"] == "train"])
     asked = gallery[gallery["split"] != "gallery"]
-    photos["same_month_m"] = _nearest_of_month(photos, gallery).where(~photos["near"], _nearest_of_month(photos, asked))
-    own = _nearest(photos, gallery[gallery["split"] == "validation"]) <= RIGHT_M
+    same_month = nearest_of_month_m(xy, photos["month"], gallery)
+    photos["same_month_m"] = np.where(photos["near"], nearest_of_month_m(xy, photos["month"], asked), same_month)
+    own = nearest_m(xy, gallery[gallery["split"] == "validation"]) <= RIGHT_M
     own_spot = pd.Series(own, photos.index).groupby(photos["spot"]).transform("all")
     photos["for_training"] = (photos["split"] == "validation") & own_spot
     choosing = tables.read(tables.PHOTOS, inputs["photos"] / "validation.parquet")
     photos["in_training"] = in_part(photos, choosing, "photo_id")
     suite = [*_rows(params), *_gallery(params.checks.photos), *readable(RESTORE), *credited()]
     return [Batch("photos", photos, ("photo_id", "spot", "split"), suite)]
-
-
-def _nearest(photos: pd.DataFrame, views: pd.DataFrame) -> np.ndarray:
-    """Metres from each photo to the nearest view; infinite if there is none."""
-    if photos.empty or views.empty:
-        return np.full(len(photos), np.inf)
-    return np.asarray(cKDTree(views[["x", "y"]].to_numpy(float)).query(photos[["x", "y"]].to_numpy(float))[0])
-
-
-def _nearest_of_month(photos: pd.DataFrame, gallery: pd.DataFrame) -> pd.Series:
-    """Metres from each photo to the nearest view of its own month."""
-    distance = pd.Series(np.inf, index=photos.index)
-    for month, rows in photos.groupby("month"):
-        distance[rows.index] = _nearest(rows, gallery[gallery["month"] == month])
-    return distance
 
 
 def _rows(params: Params) -> list[Any]:

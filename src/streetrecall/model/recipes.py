@@ -31,9 +31,10 @@ def effective(train: Train) -> Train:
     """The settings of ``train.recipe``.
 
     ``original`` is what the first users of the collection tried: ResNet50 with its first 40 layers frozen, maps of unit
-    norm at each position before GeM, trained from pixels. Everything else is taken from the parameters.
+    norm at each position before GeM, trained from pixels. Everything else is taken from the parameters. Without phases
+    nothing is trained, so the recipe decides nothing.
     """
-    if train.recipe == "streetrecall":
+    if train.recipe == "streetrecall" or not train.phases:
         return train
     head = train.head.model_copy(
         update={

@@ -6,10 +6,7 @@ small number) is a text and ``no`` is false.
 
 from __future__ import annotations
 
-import errno
-import os
 import re
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
 from streetrecall.errors import UserError
+from streetrecall.reading import open_regular
 
 
 def read_text(path: Path) -> str:
@@ -27,7 +25,8 @@ def read_text(path: Path) -> str:
         UserError: there is no such file, it cannot be read, or it is not encoded in UTF-8.
     """
     try:
-        return decode(_regular(path), str(path))
+        with open_regular(path) as file:
+            return decode(file.read(), str(path))
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file; run from the project's folder") from error
     except OSError as error:
@@ -64,25 +63,6 @@ def parse(text: str, where: str, library: YAML | None = None) -> Any:
         raise UserError(f"{where}: not valid YAML: {_first_lines(error)}") from error
     except RecursionError as error:
         raise UserError(f"{where}: not valid YAML: nested too deeply") from error
-
-
-def _regular(path: Path) -> bytes:
-    """The content of a file; a pipe, which would wait for a writer, or a device, which may never end, is not read.
-
-    Raises:
-        OSError: there is no such file, it is no regular file, or it cannot be read.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    try:
-        kind = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(kind):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(kind):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read()
-    finally:
-        os.close(descriptor)
 
 
 def _first_lines(error: YAMLError) -> str:

@@ -403,6 +403,11 @@ class Train(Section):
     min_spread: Share
     augment: Augment
 
+    @property
+    def needed_splits(self) -> list[str]:
+        """The splits that must have places: test alone where a trained embedder is taken as it is."""
+        return ["test"] if self.start_from != "none" and not self.phases else ["train", "validation", "test"]
+
     @model_validator(mode="after")
     def _something_to_do(self) -> Train:
         if self.start_from == "none" and not (self.phases and self.views.phases):

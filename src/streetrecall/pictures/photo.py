@@ -6,7 +6,6 @@ they come from, so the evaluation and a bundle see the same pixels.
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Sequence
@@ -19,19 +18,23 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from streetrecall.errors import UserError
+from streetrecall.pictures.formats import (
+    CONVERTED,
+    MAX_PIXELS,
+    MAX_PIXELS_WHOLE,
+    TURNS,
+    open_image,
+    open_other,
+    pixels_of,
+)
 from streetrecall.pictures.structure import NotAPictureError, kind_of, read_structure
 
 Bytes = NDArray[np.uint8]
 
-# A JPEG is decoded at a part of its size if it is large; the other formats only as a whole, which takes 3 to 8 bytes
-# a pixel.
-MAX_PIXELS = {"JPEG": 89_000_000}
-MAX_PIXELS_WHOLE = 70_000_000
 MAX_BYTES = 100_000_000
 ENOUGH_PX = 1024  # a photo is reduced if both its sides stay above this, or its longer one above twice this
 ENOUGH_SPHERE_PX = 4096  # width of a 360-degree picture
 MIN_PX = 32
-_HEIF = {"HEIC", "AVIF"}
 _HEAD = 262_144  # bytes in which XMP begins
 _ONE_POINT = 12.0  # the first row of a sphere is one point of the sky, so its values differ by no more, 0-255
 
@@ -161,11 +164,9 @@ def _read(data: bytes, name: str) -> Photo:
     kind = kind_of(data)
     if kind in ("JPEG", "PNG"):
         found = read_structure(data, MAX_PIXELS.get(kind, MAX_PIXELS_WHOLE))
-        image, orientation = _open(found.bare, kind), found.orientation
-    elif kind in ("WebP", *_HEIF):
-        image = _open(data, kind)
-        _check_pixels(image.width, image.height, kind)
-        orientation = 1 if kind in _HEIF else _orientation(image)  # HEIF's decoders turn it themselves
+        image, orientation = open_image(found.bare, kind), found.orientation
+    elif kind in CONVERTED:
+        image, orientation = open_other(data, kind)
     elif not data:
         raise NotAPictureError("empty: it has 0 bytes")
     else:
@@ -178,7 +179,7 @@ def _read(data: bytes, name: str) -> Photo:
     wide = _says_sphere(xmp) or abs(width - 2 * height) <= 2
     pixels = _pixels(image, kind, found.bare if kind == "PNG" else data, ENOUGH_SPHERE_PX if wide else ENOUGH_PX)
     if orientation != 1:
-        pixels = np.ascontiguousarray(_TURNS[orientation](pixels))
+        pixels = np.ascontiguousarray(TURNS[orientation](pixels))
     sphere = _says_sphere(xmp) or (wide and width >= 512 and _closes(pixels))
     position, heading, month = _metadata(data, kind)
     heading = _pose_heading(xmp) if sphere else heading
@@ -189,63 +190,21 @@ def _read(data: bytes, name: str) -> Photo:
     return Photo(name, pixels, width, height, kind, position, heading, month, sphere)
 
 
-_TURNS = {
-    2: lambda p: p[:, ::-1],
-    3: lambda p: p[::-1, ::-1],
-    4: lambda p: p[::-1],
-    5: lambda p: p.swapaxes(0, 1),
-    6: lambda p: p.swapaxes(0, 1)[:, ::-1],
-    7: lambda p: p.swapaxes(0, 1)[::-1, ::-1],
-    8: lambda p: p.swapaxes(0, 1)[::-1],
-}  # how pixels are made upright, by EXIF's orientation
-
-
-def _open(data: bytes, kind: str) -> Image.Image:
-    if kind == "HEIC":
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
-    names = {"WebP": "WEBP", "HEIC": "HEIF"}
-    try:
-        return Image.open(io.BytesIO(data), formats=[names.get(kind, kind)])
-    except Exception as error:  # decoders raise many kinds
-        raise NotAPictureError("damaged: its header cannot be read") from error
-
-
-def _check_pixels(width: int, height: int, kind: str) -> None:
-    most = MAX_PIXELS.get(kind, MAX_PIXELS_WHOLE)
-    if width * height > most:
-        raise NotAPictureError(
-            f"{width} x {height} pixels; the largest {kind} that is read has {most // 1_000_000} megapixels"
-        )
-
-
 def _pixels(image: Image.Image, kind: str, data: bytes, enough: int) -> Bytes:
     """The pixels of ``image`` as stored, RGB of 8 bits; of a JPEG perhaps at a half, a quarter or an eighth."""
-    try:
-        if kind == "PNG" and (image.mode.startswith("I") or image.mode == "F"):  # OpenCV scales 16 bits to 8
-            flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    if kind == "PNG" and (image.mode.startswith("I") or image.mode == "F"):  # OpenCV scales 16 bits to 8
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        try:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-            if pixels is None:
-                raise NotAPictureError("damaged: its pixels cannot be decoded")
-            return np.asarray(pixels, np.uint8)
-        if kind == "JPEG":
-            scale = max(min(image.size) // enough, max(image.size) // (2 * enough), 1)
-            image.draft(None, (max(image.width // scale, 1), max(image.height // scale, 1)))
-        image.load()
-        if "A" in image.getbands() or "transparency" in image.info:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        return np.asarray(image.convert("RGB"), np.uint8)
-    except NotAPictureError:
-        raise
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders raise many kinds
-        text = str(error)
-        cut = "truncated" in text or "end of" in text.lower()
-        raise NotAPictureError("truncated: its end is missing" if cut else f"damaged: {text}") from error
+        except cv2.error as error:
+            raise NotAPictureError("damaged: its pixels cannot be decoded") from error
+        if pixels is None:
+            raise NotAPictureError("damaged: its pixels cannot be decoded")
+        return np.asarray(pixels, np.uint8)
+    if kind == "JPEG":
+        scale = max(min(image.size) // enough, max(image.size) // (2 * enough), 1)
+        image.draft(None, (max(image.width // scale, 1), max(image.height // scale, 1)))
+    return pixels_of(image)
 
 
 def _reduced(pixels: Bytes, enough: int) -> Bytes:
@@ -261,18 +220,10 @@ def _reduced(pixels: Bytes, enough: int) -> Bytes:
 # Metadata. None of it is trusted: what cannot be read is left out, and nothing of it decides an answer.
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = int(image.getexif().get(0x0112, 1))
-    except Exception:  # broken EXIF raises many kinds
-        return 1
-    return value if value in _TURNS else 1
-
-
 def _metadata(data: bytes, kind: str) -> tuple[tuple[float, float] | None, float | None, str]:
     """Position, heading and month that EXIF says."""
     try:
-        exif = _open(data, kind).getexif()
+        exif = open_image(data, kind).getexif()
         gps, taken = exif.get_ifd(0x8825), exif.get_ifd(0x8769)
     except Exception:  # broken EXIF raises many kinds
         return None, None, ""

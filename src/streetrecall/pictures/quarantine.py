@@ -40,7 +40,7 @@ def quarantine(table: pd.DataFrame, policy: Quarantine) -> pd.Series:
     ``table`` has IMAGES columns, in the order of image_id, with the index 0, 1, 2, ... Its column ``flaw`` holds
     ``undecodable``, ``wrong_shape`` or ``blank`` where that is known already, else the empty string.
     """
-    given = ((given_role(table["subset"]) != "") & (table["split"] != "train")).to_numpy(bool)
+    given = is_asked_as_given(table).to_numpy(bool)
     flaw = table["flaw"].to_numpy(dtype=object)
     reason = flaw.copy()
     if BLANK in policy.reasons:
@@ -63,6 +63,12 @@ def quarantine(table: pd.DataFrame, policy: Quarantine) -> pd.Series:
         reason[newest_first.index[newest_first.duplicated(["place", "sha256"])]] = WITHIN_PLACE
     reason[given] = np.where(np.isin(flaw[given], [UNDECODABLE, WRONG_SHAPE]), flaw[given], "")
     return pd.Series(reason, index=table.index, dtype="str")
+
+
+def is_asked_as_given(table: pd.DataFrame) -> pd.Series:
+    """Which rows (IMAGES columns) the protocol `given` counts whatever they show: their role is given, and they are not
+    for training."""
+    return (given_role(table["subset"]) != "") & (table["split"] != "train")
 
 
 def same_file(table: pd.DataFrame) -> list[NDArray[np.int64]]:

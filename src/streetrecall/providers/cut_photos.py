@@ -12,22 +12,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from streetrecall import tables
 from streetrecall.geo import project
 from streetrecall.params.schema import Photos
 from streetrecall.pictures import tone
 from streetrecall.pictures.codec import encode_jpeg
+from streetrecall.pictures.handheld import FOV_DEG, PITCH_DEG, ROLL_DEG
+from streetrecall.pictures.nearby import Floats, nearest_m, nearest_of_month_m
 from streetrecall.pictures.panoramas import Source, open_panorama, usable_panoramas
 from streetrecall.pictures.projections import Panorama, View
 from streetrecall.pictures.shards import ShardReader
 from streetrecall.providers.base import Photo
 from streetrecall.tables import PHOTOS_OF_A_SPOT, RIGHT_M, SAME_MONTH_M
 
-Floats = NDArray[np.float64]
-
-FOV_DEG, PITCH_DEG, ROLL_DEG = (50.0, 80.0), (-4.0, 8.0), (-4.0, 4.0)
 _TRIES = 40  # views that are drawn for a photo until the pictures hold one
 
 
@@ -49,7 +47,7 @@ def cut_photos(captures: Path, views: pd.DataFrame, settings: Photos, crs: str) 
     panoramas = panoramas[(panoramas["date_index"] == 0) & (panoramas["month"] != "")]
     panoramas = panoramas.reset_index(drop=True)
     xy = np.column_stack(project(panoramas["lat"].to_numpy(float), panoramas["lon"].to_numpy(float), crs))
-    untrained = _nearest(xy, views[views["split"] == "train"]) > RIGHT_M
+    untrained = nearest_m(xy, views[views["split"] == "train"]) > RIGHT_M
     asked = views["split"] != "gallery"
     spot = 0
     with ShardReader(captures) as reader:
@@ -59,7 +57,7 @@ def cut_photos(captures: Path, views: pd.DataFrame, settings: Photos, crs: str) 
             fit = untrained & _shown_by_none(panoramas, xy, heeded)
             for split, rng in random.items():
                 answering = gallery[gallery["split"] == split] if near else gallery
-                fits = fit & ((_nearest(xy, answering) <= RIGHT_M) == near)
+                fits = fit & ((nearest_m(xy, answering) <= RIGHT_M) == near)
                 made = 0
                 for row in rng.permutation(np.flatnonzero(fits & (panoramas["split"] == split).to_numpy())).tolist():
                     if made == spots:
@@ -106,24 +104,8 @@ def _draw(panorama: Panorama, long_side: int, rng: np.random.Generator) -> View 
     return None
 
 
-def _nearest(xy: Floats, views: pd.DataFrame) -> Floats:
-    """Metres from each position to the nearest view; infinite if there is none."""
-    if views.empty:
-        return np.full(len(xy), np.inf)
-    return np.asarray(cKDTree(views[["x", "y"]].to_numpy(float)).query(xy)[0])
-
-
 def _shown_by_none(panoramas: pd.DataFrame, xy: Floats, views: pd.DataFrame) -> NDArray[np.bool_]:
     """Which of the panoramas, at ``xy``, are not among the views, and have no gallery view of their month nearby."""
     new = ~panoramas["pano_id"].isin(set(views["pano_id"])).to_numpy()
     gallery = views[views["use"] == tables.Use.GALLERY]
-    return np.asarray(new & (_same_month(xy, panoramas["month"], gallery) >= SAME_MONTH_M))
-
-
-def _same_month(xy: Floats, months: pd.Series, gallery: pd.DataFrame) -> Floats:
-    """Metres from each position to the nearest view of its own month."""
-    distance = np.full(len(xy), np.inf)
-    for month in months.unique():
-        of = (months == month).to_numpy()
-        distance[of] = _nearest(xy[of], gallery[gallery["month"] == month])
-    return distance
+    return np.asarray(new & (nearest_of_month_m(xy, panoramas["month"], gallery) >= SAME_MONTH_M))

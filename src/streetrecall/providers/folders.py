@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
+from streetrecall.reading import not_a_file, open_regular
+
 # Files and folders that file managers, archivers and network drives leave in a collection, in small letters. Names that
 # begin with a dot are skipped too (.DS_Store, ._*, .git, .directory, .Trashes).
 DROPPINGS = {
@@ -96,12 +98,10 @@ def opened(path: Path) -> Iterator[BufferedReader]:
         UnreadableError: it cannot be opened, is no regular file, is too large, or fails while it is read.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)  # opening a pipe would wait for a writer
-        problem = _problem(os.fstat(descriptor))
-        if problem:
-            os.close(descriptor)
-            raise UnreadableError(problem)
-        with os.fdopen(descriptor, "rb") as file:
+        with open_regular(path) as file:
+            problem = _problem(os.fstat(file.fileno()))
+            if problem:
+                raise UnreadableError(problem)
             yield file
     except OSError as error:
         raise UnreadableError(reason_of(error)) from error
@@ -111,6 +111,8 @@ def reason_of(error: OSError) -> str:
     """Why the system could not read a file or folder."""
     if error.errno == errno.ELOOP:
         return "a link that leads in a circle"
+    if error.errno == errno.EINVAL and error.strerror:  # what `open_regular` says of a pipe or a device
+        return error.strerror
     return f"unreadable: {error.strerror or error}"
 
 
@@ -138,10 +140,9 @@ def _judge(full: Path, path: str) -> Found:
 
 def _problem(status: os.stat_result) -> str:
     """Why what has this status is not read as a file; empty if it is."""
-    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder", stat.S_IFREG: ""}
-    kind = kinds.get(stat.S_IFMT(status.st_mode), "a device")
-    if kind:
-        return f"{kind}, not a file"
+    other = not_a_file(status)
+    if other:
+        return other
     return f"larger than {MAX_BYTES >> 20} MB" if status.st_size > MAX_BYTES else ""
 
 

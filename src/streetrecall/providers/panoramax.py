@@ -7,7 +7,6 @@ The server is the public one, or that of ``STREETRECALL_PANORAMAX``, such as the
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from streetrecall.providers.boxes import Box, BoxProvider, Page
 from streetrecall.providers.fields import is_url, joined, mapping, number, text
 from streetrecall.providers.http import Answer, Client, DeniedError, GoneError, RequestError, TemporaryError, read_json
 from streetrecall.providers.proxies import LOOPBACK, Proxies
-from streetrecall.providers.shots import Shot, is_position
+from streetrecall.providers.shots import Shot, compass, is_position
 
 PUBLIC = "https://api.panoramax.xyz"
 ENDPOINT = "STREETRECALL_PANORAMAX"
@@ -162,7 +161,7 @@ def read_item(item: Any, asset: str) -> Shot | None:
     date = _MONTH.match(str(properties.get("datetimetz") or properties.get("datetime") or ""))
     azimuth = number(properties.get("view:azimuth"))
     return Shot(
-        name, lat, lon, date[1] if date else "", azimuth % 360.0 if abs(azimuth) <= 720 else math.nan,
+        name, lat, lon, date[1] if date else "", compass(azimuth),
         number(camera.get("field_of_view")) == WHOLE_CIRCLE, text(properties.get("license")) or "none stated",
         _author(item, properties), href, sequence=sequence if isinstance(sequence, str) else "",
     )  # fmt: skip

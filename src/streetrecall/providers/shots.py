@@ -72,6 +72,15 @@ def is_position(lat: float, lon: float) -> bool:
     return abs(lat) <= 90 and abs(lon) <= 180 and (lat, lon) != (0.0, 0.0)
 
 
+def compass(angle_deg: float) -> float:
+    """An angle of a device as a compass heading in [0, 360), degrees; NaN where it makes no sense.
+
+    >>> compass(-90.0), compass(-1e-20), compass(4000.0)
+    (270.0, 0.0, nan)
+    """
+    return angle_deg % 360.0 % 360.0 if abs(angle_deg) <= 720 else math.nan  # twice: a tiny negative one gives 360
+
+
 def greedy_places(xy: NDArray[np.float64], radius_m: float) -> NDArray[np.int64]:
     """The place of each point of ``xy`` (n, 2; metres): the row of the first point of the place.
 

@@ -28,6 +28,7 @@ NEUTRAL = {
     "streetrecall.cli": "only chooses the command",
     "streetrecall.errors": "only the class of errors",
     "streetrecall.progress": "only bars on standard error",
+    "streetrecall.reading": "only opens files",
     "streetrecall.params": "empty",
     "streetrecall.params.document": "reads the file of params.schema",
     "streetrecall.params.fields": "kinds of values of params.schema",

@@ -26,6 +26,7 @@ from streetrecall.parallel import available_cores
 from streetrecall.params.schema import Photos
 from streetrecall.pictures import tone
 from streetrecall.pictures.codec import encode_jpeg
+from streetrecall.pictures.handheld import FOV_DEG, PITCH_DEG, ROLL_DEG
 from streetrecall.pictures.projections import View
 from streetrecall.simulator.city.buildings import SIGNS
 from streetrecall.simulator.city.kinds import QUAY
@@ -45,7 +46,7 @@ Floats = NDArray[np.float64]
 NEAR_M = float(RIGHT_M)  # a gallery panorama so near is a right answer
 FACADE_M = 0.8  # from the walls to where people walk
 MONTHS = np.arange(2, 11)  # of the year, from 0: March to November
-FOV_DEG, PITCH_DEG, ROLL_DEG, HEIGHT_M = (50.0, 80.0), (-4.0, 8.0), (-4.0, 4.0), (1.5, 1.7)
+HEIGHT_M = 1.5, 1.7
 _BATCH = 256  # points that are drawn at a time
 _BATCHES_A_SPOT = 20  # at most, on average
 _TRIES = 40  # directions that are drawn until a spot has all its photos

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from streetrecall import tables
 from streetrecall.errors import UserError
@@ -28,6 +28,7 @@ from streetrecall.pictures import shards
 from streetrecall.progress import progress
 from streetrecall.retrieval.others import OtherNetwork
 from streetrecall.retrieval.rows import descriptor_rows
+from streetrecall.scoring import system as systems
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ _FEW = 800  # up to so many pictures are described in this process: others take 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crops", type=Path, required=True, help="folder of images.parquet and its shards")
+    parser.add_argument("--views", type=Path, required=True, help="folder of views.parquet and its shards")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photos.parquet and its shards")
     parser.add_argument("--networks", type=Path, required=True, help="folder of the networks of others")
     parser.add_argument("--baseline", type=Path, required=True, help="folder to write: descriptors.npy, rows.parquet")
 
@@ -46,13 +49,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     require_in_project(args.baseline)
     params = parameters.load(args.params)
-    run(params.baseline, args.crops, args.baseline, args.networks, params.train.threads)
+    asked = (args.photos, args.views)
+    run(params.baseline, args.crops, args.baseline, args.networks, params.train.threads, asked)
 
 
-def run(settings: Baseline, crops: Path, out: Path, networks: Path = Path("data/networks"), threads: int = 1) -> None:
+def run(
+    settings: Baseline,
+    crops: Path,
+    out: Path,
+    networks: Path = Path("data/networks"),
+    threads: int = 1,
+    asked: tuple[Path, Path] | None = None,
+) -> None:
     """Write ``descriptors.npy`` (n, d), float16 of unit norm, and the DESCRIPTORS table of its rows.
 
-    The same two files of each network of others are in ``others/NAME``.
+    The same two files of each network of others are in ``others/NAME``, and its descriptors of the photos and of the
+    gallery's views, as the stage index writes them for the model. ``asked`` are the folders of photos and views.
 
     Raises:
         UserError: every picture is in quarantine, a shard is missing or damaged, or a network cannot be used.
@@ -77,11 +89,32 @@ def run(settings: Baseline, crops: Path, out: Path, networks: Path = Path("data/
         folder.mkdir(parents=True)
         write_array(folder / "descriptors.npy", found)
         tables.write(tables.DESCRIPTORS, rows, folder / "rows.parquet")
+        if asked is not None:
+            describe_asked(other, network.size, asked, folder)
         log.info("%s: described %d pictures by %d numbers each", network.name, *found.shape)
 
 
+def describe_asked(network: OtherNetwork, size: int, asked: tuple[Path, Path], out: Path) -> None:
+    """Write descriptors (n, d) of the photos and of the gallery's views in the folders ``asked``, and their rows.
+
+    Raises:
+        UserError: a shard is missing or damaged.
+    """
+    photos, views = asked
+    seen = tables.read(tables.VIEWS, views / "views.parquet")
+    seen = seen[seen["use"] == tables.Use.GALLERY].reset_index(drop=True)
+    taken = tables.read(tables.PHOTOS, photos / "photos.parquet")
+    write_array(out / systems.VIEWS, describe_by(network, size, views, seen))
+    tables.write(tables.VIEWS, seen, out / systems.VIEW_ROWS)
+    write_array(out / systems.PHOTOS, describe_by(network, size, photos, taken))
+    tables.write(tables.PHOTOS, taken, out / systems.PHOTO_ROWS)
+
+
 def describe_by(network: OtherNetwork, size: int, crops: Path, where: pd.DataFrame) -> NDArray[np.float16]:
-    """Descriptors (n, d) by a network of the pictures at ``where`` (shard, offset, size), in that order."""
+    """Descriptors (n, d) by a network of the pictures at ``where`` (shard, offset, size), in that order.
+
+    Of a picture that is no square, the network sees the middle. Without pictures the shape is (0, 0).
+    """
     members = list(zip(where["shard"].tolist(), where["offset"].tolist(), where["size"].tolist(), strict=True))
     parts = []
     with shards.ShardReader(crops) as reader, progress(len(members), network.path.stem, "picture") as bar:
@@ -89,14 +122,14 @@ def describe_by(network: OtherNetwork, size: int, crops: Path, where: pd.DataFra
             pictures = np.stack([_coloured(reader, crops, m, size) for m in members[start : start + _FED]])
             parts.append(network.describe(pictures).astype(np.float16))
             bar.update(len(pictures))
-    return np.concatenate(parts)
+    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float16)
 
 
 def _coloured(reader: shards.ShardReader, crops: Path, member: tuple[str, int, int], size: int) -> NDArray[np.uint8]:
     shard, offset, _ = member
     try:
         with Image.open(io.BytesIO(reader.read(*member))) as picture:
-            return np.asarray(picture.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
+            return np.asarray(ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.BICUBIC))
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(
             f"{crops / shard}: there is no picture at {offset} ({error}); dvc checkout restores the shard"

@@ -106,6 +106,15 @@ def run(
     asked = evaluate_photos(index, pictures, params)
     for (split, protocol), numbers in asked.metrics.items():
         content["model"].setdefault(split, {})[protocol] = numbers
+    asked_of = {
+        network.name: evaluate_photos(baseline / OTHERS / network.name, pictures, params)
+        for network in (params.baseline.networks if asked.metrics else [])
+    }
+    for name, evaluation in asked_of.items():
+        if not evaluation.answers["query"].equals(asked.answers["query"]):
+            raise UserError(f"{index} and {name} describe different photos; run the stages baseline and index again")
+        for (split, protocol), numbers in evaluation.metrics.items():
+            content[name].setdefault(split, {})[protocol] = numbers
     for (split, protocol), numbers in evaluate_perturbed(index, model, params).items():
         content["model"].setdefault(split, {})[protocol] = numbers
     content["index"] = {split: check_index(index, model, outcomes[split, "city"]) for split in SPLITS}
@@ -128,6 +137,8 @@ def run(
     protocol_names = [name for scope, name in outcomes if scope == TEST]
     headlined = {name: headlines(evaluation.metrics, protocol_names) for name, evaluation in found.items()}
     headlined["model"] |= photo_headlines(asked.metrics)
+    for name, evaluation in asked_of.items():
+        headlined[name] |= photo_headlines(evaluation.metrics)
     write_json(headline, headlined)
     return content
 
@@ -171,7 +182,7 @@ def evaluate(system: System, pictures: pd.DataFrame, params: Params) -> Evaluati
 
 
 def evaluate_photos(index: Path, pictures: tuple[Path, Path], params: Params) -> PhotoEvaluation:
-    """Ask with the photos that ``index`` describes; its views answer."""
+    """Ask with the photos that are described in the folder ``index``; its views answer."""
     views = gallery_of(*read_described(tables.VIEWS, index / systems.VIEW_ROWS, index / systems.VIEWS))
     asking = Photos(*read_described(tables.PHOTOS, index / systems.PHOTO_ROWS, index / systems.PHOTOS))
     there = len(asking.rows) and len(views.rows)

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streetrecall import tables
+from streetrecall.errors import UserError
 from streetrecall.files import require_in_project, whole, write_json
 from streetrecall.params.schema import Train, load
 from streetrecall.store.folder import store_folder
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from streetrecall.model.embedder import Embedder
     from streetrecall.model.history import Progress, Speed
     from streetrecall.model.trainer import Result
@@ -50,6 +53,7 @@ def run(
         UserError: too few places, weights that are not available, or a training that collapsed.
     """
     images = tables.read(tables.IMAGES, crops / "images.parquet")
+    require_splits(params, images, crops / "images.parquet")
     seen = tables.read(tables.VIEWS, views / "training.parquet")
     asked = tables.read(tables.PHOTOS, photos / "validation.parquet")
 
@@ -93,6 +97,22 @@ def run(
         f"validation recall@1 {best['validation_recall']:.4f} after phase {best['phase']}, epoch {best['epoch']}; "
         f"{time.perf_counter() - began:.0f} s; {_speed(result.progress.speeds)}"
     )
+
+
+def require_splits(params: Train, images: pd.DataFrame, where: Path) -> None:
+    """Make sure that there are pictures to train on and to choose the best epoch by, if anything is trained.
+
+    Raises:
+        UserError: a split has no picture in use.
+    """
+    used = set(images.loc[images["quarantine"] == "", "split"])
+    missing = [split for split in ("train", "validation") if split in params.needed_splits and split not in used]
+    if missing:
+        raise UserError(
+            f"{where}: no picture of split {' and '.join(missing)}, so nothing can be trained. Collect such places; or "
+            "measure a trained embedder as it is: streetrecall set train.start_from=FOLDER train.phases=[] "
+            "train.views.phases=[]"
+        )
 
 
 def _take_as_it_is(trained: Embedder, params: Train, model: Path, metrics: Path, curves: Path, speed: Path) -> None:

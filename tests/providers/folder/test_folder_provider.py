@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from collecting import collect
+from PIL import Image
 from tinyfolder import at, of_folder, photo, pixels, utm_name, write
 
 from streetrecall import cli, tables
@@ -16,6 +17,7 @@ from streetrecall.collect.folder import look, report
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Params, load
 from streetrecall.pictures.codec import decode
+from streetrecall.pictures.formats import as_jpeg
 from streetrecall.pictures.shards import ShardReader
 from streetrecall.providers import open_local, polygon_path
 from streetrecall.providers.folder.provider import FolderProvider, anchors_of
@@ -95,8 +97,6 @@ def test_a_frame_of_a_sphere_is_what_an_analytic_sphere_shows(tmp_path: Path, pa
     columns, rows = np.meshgrid(np.arange(1024), np.arange(512))
     azimuth = ((columns + 0.5) / 1024 - 0.5) * 2 * np.pi  # from the middle, which faces 40 degrees
     sphere = np.stack([127 + 100 * np.sin(azimuth), 127 + 100 * np.cos(azimuth), 255 * (rows + 0.5) / 512], axis=2)
-    from PIL import Image
-
     out = io.BytesIO()
     Image.fromarray(sphere.round().astype(np.uint8)).save(out, "PNG")
     write(tmp_path / "in/s.png", out.getvalue())
@@ -183,6 +183,64 @@ def test_import_says_what_is_there_and_what_is_not(
     assert cli.main(["import", str(tmp_path / "empty")]) == 2
     assert cli.main(["import", str(tmp_path / "nothing")]) == 2
     assert "there is no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("layout", ["table", "names"])
+def test_import_leaves_out_what_cannot_be_read_in_every_layout(
+    layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    whole = photo(1)
+    files = {"good": whole, "torn": whole[:600], "page": b"<html>", "heic": photo(4, kind="HEIF")[:900]}
+    lines = ["path,lat,lon"]
+    for number, (name, data) in enumerate(files.items()):
+        note = utm_name(674_000.0 + 30 * number, 6_580_000.0, note=name)
+        write(tmp_path / "in" / (f"{name}.jpg" if layout == "table" else note), data)
+        lines.append(f"{name}.jpg,{59.325 + number / 1000},18.07")
+    if layout == "table":
+        write(tmp_path / "in/pictures.csv", "\n".join(lines).encode())
+    assert cli.main(["import", str(tmp_path / "in")]) == 0
+    said = capsys.readouterr().out
+    assert f"1 pictures can be used (1 by {'a table' if layout == 'table' else 'file names'}" in said
+    assert "3 left out:\n  3 unreadable\n" in said and "truncated: its end is missing" in said
+    assert "not a JPEG or PNG picture (HTML or XML)" in said
+
+
+PHONES = {"IMG_1.HEIC": "HEIF", "IMG_2.webp": "WEBP", "IMG_3.png": "PNG", "IMG_4.jpg": "HEIF", "IMG_5.avif": "AVIF"}
+
+
+def test_photos_of_phones_are_collected_whatever_their_format_and_name(tmp_path: Path, params: Params) -> None:
+    """Position, month and heading come from their EXIF, and the capture is a JPEG of the same picture."""
+    for number, (name, kind) in enumerate(PHONES.items()):
+        data = photo(number, at(60.0 * number, 0), "2022:08:01 10:00:00", 91.5, size=(800, 600), kind=kind)
+        write(tmp_path / "in" / name, data)
+    mine = of_folder(params, tmp_path / "in")
+    assert [len(look(mine).shots), look(mine).left_out] == [len(PHONES), []]
+    made = collect(mine, tmp_path / "out", checked=False)
+    captures = made.captures.set_index("source")
+    assert set(captures.index) == set(PHONES) and set(captures["status"]) == {"ok"}
+    assert set(captures["month"]) == {"2022-08"} and set(captures["heading_deg"]) == {91.5}
+    with ShardReader(made.data / "captures") as reader:
+        for number, name in enumerate(PHONES):
+            row = captures.loc[name]
+            assert (row["lat"], row["lon"]) == pytest.approx(at(60.0 * number, 0), abs=1e-6)
+            data = reader.read(row["shard"], row["offset"], row["size"])
+            assert data.startswith(b"\xff\xd8\xff") and b"Exif" not in data
+            wanted = np.asarray(pixels(number, (800, 600)).crop((100, 0, 700, 600)), np.int16)
+            shown = decode(data)
+            assert shown is not None and shown.shape == (600, 600, 3)
+            assert np.median(np.abs(shown.astype(np.int16) - wanted)) < 6, name
+
+
+def test_a_photo_that_is_stored_turned_is_made_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter clockwise
+    out = io.BytesIO()
+    pixels(1, (96, 72)).save(out, "WEBP", lossless=True, exif=exif)
+    shown = decode(as_jpeg(out.getvalue()))
+    wanted = np.asarray(pixels(1, (96, 72)).transpose(Image.Transpose.ROTATE_270), np.int16)
+    assert shown is not None and shown.shape == wanted.shape
+    assert np.median(np.abs(shown.astype(np.int16) - wanted)) < 6
 
 
 def test_the_polygon_is_the_folders_own_or_made_around_its_places(album: Path, params: Params) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +23,7 @@ from streetrecall.params.schema import Params
 from streetrecall.providers.folder.exif import read_gpano, read_known
 from streetrecall.providers.folder.names import Named, read_folders, read_name
 from streetrecall.providers.folder.scan import scan
-from streetrecall.providers.folder.table import Row, read_row
+from streetrecall.providers.folder.table import Row, read_row, read_table
 
 
 def reasons(left_out: list[tuple[str, str]]) -> dict[str, str]:
@@ -101,6 +103,84 @@ def test_any_line_of_a_table_gives_a_row_or_a_reason(values: dict) -> None:
     if isinstance(row, Row):
         assert abs(row.lat) <= 90 and abs(row.lon) <= 180 and not row.path.startswith("../")
         assert row.month == "" or len(row.month) == 7
+
+
+CELLS = st.fixed_dictionaries(
+    {},
+    optional={
+        key: ANY_JSON | st.just(value)
+        for key, value in {
+            "path": "a.jpg", "lat": 59.3, "lon": "18.1", "captured_at": "2021-05", "heading_deg": -20, "split": "val",
+            "role": "query", "projection": "equirectangular", "place": 7,
+        }.items()
+    },
+)  # fmt: skip
+FEATURES = st.fixed_dictionaries(
+    {}, optional={"properties": CELLS | ANY_JSON,
+                  "geometry": ANY_JSON | st.builds(lambda c: {"type": "Point", "coordinates": c}, ANY_JSON)}
+)  # fmt: skip
+
+
+def judge_table(name: str, content: bytes) -> None:
+    """A table gives rows that make sense, each line or a reason, or one clear error that names the file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / name, content)
+        try:
+            lines = list(read_table(path))
+        except UserError as error:
+            assert str(error).startswith(str(path))
+            return
+    for where, row in lines:
+        assert where.startswith(name) and row
+        if isinstance(row, Row):
+            assert abs(row.lat) <= 90 and abs(row.lon) <= 180 and not row.path.startswith(("../", "/"))
+            assert row.path.isprintable() and (row.month == "" or len(row.month) == 7)
+            assert math.isnan(row.heading_deg) or 0 <= row.heading_deg < 360
+            assert row.split in ("", "train", "validation", "test") and row.role in ("", "database", "queries")
+
+
+@given(ANY_JSON | st.fixed_dictionaries({"features": st.lists(FEATURES | ANY_JSON, max_size=4)}))
+def test_any_geojson_gives_rows_or_a_clear_error(content: object) -> None:
+    judge_table("pictures.geojson", json.dumps(content).encode())
+
+
+@given(
+    st.binary(max_size=80)
+    | st.lists(st.text(alphabet='a,.";\n\r\t15-\x00é ', max_size=30), max_size=4).map(
+        lambda lines: ("path,lat,lon,captured_at\n" + "\n".join(lines)).encode()
+    )
+)
+def test_any_csv_gives_rows_or_a_clear_error(content: bytes) -> None:
+    judge_table("pictures.csv", content)
+
+
+@given(st.lists(CELLS, max_size=3), st.integers(0, 40))
+def test_any_parquet_gives_rows_or_a_clear_error(rows: list[dict[str, object]], cut: int) -> None:
+    """Cells are texts, because a column has one type; the file may be cut short."""
+    out = io.BytesIO()
+    pd.DataFrame([{key: cell_of(value) for key, value in row.items()} for row in rows]).to_parquet(out)
+    data = out.getvalue()
+    judge_table("pictures.parquet", data[: len(data) - cut])
+
+
+def cell_of(value: object) -> str:
+    text = json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+    return text.encode("utf-8", "replace").decode()
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "WEBP", "PNG", "AVIF"])
+@given(noise=st.binary(max_size=60), share=st.floats(0, 1))
+def test_damaged_metadata_of_other_formats_never_gives_a_wrong_record(kind: str, noise: bytes, share: float) -> None:
+    data = example_of(kind)
+    position = int(share * len(data))
+    known = read_known(data[:position] + noise + data[position + len(noise) :])
+    assert math.isnan(known.lat) or (abs(known.lat) <= 90 and abs(known.lon) <= 180)
+    assert known.month == "" or len(known.month) == 7
+
+
+@cache
+def example_of(kind: str) -> bytes:
+    return photo(1, heading=10.0, kind=kind)
 
 
 LINES = [
@@ -186,7 +266,7 @@ def test_photos_that_cannot_be_used_are_listed(tmp_path: Path, params: Params) -
     assert why["torn.jpg"].startswith("unreadable; truncated")
     assert why["page.jpg"].startswith("unreadable; not a JPEG or PNG")
     assert why["gone.jpg"] == "unreadable; a link to nothing"
-    assert found.other_files == 1 and found.layouts == {"exif": 2}
+    assert found.other_files == 1 and found.layouts["again.jpg"] == "exif"
 
 
 def test_pictures_without_a_split_are_left_out_where_others_have_one(tmp_path: Path, params: Params) -> None:
@@ -197,6 +277,16 @@ def test_pictures_without_a_split_are_left_out_where_others_have_one(tmp_path: P
     found = scan(tmp_path, params.folder)
     assert sorted((s.split, s.role) for s in found.shots) == [("test", "database"), ("test", "queries")]
     assert [reason for _, reason in found.left_out] == ["no split, and others have one"]
+
+
+def test_copies_count_where_the_role_is_given(tmp_path: Path, params: Params) -> None:
+    """The same bytes as query, as database and once more as database: the field's evaluators count them all."""
+    out = io.BytesIO()
+    pixels(1).save(out, "JPEG")
+    for number, role in enumerate(("database", "queries", "database")):
+        write(tmp_path / "images/test" / role / utm_name(674_000.0 + number, 6_580_000.0), out.getvalue())
+    found = scan(tmp_path, params.folder)
+    assert found.left_out == [] and sorted(s.role for s in found.shots) == ["database", "database", "queries"]
 
 
 def test_a_photo_stays_readable_by_others() -> None:

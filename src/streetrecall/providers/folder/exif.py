@@ -5,15 +5,14 @@ Metadata comes from all kinds of devices and may hold anything. A value that mak
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-
-from streetrecall.providers.shots import is_position
+from streetrecall.pictures.formats import PICTURES, open_image
+from streetrecall.pictures.structure import kind_of
+from streetrecall.providers.shots import compass, is_position
 
 _GPS, _EXIF = 0x8825, 0x8769  # the directories of EXIF
 _LAT_REF, _LAT, _LON_REF, _LON, _DIRECTION, _DATE_STAMP = 1, 2, 3, 4, 17, 29
@@ -38,13 +37,16 @@ class Known:
 
 
 def read_known(data: bytes) -> Known:
-    """Read the metadata of a JPEG or PNG; without metadata, or with broken ones, what can be read.
+    """Read the metadata of a JPEG, PNG, WebP, HEIC or AVIF; without metadata, or with broken ones, what can be read.
 
     >>> read_known(b"no picture").month
     ''
     """
+    kind = kind_of(data)
+    if kind not in PICTURES:
+        return Known()
     try:
-        with Image.open(io.BytesIO(data), formats=["JPEG", "PNG"]) as image:
+        with open_image(data, kind) as image:
             exif = image.getexif()
             gps, detail = dict(exif.get_ifd(_GPS)), dict(exif.get_ifd(_EXIF))
             top = dict(exif)
@@ -108,7 +110,7 @@ def _angle(value: Any) -> float:
         angle = float(value)
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return math.nan
-    return angle % 360.0 if math.isfinite(angle) and abs(angle) <= 720 else math.nan
+    return compass(angle)
 
 
 def _moment(value: Any) -> tuple[str, str] | None:

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from pyproj import Transformer
 
-from streetrecall.providers.shots import is_position
+from streetrecall.providers.shots import compass, is_position
 
 SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 ROLES = {"database": "database", "queries": "queries", "query": "queries", "gallery": "database"}
@@ -57,7 +57,7 @@ def read_name(name: str) -> Named | str:
     heading = _number(heading_text)
     match = _STAMP.match(stamp.strip())
     month = f"{match[1]}-{match[2]}" if match and 1990 <= int(match[1]) <= 2100 else ""
-    return Named(lat, lon, pano, heading % 360.0 if abs(heading) <= 720 else math.nan, month, stamp.strip())
+    return Named(lat, lon, pano, compass(heading), month, stamp.strip())
 
 
 def read_folders(path: str) -> tuple[str, str]:

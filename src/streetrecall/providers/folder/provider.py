@@ -18,6 +18,7 @@ from streetrecall.errors import UserError
 from streetrecall.files import write_text
 from streetrecall.geo import distance_m, project, unproject
 from streetrecall.params.schema import Params
+from streetrecall.pictures.formats import as_jpeg
 from streetrecall.pictures.structure import NotAPictureError
 from streetrecall.providers.base import Capture, CaptureRequest, Coverage, StreetImagery, is_dense, subset_names
 from streetrecall.providers.folder.scan import POLYGON, Scan, list_files, scan, unknown
@@ -154,7 +155,7 @@ class FolderProvider(StreetImagery):
             try:
                 if path != shot.source:
                     with opened(self.root / shot.source) as file:
-                        data, path = file.read(), shot.source
+                        data, path = as_jpeg(file.read()), shot.source
                 made = picture_of(data, shot, request, self._params, self._settings.fit)
             except (UnreadableError, NotAPictureError) as error:
                 yield Capture(request, CaptureStatus.FAILED, f"not a picture: {error}", b"")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from streetrecall.params.schema import Folder
-from streetrecall.pictures.structure import NotAPictureError, read_structure
+from streetrecall.pictures.formats import CONVERTED, open_other, require_picture
+from streetrecall.pictures.structure import NotAPictureError, kind_of, read_structure
 from streetrecall.providers.folder import exif, names, table
 from streetrecall.providers.folders import Found, UnreadableError, opened, printable, walk
 from streetrecall.providers.shots import Shot
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+# What a picture may be called; its content decides which format it is.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".hif", ".avif")
 POLYGON = "polygon.geojson"
 TABLE, NAMES, EXIF = "table", "names", "exif"  # where a folder's positions come from
 
@@ -23,13 +25,16 @@ TABLE, NAMES, EXIF = "table", "names", "exif"  # where a folder's positions come
 class Scan:
     """``shots``: the usable pictures, by path. ``left_out``: (path or line, reason); details follow a semicolon.
 
-    ``layouts`` counts the pictures by where their position comes from; ``other_files`` are no pictures.
+    ``layouts`` says by source where the position of a shot comes from; ``other_files`` are no pictures. ``unread`` are
+    the sources of shots whose pictures were not looked at, because their positions stand elsewhere or because they can
+    only be judged by decoding them: `problem_of` does it.
     """
 
     shots: list[Shot]
     left_out: list[tuple[str, str]]
-    layouts: dict[str, int]
+    layouts: dict[str, str]
     other_files: int
+    unread: frozenset[str] = frozenset()
 
 
 def list_files(root: Path) -> list[Found]:
@@ -41,7 +46,8 @@ def scan(root: Path, settings: Folder) -> Scan:
     """Read the positions, times and headings of all pictures below ``root``.
 
     A table decides alone which pictures there are. Without one, a name of the field's pattern counts before the photo's
-    own metadata. Of files with the same bytes the first is used.
+    own metadata. Of files with the same bytes the first is used; those whose role is given are all used, because
+    numbers that others published count each file.
 
     Raises:
         UserError: the table cannot be read.
@@ -52,27 +58,38 @@ def scan(root: Path, settings: Folder) -> Scan:
     left_out += [(printable(f.path), f"unreadable; {f.problem}") for f in files if f.problem]
     other = sum(not f.problem and not _is_picture(f.path) and f.path not in (*table.NAMES, POLYGON) for f in files)
     tables = [name for name in table.NAMES if any(f.path == name and not f.problem for f in files)]
-    layouts: Counter[str] = Counter()
+    layouts: dict[str, str] = {}
+    judged: set[str] = set()
     if tables:
         shots = _of_table(root / tables[0], usable, settings, left_out)
-        layouts[TABLE] = len(shots)
+        layouts = {shot.source: TABLE for shot in shots}
         left_out += [(name, f"another table; {tables[0]} is used") for name in tables[1:]]
     else:
         shots = []
         for path in usable:
-            layout, shot = _of_file(root, path, settings)
+            layout, shot = _of_file(root, path, settings, judged)
             if isinstance(shot, str):
                 left_out.append((printable(path), shot))
             else:
                 shots.append(shot)
-                layouts[layout] += 1
-    same = _copies(root, [usable[shot.source] for shot in shots])
+                layouts[shot.source] = layout
+    same = _copies(root, [usable[shot.source] for shot in shots if not shot.role])
     left_out += [(printable(path), f"duplicate; the same file as {printable(first)}") for path, first in same.items()]
     shots = [shot for shot in shots if shot.source not in same]
     if any(shot.split for shot in shots):
         left_out += [(shot.source, "no split, and others have one") for shot in shots if not shot.split]
         shots = [shot for shot in shots if shot.split]
-    return Scan(shots, left_out, dict(layouts), other)
+    return Scan(shots, left_out, layouts, other, frozenset(shot.source for shot in shots) - judged)
+
+
+def problem_of(path: Path) -> str:
+    """Why a file is not a picture that the stages can take; empty if it is one."""
+    try:
+        with opened(path) as file:
+            require_picture(file.read())
+    except (UnreadableError, NotAPictureError) as error:
+        return str(error)
+    return ""
 
 
 def _of_table(path: Path, usable: dict[str, Found], settings: Folder, left_out: list[tuple[str, str]]) -> list[Shot]:
@@ -95,8 +112,8 @@ def _of_table(path: Path, usable: dict[str, Found], settings: Folder, left_out: 
     return list(shots.values())
 
 
-def _of_file(root: Path, path: str, settings: Folder) -> tuple[str, Shot | str]:
-    """The layout that a file follows, and its shot or why it is not used."""
+def _of_file(root: Path, path: str, settings: Folder, judged: set[str]) -> tuple[str, Shot | str]:
+    """The layout that a file follows, and its shot or why it is not used. A whole picture is added to ``judged``."""
     split, role = names.read_folders(path)
     common = {"source": path, "split": split, "role": role}
     name = path.rpartition("/")[2]
@@ -113,7 +130,11 @@ def _of_file(root: Path, path: str, settings: Folder) -> tuple[str, Shot | str]:
     try:
         with opened(root / path) as file:
             data = file.read()
-        read_structure(data)
+        if kind_of(data) in CONVERTED:
+            open_other(data, kind_of(data))
+        else:
+            read_structure(data)
+            judged.add(path)
     except (UnreadableError, NotAPictureError) as error:
         return EXIF, f"unreadable; {error}"
     known = exif.read_known(data)

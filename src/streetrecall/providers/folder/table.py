@@ -16,7 +16,7 @@ from typing import Any
 from streetrecall.errors import UserError
 from streetrecall.providers.folder.names import ROLES, SPLITS
 from streetrecall.providers.folders import UnreadableError, opened, printable
-from streetrecall.providers.shots import is_position
+from streetrecall.providers.shots import compass, is_position
 
 NAMES = ("pictures.csv", "pictures.parquet", "pictures.geojson")
 NEEDED = ("path", "lat", "lon")
@@ -100,7 +100,7 @@ def read_row(values: Mapping[str, Any]) -> Row | str:
         return f"role is neither database nor queries ({text['role'][:40]!r})"
     return Row(
         path, lat, lon, f"{date[1]}-{date[2]}" if date else "", text["captured_at"],
-        heading % 360.0 if text["heading_deg"] else math.nan, text["projection"] == "equirectangular", text["place"],
+        compass(heading), text["projection"] == "equirectangular", text["place"],
         split or ("test" if role else ""), role, text["licence"], text["attribution"],
     )  # fmt: skip
 
