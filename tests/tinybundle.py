@@ -16,15 +16,15 @@ import pandas as pd
 
 from streetrecall import tables
 from streetrecall.bundle import layout
-from streetrecall.bundle.embedder import Embedder
-from streetrecall.bundle.layout import Calibration, signature
+from streetrecall.bundle.layout import Calibration
 from streetrecall.bundle.write import Answering, write
 from streetrecall.geo import project
 from streetrecall.model.decoding import Pictures
 from streetrecall.params.schema import Params
 from streetrecall.pictures.photo import prepare, read_pixels
+from streetrecall.retrieval.portable import FILE, PortableEmbedder, PortableFile, signature
 
-SIZES = [(48, 64), (64, 48), (64, 64)]
+SIZES = ((48, 64), (64, 48), (64, 64))
 LAT, LON = 59.32, 18.06
 NEVER, ALWAYS = 99.0, -99.0  # thresholds
 ROWS = {"simulated": ("CC0-1.0", "the tiny town")}
@@ -32,7 +32,7 @@ ROWS = {"simulated": ("CC0-1.0", "the tiny town")}
 
 @cache
 def tiny_network() -> bytes:
-    """A LiteRT file as the stage bundle writes it, with descriptors of 8 x 8 x 3 numbers."""
+    """A LiteRT file as the stage train writes it, with descriptors of 8 x 8 x 3 numbers."""
     import tensorflow as tf
 
     def describe(image: Any) -> Any:
@@ -49,11 +49,15 @@ def tiny_network() -> bytes:
         return bytes(tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=sorted(signatures)).convert())
 
 
-def described(rows: pd.DataFrame, folder: Path, home: Path) -> np.ndarray:
+def tiny_file(folder: Path) -> PortableFile:
+    """The tiny network in a file of ``folder``."""
+    (folder / FILE).write_bytes(tiny_network())
+    return PortableFile(folder / FILE, SIZES, 192)
+
+
+def described(rows: pd.DataFrame, folder: Path, network: PortableFile) -> np.ndarray:
     """Descriptors of pictures in shards, by the tiny network."""
-    path = home / "network.tflite"
-    path.write_bytes(tiny_network())
-    embedder = Embedder(path, SIZES, 1)
+    embedder = PortableEmbedder(network.path, SIZES, 1)
     return np.stack([embedder.describe(prepare(read_pixels(data), SIZES)) for data in Pictures(folder, rows)])
 
 
@@ -81,6 +85,7 @@ def write_tiny(
     calibration = {
         how: {layout.SINGLE: one, layout.SEVERAL: replace(one, queries=20)} for how in (layout.FULL, layout.QUICK)
     }
-    answering = Answering(kind, folder, views, described(views, folder, out.parent))
-    write(out, answering, tiny_network(), SIZES, calibration, {"model": {"test": {}}}, params)
+    network = tiny_file(out.parent)
+    answering = Answering(kind, folder, views, described(views, folder, network))
+    write(out, answering, network, calibration, {"model": {"test": {}}}, params)
     return out

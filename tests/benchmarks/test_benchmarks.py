@@ -28,9 +28,12 @@ def bench_of(name: str, **sizes: object) -> str:
 
 
 @pytest.mark.slow
-def test_describing_is_timed() -> None:
-    said = bench_of("embed", images=8, batch=4)
-    assert re.search(r"efficientnet_lite0, 224 px, 2 threads, batches of 4: [1-9]\d* pictures per second", said)
+def test_describing_is_timed_beside_tensorflow(tmp_path: Path) -> None:
+    said = bench_of("embed", images=8, batch=4, rows=tmp_path / "rows.json")
+    rows = [Row(**row) for row in json.loads((tmp_path / "rows.json").read_text())]
+    assert len(rows) == 2
+    assert all(row.ratio and row.ratio > 0 and row.task in said for row in rows)
+    assert {row.peer for row in rows} == {"TensorFlow, 2 threads, batches of 4"}
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The stage `bundle`, with a real network: LiteRT describes as Keras does, and two runs give the same bytes."""
+"""The stage `bundle`, with a real network: it describes as the stage `index` does, and two runs give the same bytes."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from streetrecall.model import network
 from streetrecall.model.shapes import LANDSCAPE
 from streetrecall.params.schema import GemBranch, Params
 from streetrecall.pictures.shards import ShardReader
+from streetrecall.retrieval.portable import FILE, find
 from streetrecall.stages import bundle as stage
 from streetrecall.stages import index as index_stage
 
@@ -48,14 +49,15 @@ def project(town: Town, tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = network.build("efficientnet_lite0", "imagenet", 64, head)
     embedder = embedders.Embedder(built, "efficientnet_lite0", 64, head, 4, 2)
     embedders.save(embedder, folder / "embedder")
+    portable = find(folder / "embedder")
     views, photos = town_views(town.views), tables.read(tables.PHOTOS, town.photos / "photos.parquet")
     index = folder / "index"
     index.mkdir()
-    np.save(index / "views.npy", index_stage.describe(embedder, town.views, views, "views"))
+    np.save(index / "views.npy", index_stage.describe(portable, town.views, views, "views"))
     tables.write(tables.VIEWS, views, index / "views.parquet")
     pictured = described_pictures().assign(place=views["place"].iloc[0])
     tables.write(tables.DESCRIPTORS, pictured, index / "rows.parquet")
-    np.save(index / "photos.npy", index_stage.describe_photos(embedder, town.photos, photos))
+    np.save(index / "photos.npy", index_stage.describe_photos(portable, town.photos, photos))
     tables.write(
         tables.PHOTOS,
         photos.assign(x=views["x"].min() + 40.0 * photos["spot"], y=views["y"].iloc[0]),
@@ -86,7 +88,7 @@ def run(project: Path, town: Town, out: Path) -> dict:
 
 
 @pytest.mark.slow
-def test_two_runs_are_equal_and_describe_as_keras_does(project: Path, town: Town, tmp_path: Path) -> None:
+def test_two_runs_are_equal_and_describe_as_the_index_does(project: Path, town: Town, tmp_path: Path) -> None:
     manifest = run(project, town, tmp_path / "a")
     run(project, town, tmp_path / "b")
     names = [p.relative_to(tmp_path / "a").as_posix() for p in (tmp_path / "a").rglob("*") if p.is_file()]
@@ -99,13 +101,14 @@ def test_two_runs_are_equal_and_describe_as_keras_does(project: Path, town: Town
     assert "| one photo as a person takes it | 50.0 | 7 |" in card
     assert "personal data" in card
 
+    assert (tmp_path / "a/bundle" / layout.EMBEDDER).read_bytes() == (project / "embedder" / FILE).read_bytes()
     bundle = Bundle(tmp_path / "a/bundle")
-    stored = np.load(project / "index/photos.npy").astype(np.float32)
+    stored = np.load(project / "index/photos.npy")
     table = tables.read(tables.PHOTOS, town.photos / "photos.parquet")
     with ShardReader(town.photos) as reader:
         for row, at in enumerate(zip(table["shard"], table["offset"].tolist(), table["size"].tolist(), strict=True)):
             (descriptor,) = bundle.see(reader.read(*at)).descriptors
-            assert np.abs(descriptor - stored[row]).max() < 1e-3, "half precision, and nothing more"
+            assert np.array_equal(descriptor.astype(np.float16), stored[row])
     gallery = bundle.gallery
     order = np.argsort(gallery.columns["picture"])
     assert np.array_equal(gallery.descriptors[:][order], np.load(project / "index/views.npy"))

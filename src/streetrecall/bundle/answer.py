@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streetrecall.bundle import layout
-from streetrecall.bundle.embedder import Embedder
 from streetrecall.bundle.gallery import Gallery, Part
 from streetrecall.bundle.layout import Calibration
 from streetrecall.pictures.photo import Bytes, Photo, prepare, read_photo, reduce_to
 from streetrecall.retrieval.photos import score, together
 from streetrecall.retrieval.points import Points, find_points
+from streetrecall.retrieval.portable import PortableEmbedder
 from streetrecall.retrieval.rerank import match
 from streetrecall.scoring.position import difficulty, locate
 from streetrecall.scoring.ranking import Floats, Ints, Ranking
@@ -125,9 +125,9 @@ class Bundle:
         self.kind = self.manifest["kind"]
 
     @cached_property
-    def embedder(self) -> Embedder:
+    def embedder(self) -> PortableEmbedder:
         sizes = [(int(h), int(w)) for h, w in self.manifest["sizes"]]
-        return Embedder(self.folder / layout.EMBEDDER, sizes, self.threads)
+        return PortableEmbedder(self.folder / layout.EMBEDDER, sizes, self.threads)
 
     @cached_property
     def gallery(self) -> Gallery:

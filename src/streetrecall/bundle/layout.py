@@ -68,11 +68,6 @@ class Calibration:
     queries: int
 
 
-def signature(height: int, width: int) -> str:
-    """Name of the embedder's signature for pictures of that size."""
-    return f"size_{height}x{width}"
-
-
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of the bundle in ``folder``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,6 +27,7 @@ from streetrecall.pictures.shards import ShardReader
 from streetrecall.progress import progress
 from streetrecall.retrieval import index as indexes
 from streetrecall.retrieval.points import Pictures, points_of_views
+from streetrecall.retrieval.portable import PortableFile
 from streetrecall.scoring.ranking import Floats
 
 CHUNK = 64  # pictures that a process reads at a time
@@ -51,8 +53,7 @@ class Answering:
 def write(
     out: Path,
     answering: Answering,
-    embedder: bytes,
-    sizes: list[tuple[int, int]],
+    network: PortableFile,
     calibration: dict[str, dict[str, Calibration]],
     metrics: dict[str, Any],
     params: Params,
@@ -60,7 +61,7 @@ def write(
     """Write the bundle to the folder ``out``, all of it or nothing; returns its manifest.
 
     Args:
-        embedder: the LiteRT model, which takes pictures of ``sizes``.
+        network: the embedder's LiteRT file, which is copied.
         calibration: by layout.FULL and QUICK, then by layout.SINGLE and SEVERAL.
         metrics: of the evaluation, for the model card and for people.
 
@@ -73,7 +74,7 @@ def write(
     descriptors = np.asarray(answering.descriptors)[order]
     with fresh_folders(out.parent, [out.name]) as fresh:
         folder = fresh / out.name
-        (folder / layout.EMBEDDER).write_bytes(embedder)
+        shutil.copyfile(network.path, folder / layout.EMBEDDER)
         write_array(folder / layout.DESCRIPTORS, descriptors.astype(np.float16))
         write_array(folder / layout.PLACES, _places(table, params.city.crs))
         source = Pictures(answering.folder, answering.rows.iloc[order])
@@ -96,7 +97,7 @@ def write(
             "version": layout.VERSION,
             "kind": answering.kind,
             "city": {"name": params.city.name, "crs": params.city.crs},
-            "sizes": [list(size) for size in sizes],
+            "sizes": [list(size) for size in network.sizes],
             "answering": {
                 "photos": content["evaluate"]["photos"],
                 "position": content["evaluate"]["position"],

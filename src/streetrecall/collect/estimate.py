@@ -53,7 +53,7 @@ class Rates:
     item_bytes: float = 3.0 * KB  # about one picture, in the answer about a box
     frames_per_second: float = 3.5  # of one browser
     latency_s: float = 0.15  # of one request to a distant service
-    descriptions_per_second: float = 25.0  # pictures that one core describes
+    descriptions_per_second: float = 45.0  # pictures that one core describes
     trained_per_second: float = 4.7  # training pictures that one core is through with, all phases together
     points_per_second: float = 44.0  # views whose points one core finds
     photos_per_second: float = 2.6  # photos that one core compares with the points of 30 places
@@ -241,7 +241,7 @@ def estimate(params: Params, counts: Counts, dates: float = RATES.dates, price: 
     yield Line("views", hours=(gallery + trained) / 60 / 3600, disk=views)
     threads = max(1, params.train.threads)
     yield Line("train", hours=(trained or frames) / RATES.trained_per_second / threads / 3600)
-    described = (frames + gallery) / RATES.descriptions_per_second / threads / 3600
+    described = (frames + gallery) / RATES.descriptions_per_second / available_cores() / 3600
     size = (frames + gallery) * params.train.head.dimensions * 2
     yield Line("index", hours=described, disk=2 * size)
     rerank = params.evaluate.photos.rerank.places > 0

@@ -1,9 +1,9 @@
-"""A trained embedder: from pictures to descriptors, and on disk as ``config.json`` and ``embedder.weights.h5``."""
+"""A trained embedder, and on disk: ``config.json``, ``embedder.weights.h5``, and the same weights for LiteRT."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from streetrecall.errors import UserError
 from streetrecall.files import whole, write_json
-from streetrecall.imports import code_digest
-from streetrecall.model import runtime  # first: it silences the log of TensorFlow's import
+from streetrecall.model import runtime  # noqa: F401  first: it silences the log of TensorFlow's import
 from streetrecall.model.shapes import LANDSCAPE, PORTRAIT, Size, sides
 from streetrecall.params.schema import Head
+from streetrecall.retrieval.portable import CONFIG, FILE
 
-CONFIG, WEIGHTS = "config.json", "embedder.weights.h5"
+WEIGHTS = "embedder.weights.h5"
 VERSION = 1
 
 
@@ -53,59 +53,25 @@ class Embedder:
         square = sides(self.image_size)
         return [sides(LANDSCAPE), sides(PORTRAIT), square] if self.takes_any_shape else [square]
 
-    def describe(self, jpegs: Sequence[bytes]) -> NDArray[np.float32]:
-        """Descriptors of unit norm, (n, d) float32, of JPEG pictures of any size (best: 224 x 224, as from `crop`).
+    def describe(self, jpegs: Sequence[bytes], size: Size | None = None) -> NDArray[np.float32]:
+        """Descriptors of unit norm, (n, d) float32, of JPEG pictures, by TensorFlow.
+
+        ``size``: at which the network sees them, if not at ``image_size``. The pipeline describes by the file for
+        LiteRT instead (`streetrecall.retrieval.describing`), which is faster on processor cores.
 
         Raises:
-            UserError: a picture cannot be read or decoded; says which.
-        """
-        parts = list(self.describe_all(jpegs))
-        return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), np.float32)
-
-    def describe_all(self, jpegs: Sequence[bytes], size: Size | None = None) -> Iterator[NDArray[np.float32]]:
-        """As `describe`, batch by batch, for more pictures than fit into memory.
-
-        ``size``: of the pictures, if the network is to see them at another size than ``image_size``.
-
-        Raises:
-            UserError: also if the embedder takes square pictures only, and ``size`` is another.
+            UserError: a picture cannot be read or decoded; says which. The embedder takes square pictures only, and
+                ``size`` is another.
         """
         from streetrecall.model import decoding
 
         size = self.image_size if size is None else size
         run = self._runner(size)
-        for pixels, count in decoding.batches(jpegs, size, self.batch_size, self.threads):
-            yield run(pixels).numpy()[:count].astype(np.float32)
-
-    def identity(self) -> dict[str, Any]:
-        """All that decides a descriptor besides the picture and its size, as values that JSON can hold."""
-        return {
-            "weights": runtime.weights_digest(self.network.whole),
-            "head": self.head.model_dump(mode="json"),
-            "backbone": self.backbone,
-            "image_size": self.image_size,
-            "batch": self.batch_size,
-            "threads": self.threads,
-            "code": code_digest(__name__),
-            **runtime.facts(),
-        }
-
-    def describe_pixels(self, pictures: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Descriptors (n, d) of pictures (h, w, 3), each of one of the sizes that the network takes."""
-        descriptors = np.empty((len(pictures), self.dimensions), np.float32)
-        by_size: dict[tuple[int, int], list[int]] = {}
-        for number, picture in enumerate(pictures):
-            height, width = picture.shape[:2]
-            by_size.setdefault((height, width), []).append(number)
-        for (height, width), numbers in by_size.items():
-            run = self._runner(height if height == width == self.image_size else (height, width))
-            for start in range(0, len(numbers), self.batch_size):
-                part = numbers[start : start + self.batch_size]
-                # Always a whole batch, filled with black: kernels depend on the size of the batch.
-                pixels = np.zeros((self.batch_size, height, width, 3), np.float32)
-                pixels[: len(part)] = [pictures[number] for number in part]
-                descriptors[part] = run(pixels).numpy()[: len(part)]
-        return descriptors
+        parts = [
+            run(pixels).numpy()[:count].astype(np.float32)
+            for pixels, count in decoding.batches(jpegs, size, self.batch_size, self.threads)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), np.float32)
 
     def _runner(self, size: Size) -> Any:
         """The compiled network for pictures of ``size``."""
@@ -121,7 +87,12 @@ class Embedder:
 
 
 def save(embedder: Embedder, folder: str | Path) -> None:
-    """Write ``config.json`` and the weights to ``folder``. The same embedder gives the same bytes."""
+    """Write the embedder to ``folder``: its configuration, its weights and the file for LiteRT.
+
+    The same embedder gives the same bytes.
+    """
+    from streetrecall.model.conversion import convert
+
     folder = Path(folder)
     facts = {
         "version": VERSION,
@@ -129,9 +100,12 @@ def save(embedder: Embedder, folder: str | Path) -> None:
         "image_size": embedder.image_size,
         "dimensions": embedder.dimensions,
         "head": embedder.head.model_dump(),
+        "photo_sizes": [list(size) for size in embedder.photo_sizes],
     }
     with whole(folder / WEIGHTS) as partial:
         embedder.network.whole.save_weights(partial)
+    with whole(folder / FILE) as partial:
+        partial.write_bytes(convert(embedder.network, embedder.head, embedder.photo_sizes))
     write_json(folder / CONFIG, facts)
 
 

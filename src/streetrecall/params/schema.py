@@ -437,7 +437,6 @@ class Index(Section):
     dimensions_per_block: Count
     leaves: Count | Literal["auto"]
     leaves_to_search: Count | Literal["auto"]
-    batch_size: Count
 
 
 class Position(Section):

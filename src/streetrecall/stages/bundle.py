@@ -10,12 +10,13 @@ from typing import Any
 
 from streetrecall import tables
 from streetrecall.bundle import layout
-from streetrecall.bundle.layout import Calibration, signature
+from streetrecall.bundle.layout import Calibration
 from streetrecall.bundle.write import Answering, write
 from streetrecall.errors import UserError
 from streetrecall.files import require_in_project, write_json
 from streetrecall.params.schema import Params, load
 from streetrecall.retrieval import index as indexes
+from streetrecall.retrieval import portable
 from streetrecall.retrieval.photos import Photos, answer_photos, gallery_of
 from streetrecall.scoring import photos as photo_scores
 from streetrecall.scoring import system as systems
@@ -86,13 +87,17 @@ def run(
         layout.QUICK: {many: Calibration(**(quick.get(many) or unknown)) for many in how},
     }
     measured = {"model": content.get("model", {}), "index": content.get("index", {})}
-    embedder, sizes = portable(params, model)
-    manifest = write(bundle, answering, embedder, sizes, calibrations, measured, params)
+    network = portable.find(model)
+    manifest = write(bundle, answering, network, calibrations, measured, params)
     facts = {name: manifest["gallery"][name] for name in ("pictures", "places", "panoramas", "points", "thumbnails")}
     write_json(
         metrics,
         facts
-        | {"kind": manifest["kind"], "index": manifest["index"]["kind"], "embedder_bytes": len(embedder)}
+        | {
+            "kind": manifest["kind"],
+            "index": manifest["index"]["kind"],
+            "embedder_bytes": manifest["files"][layout.EMBEDDER]["bytes"],
+        }
         | {"bytes": sum(file["bytes"] for file in manifest["files"].values())},
     )
     return manifest
@@ -143,19 +148,6 @@ def quick_calibration(index: Path, params: Params) -> dict[str, dict[str, Any]]:
             "queries": len(found.radii.scores),
         }
     return out
-
-
-def portable(params: Params, model: Path) -> tuple[bytes, list[tuple[int, int]]]:
-    """The embedder of ``model`` for LiteRT, and the sizes of pictures that it takes."""
-    from streetrecall.model import runtime
-
-    runtime.configure(params.train.threads, 0)
-    from streetrecall.bundle.portable import convert
-    from streetrecall.model import embedder as embedders
-
-    embedder = embedders.load(model, 1, params.train.threads)
-    sizes = embedder.photo_sizes
-    return convert(embedder, {size: signature(*size) for size in sizes}), sizes
 
 
 def _read_json(path: Path) -> dict[str, Any]:

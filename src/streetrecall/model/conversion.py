@@ -1,30 +1,31 @@
-"""The embedder as a file for LiteRT, which runs it without TensorFlow."""
+"""From a network of Keras to a file for LiteRT, which runs it without TensorFlow."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
-from streetrecall.model.embedder import Embedder
-from streetrecall.model.shapes import sides
+import keras
+
+from streetrecall.model import network as networks
+from streetrecall.params.schema import Head
 from streetrecall.quiet import quiet
+from streetrecall.retrieval.portable import signature
 
 
-def convert(embedder: Embedder, names: dict[tuple[int, int], str]) -> bytes:
-    """The embedder as a LiteRT model, with the signature ``names[size]`` for each size: input ``image`` (1, height,
+def convert(network: networks.Network, head: Head, sizes: Sequence[tuple[int, int]]) -> bytes:
+    """The network as a LiteRT model with a signature for each of ``sizes`` (height, width): input ``image`` (1, height,
     width, 3) float32 of 0-255, output ``descriptor`` (1, d) of unit norm.
 
-    The signatures share the weights. The same embedder gives the same bytes.
+    It computes in float32, also if the network was trained in another precision. The signatures share the weights. The
+    same weights give the same bytes.
     """
     import tensorflow as tf
 
-    from streetrecall.model import network
-
     module, signatures = tf.Module(), {}
-    for (height, width), name in names.items():
-        same = (height, width) == sides(embedder.image_size)
-        resized = embedder.network if same else network.resized(embedder.network, (height, width), embedder.head)
-        model = resized.inference()
+    for height, width in sizes:
+        name, model = signature(height, width), _inference(network, head, (height, width))
         shape = tf.TensorSpec((1, height, width, 3), tf.float32, name="image")
         signatures[name] = tf.function(_describer(model), input_signature=[shape]).get_concrete_function()
         setattr(module, name, (signatures[name], [variable.value for variable in model.variables]))
@@ -32,6 +33,18 @@ def convert(embedder: Embedder, names: dict[tuple[int, int], str]) -> bytes:
         tf.saved_model.save(module, folder, signatures=signatures)
         made = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=sorted(signatures)).convert()
     return _without_names(bytes(made))
+
+
+def _inference(network: networks.Network, head: Head, size: tuple[int, int]) -> keras.Model:
+    """The network for inference on pictures of ``size``, in float32, with a copy of the weights."""
+    trained = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        other = networks.build(network.backbone.name, "none", size, head)
+        networks.copy_weights(network, other)
+        return other.inference()
+    finally:
+        keras.config.set_dtype_policy(trained)
 
 
 def _without_names(model: bytes) -> bytes:
