@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 from streetrecall import __version__
-from streetrecall.pictures.photo import MAX_PIXELS_WHOLE
+from streetrecall.pictures.formats import MAX_PIXELS_WHOLE
 from streetrecall.serve import assets, problems, uploads
 from streetrecall.serve.assets import FRESH, LASTING, Asset
 from streetrecall.serve.guard import COOKIE, Access, Guard, Limits
