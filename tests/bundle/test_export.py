@@ -44,6 +44,18 @@ def test_pairs_are_the_most_similar_pictures_of_other_panoramas(
     assert len(wanted ^ set(found)) <= 0.02 * len(wanted), "ties may be broken in another way"
 
 
+@pytest.mark.parametrize("arguments", [["descriptors", "d.npy"], ["hloc-pairs", "pairs.txt"]])
+def test_the_gallery_is_opened_once(
+    tiny_bundle: Path, photos: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    opened, table = [], Gallery._table
+    monkeypatch.setattr(Gallery, "_table", lambda self: (opened.append(self.folder), table(self))[1])
+    monkeypatch.chdir(tmp_path)
+    Path("a.jpg").write_bytes(photos["jpeg"].iloc[0])
+    assert export(*arguments, "--bundle", tiny_bundle, "--photos", "a.jpg") == 0
+    assert opened == [tiny_bundle]
+
+
 def test_photos_are_paired_with_the_gallery(tiny_bundle: Path, photos: pd.DataFrame, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(photos["jpeg"].iloc[0])
     out = tmp_path / "pairs.txt"

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streetrecall.bundle import layout
+from streetrecall.bundle.answer import Bundle
 from streetrecall.bundle.gallery import Gallery
 from streetrecall.errors import UserError
 from streetrecall.files import whole, write_array, write_text
@@ -47,20 +48,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    manifest = layout.read_manifest(args.bundle)
-    gallery = Gallery(args.bundle, manifest)
+    bundle = Bundle(args.bundle)
+    gallery = bundle.gallery
     if args.kind == "pictures":
-        written = write_pictures(gallery, manifest["kind"], args.project, args.output)
+        written = write_pictures(gallery, bundle.kind, args.project, args.output)
         log.info("%s: %d pictures, %d of them new", args.output, len(gallery), written)
         return
     if args.kind == "descriptors":
-        facts, descriptors = describe(args.bundle, args.photos) if args.photos else of_gallery(gallery)
+        facts, descriptors = describe(bundle, args.photos) if args.photos else of_gallery(gallery)
         write_descriptors(facts, descriptors, args.output)
         log.info("%s: %d descriptors", args.output, len(descriptors))
         return
     if args.neighbours < 1:
         raise UserError(f"--neighbours {args.neighbours}: give 1 or more")
-    found = photo_pairs(args.bundle, args.photos, args.neighbours) if args.photos else gallery_pairs(
+    found = photo_pairs(bundle, args.photos, args.neighbours) if args.photos else gallery_pairs(
         gallery, args.neighbours
     )  # fmt: skip
     lines = [f"{a} {b}\n" for a, b in found]
@@ -93,15 +94,12 @@ def gallery_pairs(gallery: Gallery, neighbours: int) -> Iterator[tuple[str, str]
                     yield str(named[row]), str(named[other])
 
 
-def photo_pairs(folder: Path, photos: list[Path], neighbours: int) -> Iterator[tuple[str, str]]:
+def photo_pairs(bundle: Bundle, photos: list[Path], neighbours: int) -> Iterator[tuple[str, str]]:
     """Each photo with the most similar pictures of the gallery.
 
     Raises:
         UserError: a photo cannot be read, or its name holds a space, which ends a name in such a file.
     """
-    from streetrecall.bundle.answer import Bundle
-
-    bundle = Bundle(folder)
     named = names(bundle.gallery)
     for photo in photos:
         _require_name(photo)
@@ -123,15 +121,12 @@ def of_gallery(gallery: Gallery) -> tuple[dict[str, list[Any]], NDArray[np.float
     return facts, gallery.descriptors[:].astype(np.float32)
 
 
-def describe(folder: Path, photos: list[Path]) -> tuple[dict[str, list[Any]], NDArray[np.float32]]:
-    """Names of photos and their descriptors (n, d) by the bundle in ``folder``; a sphere has the mean of its views.
+def describe(bundle: Bundle, photos: list[Path]) -> tuple[dict[str, list[Any]], NDArray[np.float32]]:
+    """Names of photos and their descriptors (n, d) by a bundle; a sphere has the mean of its views.
 
     Raises:
         UserError: as `photo_pairs`.
     """
-    from streetrecall.bundle.answer import Bundle
-
-    bundle = Bundle(folder)
     for photo in photos:
         _require_name(photo)
     means = [bundle.see(photo).descriptors.mean(axis=0) for photo in photos]
