@@ -43,7 +43,7 @@ OPTIONS = [
 ]
 GOAL = 0.15  # of the time of a run from nothing
 CITY = "benchmark"
-_STEP_M = 0.25  # of the radii that are tried
+_STEP_M = 0.5  # of the radii that are tried
 _MARK = re.compile(r"^(Running stage|Stage) '([^']+)'")
 
 
