@@ -29,7 +29,7 @@ explore: setup ## serve the page of this project's results, and photos by its bu
 
 test: setup ## run the test suite
 	@scripts/chromium.sh || echo "setup: tests that need a browser will be skipped" >&2
-	@pytest -n 2 --dist loadscope -m "not pipeline and not panoramax and not mapillary"
+	@pytest -n 2 --dist loadscope --durations=30 --durations-min=5 -m "not pipeline and not panoramax and not mapillary"
 
 test-pipeline: setup ## run the whole pipeline on a small city, in a copy of this folder
 	@scripts/chromium.sh
@@ -50,7 +50,7 @@ lint: setup ## check format, style, types and workflows
 	@check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@zizmor --offline --quiet .github/workflows
 
-bench: setup ## measure speeds on this machine, all into docs/benchmarks.md or one of them: BENCH=name (streetrecall bench --help)
+bench: setup ## measure speeds on this machine, all into docs/benchmarks.md or one of them: BENCH=name (check compares)
 	@streetrecall bench $(BENCH)
 
 plots: setup ## draw the plots of the last run into dvc_plots/, as SVG and one HTML page that loads nothing

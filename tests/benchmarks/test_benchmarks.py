@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from streetrecall.benchmarks import growth, index, table
+from streetrecall.benchmarks import check, growth, index, table
 from streetrecall.benchmarks.rows import Row
+from streetrecall.errors import UserError
 from streetrecall.geo import project, unproject
 from streetrecall.params.schema import Level, load
 from streetrecall.stages.order import order
@@ -105,11 +108,49 @@ def test_grid_order_and_crop_are_timed_beside_their_peers(tmp_path: Path) -> Non
     assert all(row.ratio and row.ratio > 0 and row.task in said for row in rows)
 
 
+@pytest.mark.slow
+def test_the_order_of_many_panoramas_is_timed_with_its_memory(tmp_path: Path) -> None:
+    said = bench_of("scale", panoramas=2500, rows=tmp_path / "rows.json")
+    (row,) = [Row(**row) for row in json.loads((tmp_path / "rows.json").read_text())]
+    assert row.task == "order of 2,500 panoramas" and row.task in said
+    assert re.fullmatch(r"2,\d{3} places; peak memory 0\.\d GB, 0\.\d GB of it for the table", row.note)
+
+
 def test_the_page_is_the_table_in_the_json() -> None:
     """Both are written by one run of `make bench`."""
-    if not (ROOT / table.DATA).exists():
-        pytest.skip(f"{table.DATA} is missing: make bench writes it")
     content = json.loads((ROOT / table.DATA).read_text())
-    rows = [Row(**{name: value for name, value in row.items() if name != "ratio"}) for row in content["rows"]]
-    assert (ROOT / table.PAGE).read_text() == table.page(rows, content["machine"])
+    rows, small = table.rows_of(content["rows"]), table.rows_of(content["small"])
+    assert (ROOT / table.PAGE).read_text() == table.page(rows, small, content["machine"])
     assert {row.task.split()[0] for row in rows} >= {"grid", "order", "crop", "scrape", "describe", "search"}
+    assert {row.task.split()[0] for row in small} == {"grid", "order", "crop"}
+
+
+def table_with(folder: Path, **ratios: float) -> Path:
+    path = folder / "benchmarks.json"
+    rows = [asdict(Row(task, "point", ratio, "peer", 1.0)) | {"ratio": ratio} for task, ratio in ratios.items()]
+    path.write_text(json.dumps({"small": rows}))
+    return path
+
+
+def test_a_ratio_that_fell_by_more_than_a_third_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(table, "DATA", table_with(tmp_path, a=3.0, b=4.0))
+    measured = iter([[1.0, 9.0], [2.1, 1.0], [1.9, 1.0], [1.8, 8.0]])
+
+    def measure(parts: object, params: object) -> list[Row]:
+        return [Row(name, "point", speed, "peer", 1.0) for name, speed in zip("ab", next(measured), strict=True)]
+
+    monkeypatch.setattr(table, "measure", measure)
+    check.run(argparse.Namespace(tries=3, params="params.yaml"))  # the best of each counts, and two tries do
+    assert "2.1" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"more than a third: a, beside peer \(1\.9, was 3\)\."):
+        check.run(argparse.Namespace(tries=2, params="params.yaml"))
+
+
+def test_without_a_committed_table_the_check_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="make bench"):
+        check.committed_ratios(tmp_path / "benchmarks.json")
+    (tmp_path / "benchmarks.json").write_text("{}")
+    with pytest.raises(UserError, match=r"no table of benchmarks.*make bench"):
+        check.committed_ratios(tmp_path / "benchmarks.json")

@@ -10,12 +10,14 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from streetrecall.benchmarks import embed, growth, index, locate, prepare, scrape, table
+from streetrecall.benchmarks import check, embed, growth, index, locate, prepare, scale, scrape, table
 from streetrecall.files import write_json
 
 BENCHMARKS = {
     "table": (table, "most of the others, written to docs/benchmarks.md and docs/benchmarks.json"),
+    "check": (check, "the small ones again, beside the ratios of docs/benchmarks.json"),
     "prepare": (prepare, "grid, order and crop, beside geopandas, scikit-learn, shapely and Pillow"),
+    "scale": (scale, "the order of a million panoramas, and the memory that it takes"),
     "scrape": (scrape, "pictures per second by browsers, beside a plain Selenium loop"),
     "embed": (embed, "pictures per second from JPEG bytes to descriptors"),
     "growth": (growth, "what more places of the gallery cost, beside a run from nothing (takes as long as that)"),
