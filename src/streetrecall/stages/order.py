@@ -73,27 +73,42 @@ def order(panoramas: pd.DataFrame, params: Params) -> pd.DataFrame:
     Where a collection states splits (a column ``split``), every panorama is a place of its split: a test set of others
     is asked as a whole, or its numbers could not be compared. Its level is the first one of that split.
     """
-    start_lat, start_lon = params.order.start
-    given = "split" in panoramas.columns
-    frame = panoramas[["pano_id", "lat", "lon", "month", "beyond", *(["split"] if given else [])]].copy()
-    frame["start_distance_m"] = distance_m(frame["lat"], frame["lon"], start_lat, start_lon)
-    frame = frame.sort_values(["start_distance_m", "pano_id"], kind="stable", ignore_index=True)
-    frame["rank"] = np.arange(len(frame))
-    frame["x"], frame["y"] = project(frame["lat"], frame["lon"], params.city.crs)
+    by_id = (
+        panoramas if panoramas["pano_id"].is_monotonic_increasing else panoramas.sort_values("pano_id", kind="stable")
+    )
+    lat, lon = by_id["lat"].to_numpy(float), by_id["lon"].to_numpy(float)
+    distance = distance_m(lat, lon, *params.order.start)
+    near_first = np.argsort(distance, kind="stable")
+    xy = np.column_stack(project(lat[near_first], lon[near_first], params.city.crs))
     levels = params.order.levels
-    if given:
-        splits = [level.split for level in levels]
-        level_of = np.array([splits.index(split) if split in splits else 0 for split in frame["split"]], np.int64)
-        position = np.arange(len(frame))
+    splits = np.array([level.split for level in levels], object)
+    if "split" in by_id.columns:
+        first_level = {split: number for number, split in reversed(list(enumerate(splits)))}
+        split = by_id["split"].to_numpy()[near_first]
+        level_of = np.array([first_level.get(each, 0) for each in split], np.int64)
+        rank = np.arange(len(by_id))
     else:
-        beyond = frame["beyond"].to_numpy(bool)
-        level_of, position = pick(frame[["x", "y"]].to_numpy(), levels, params.order.quadrant_segments, beyond)
-    frame["level"], frame["place"] = level_of, position
-    frame = frame[frame["level"] >= 0].sort_values("place", ignore_index=True)
-    frame["radius_m"] = np.asarray([level.radius_m for level in levels])[frame["level"]]
-    if not given:
-        frame["split"] = np.asarray([level.split for level in levels])[frame["level"]]
-    return frame[list(tables.LOCATIONS.columns)]
+        beyond = by_id["beyond"].to_numpy(bool)[near_first]
+        level_of, position = pick(xy, levels, params.order.quadrant_segments, beyond)
+        rank = np.argsort(position, kind="stable")[np.count_nonzero(position < 0) :]  # of each place
+        split = splits[level_of]
+    # From here on there are only the places, which are often few among the panoramas.
+    rows = near_first[rank]
+    values = {
+        "place": np.arange(len(rank)),
+        "pano_id": by_id["pano_id"].to_numpy()[rows],
+        "lat": lat[rows],
+        "lon": lon[rows],
+        "month": by_id["month"].to_numpy()[rows],
+        "x": xy[rank, 0],
+        "y": xy[rank, 1],
+        "level": level_of[rank],
+        "radius_m": np.array([level.radius_m for level in levels])[level_of[rank]],
+        "split": split[rank],
+        "rank": rank,
+        "start_distance_m": distance[rows],
+    }
+    return pd.DataFrame({name: values[name] for name in tables.LOCATIONS.columns}, copy=False)
 
 
 def pick(
