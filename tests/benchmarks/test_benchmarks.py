@@ -19,6 +19,7 @@ from streetrecall.benchmarks.rows import Row
 from streetrecall.errors import UserError
 from streetrecall.geo import project, unproject
 from streetrecall.params.schema import Level, load
+from streetrecall.providers.browser.chromium import find_browser
 from streetrecall.stages.order import order
 
 ROOT = Path(__file__).parents[2]
@@ -106,6 +107,17 @@ def test_grid_order_and_crop_are_timed_beside_their_peers(tmp_path: Path) -> Non
     rows = [Row(**row) for row in json.loads((tmp_path / "rows.json").read_text())]
     assert [row.task.split()[0] for row in rows] == ["grid", "order", "order", "crop"]
     assert all(row.ratio and row.ratio > 0 and row.task in said for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_captures_are_timed_beside_a_plain_loop(tmp_path: Path) -> None:
+    if find_browser() is None:
+        pytest.skip("Chromium is not installed")
+    said = bench_of("scrape", views=4, rows=tmp_path / "rows.json")
+    rows = [Row(**row) for row in json.loads((tmp_path / "rows.json").read_text())]
+    assert rows and all(row.ratio and row.ratio > 0 and row.note in said for row in rows)
+    assert {row.peer for row in rows} == {"plain Selenium loop"}
 
 
 @pytest.mark.slow

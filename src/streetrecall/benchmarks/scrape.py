@@ -79,8 +79,8 @@ def _some_views(params: Params, base: str, count: int) -> list[CaptureRequest]:
             columns=["point_id", "lat", "lon"],
         )
         found = {c.panorama.pano_id for c in provider.coverage(points, params.metadata.radius_m) if c.panorama}
-        places = pd.DataFrame({"pano_id": sorted(found)}).assign(level=0, split="train").reset_index(names="place")
-        views = list(provider.plan(places))
+        places = pd.DataFrame({"pano_id": sorted(found)}).assign(level=0, split="train", radius_m=100.0)
+        views = list(provider.plan(places.reset_index(names="place")))
     finally:
         provider.close()
     if len(views) < count:
