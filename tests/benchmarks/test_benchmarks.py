@@ -130,6 +130,8 @@ def test_the_order_of_many_panoramas_is_timed_with_its_memory(tmp_path: Path) ->
 
 def test_the_page_is_the_table_in_the_json() -> None:
     """Both are written by one run of `make bench`."""
+    if not (ROOT / table.DATA).exists():
+        pytest.skip(f"{table.DATA} is missing: make bench writes it")
     content = json.loads((ROOT / table.DATA).read_text())
     rows, small = table.rows_of(content["rows"]), table.rows_of(content["small"])
     assert (ROOT / table.PAGE).read_text() == table.page(rows, small, content["machine"])
