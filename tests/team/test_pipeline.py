@@ -110,7 +110,7 @@ def test_a_small_city_from_grid_to_report(copy: Project, server: Server, bucket:
     polygon = {"type": "Polygon", "coordinates": [SMALL_CITY]}
     (copy.root / "data/cities/small.geojson").write_text(json.dumps(polygon), encoding="utf-8")
     *levels, last = (level.model_dump() for level in load(copy.root / "params.yaml").order.levels)
-    sparse = last | {"radius_m": 12.0}
+    sparse = last | {"radius_m": 8.0}
     override(copy.root / "params.yaml", QUICK | {"city.name": "small", "order.levels": [*levels, sparse]})
     copy.commit("A small city")
     said, seconds = repro(copy)

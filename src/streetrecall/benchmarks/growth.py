@@ -213,7 +213,8 @@ def levels(panoramas: pd.DataFrame, params: Params, share: float) -> tuple[list[
         return int((order(panoramas, params.model_copy(update={"order": settings}))["split"] == "gallery").sum())
 
     best: tuple[float, list[Level]] | None = None
-    for radius in np.arange(last.radius_m + _STEP_M, 4 * last.radius_m, _STEP_M).tolist():
+    largest = earlier[-1].radius_m if earlier else 4 * last.radius_m  # levels have shrinking radii
+    for radius in np.arange(last.radius_m + _STEP_M, largest + _STEP_M / 2, _STEP_M).tolist():
         fewer = [*earlier, last.model_copy(update={"radius_m": radius})]
         before = count(fewer)
         growth = count([*fewer, last]) / before - 1 if before else 0.0
