@@ -29,6 +29,8 @@ SMALL_CITY = [[18.0665, 59.3240], [18.0710, 59.3240], [18.0710, 59.3260], [18.06
 QUICK = {
     "evaluate.bootstrap_draws": 200,
     "photos.spots": 8,
+    "scrape.training_dates": 4,
+    "views.directions": 6,
     "train.phases": [
         {
             "start": "pca",

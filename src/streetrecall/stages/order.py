@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -132,20 +133,21 @@ def pick(
     n = len(xy)
     level_of = np.full(n, -1)
     position = np.full(n, -1)
-    picked: list[int] = []
+    picked = array("q")  # 8 bytes a pick; a list takes 40
     tree = cKDTree(xy)
     for number, level in enumerate(levels):
         radius = level.radius_m
         taken = bytearray(n)  # the loop below reads single items, which is slow with numpy
         excluded = np.frombuffer(taken, dtype=np.uint8)
-        excluded[_near_any(tree, picked, radius, quadrant_segments)] = 1
-        excluded[picked] = 1
+        earlier = np.array(picked, np.int64)
+        excluded[_near_any(tree, earlier, radius, quadrant_segments)] = 1
+        excluded[earlier] = 1
         if beyond is not None and level.split != "gallery":
             excluded[beyond] = 1
         if level.apart_m:
-            others = [i for i in picked if levels[level_of[i]].split != level.split]
-            excluded[_nearer_than(tree, others, level.apart_m)] = 1
-        for i in np.flatnonzero(excluded == 0).tolist():
+            other = np.array([each.split != level.split for each in levels])
+            excluded[_nearer_than(tree, earlier[other[level_of[earlier]]], level.apart_m)] = 1
+        for i in range(n):
             if taken[i]:
                 continue
             level_of[i], position[i] = number, len(picked)
@@ -156,21 +158,21 @@ def pick(
     return level_of, position
 
 
-def _nearer_than(tree: cKDTree, others: list[int], apart_m: float) -> NDArray[np.int64]:
+def _nearer_than(tree: cKDTree, others: NDArray[np.int64], apart_m: float) -> NDArray[np.int64]:
     """Points of ``tree`` that are nearer than ``apart_m`` metres to any of its points ``others``."""
-    if not others:
+    if not len(others):
         return np.empty(0, np.int64)
     nearest, _ = cKDTree(tree.data[others]).query(tree.data)
     return np.flatnonzero(nearest < apart_m)
 
 
-def _near_any(tree: cKDTree, picked: list[int], radius: float, quadrant_segments: int) -> NDArray[np.int64]:
+def _near_any(tree: cKDTree, picked: NDArray[np.int64], radius: float, quadrant_segments: int) -> NDArray[np.int64]:
     """Points of ``tree`` inside the disc around any of ``picked``.
 
     A point within the inner circle of the disc around its nearest pick is inside, and one beyond the outer circle is
     outside. Only for points between the two circles are all picks around compared.
     """
-    if not picked:
+    if not len(picked):
         return np.empty(0, np.int64)
     xy = tree.data
     picks = cKDTree(xy[picked])
