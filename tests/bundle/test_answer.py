@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tinybundle import LAT, LON, NEVER, described, tiny_params, town_views, write_tiny
+from tinybundle import LAT, LON, NEVER, described, tiny_file, tiny_params, town_views, write_tiny
 from tinytown import Town
 
 from streetrecall.bundle import layout
@@ -62,9 +62,10 @@ def test_scores_are_those_of_the_evaluation(
 ) -> None:
     """The same photos, asked by the functions of the stage evaluate."""
     views = town_views(town.views)
-    gallery = answering.gallery_of(views, described(views, town.views, tmp_path).astype(np.float16).astype(np.float32))
+    network = tiny_file(tmp_path)
+    gallery = answering.gallery_of(views, described(views, town.views, network).astype(np.float16).astype(np.float32))
     settings = tiny_params(params, **({} if compare else {"places": 0})).evaluate.photos
-    asked = answering.Photos(photos.drop(columns="jpeg"), described(photos, town.photos, tmp_path))
+    asked = answering.Photos(photos.drop(columns="jpeg"), described(photos, town.photos, network))
     found = answering.answer_photos(asked, gallery, (town.photos, town.views), settings)["photos"]
     bundle = Bundle(tiny_bundle)
     for row, (jpeg, month) in enumerate(zip(photos["jpeg"], photos["month"], strict=True)):

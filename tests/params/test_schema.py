@@ -197,7 +197,7 @@ def test_load_and_set_refuse_the_same_files_in_the_same_words(
 
 
 def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)"):
+    with pytest.raises(UserError, match=r"cannot be read \(a folder, not a file\)"):
         params.load(tmp_path)
 
 
