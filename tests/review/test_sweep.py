@@ -141,6 +141,8 @@ def test_a_polygon_that_git_does_not_track_is_named_before_queueing(
 ) -> None:
     root = with_city.root
     monkeypatch.chdir(root)
+    with_city.git("config", "user.name", "A Teammate")  # a machine may have none
+    with_city.git("config", "user.email", "teammate@example.org")
     assert copies.lacking(root) == ([], [])
     (root / "data/cities/new.geojson").write_text("{}", encoding="utf-8")
     (root / "data/cities/.DS_Store").write_text("", encoding="utf-8")
