@@ -31,6 +31,30 @@ QUICK = {
     "photos.spots": 8,
     "scrape.training_dates": 4,
     "views.directions": 6,
+    # The closed-form start of the whole head takes minutes on any number of pictures.
+    "train.head.dimensions": 256,
+    "train.head.components": 512,
+    "train.head.branches": [
+        {
+            "pool": "vlad",
+            "map": "block5c_add",
+            "channels": 32,
+            "clusters": 16,
+            "sharpness": 50.0,
+            "weight": 1.0,
+        },
+        {"pool": "grid", "map": "block6d_add", "channels": 16, "weight": 1.0},
+    ],
+    "train.views.branches": [
+        {
+            "pool": "vlad",
+            "map": "block5c_add",
+            "channels": 64,
+            "clusters": 16,
+            "sharpness": 50.0,
+            "weight": 1.0,
+        },
+    ],
     "train.phases": [
         {
             "start": "pca",
