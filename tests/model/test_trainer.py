@@ -154,7 +154,7 @@ def test_facts_and_curves_are_written_and_the_checkpoint_is_gone(trained: Path) 
     assert not list((trained / "store" / "training").glob("*"))
     falling = [0.001 * (1 + math.cos(math.pi * done / 10)) / 2 for done in (2, 6, 10)]  # after a rise over two steps
     assert curve["learning_rate"].tolist() == pytest.approx([0.0, *falling], rel=1e-3, abs=1e-9)
-    assert list((trained / "store" / "maps").glob("*/*.npy"))
+    assert list((trained / "store" / "maps").glob("*/*.f16"))
 
 
 @pytest.mark.parametrize("norms", ["frozen", "trained"])
