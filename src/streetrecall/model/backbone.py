@@ -63,10 +63,17 @@ class Standardise(keras.Layer):
         return {**super().get_config(), "mean": self.mean, "deviation": self.deviation, "bgr": self.bgr}
 
 
-IN_MODEL = Standardise(mean=[0.0, 0.0, 0.0], deviation=1.0, bgr=False).get_config()
-SYMMETRIC = Standardise(mean=[127.5, 127.5, 127.5], deviation=127.5, bgr=False).get_config()
-CAFFE = Standardise(mean=[103.939, 116.779, 123.68], deviation=1.0, bgr=True).get_config()
-LITE_PIXELS = Standardise(mean=[127.0, 127.0, 127.0], deviation=128.0, bgr=False).get_config()
+def _config(mean: list[float], deviation: float, bgr: bool = False) -> dict[str, Any]:
+    """The configuration of a `Standardise`. Its precision is that of the time when the layer is built."""
+    config = Standardise(mean, deviation, bgr).get_config()
+    del config["dtype"]
+    return config
+
+
+IN_MODEL = _config([0.0, 0.0, 0.0], 1.0)
+SYMMETRIC = _config([127.5, 127.5, 127.5], 127.5)
+CAFFE = _config([103.939, 116.779, 123.68], 1.0, bgr=True)
+LITE_PIXELS = _config([127.0, 127.0, 127.0], 128.0)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ class Sources:
     def open(self, layer: str) -> Source:
         """The source of a phase that trains what comes after ``layer``."""
         if layer == IMAGE:
+            self._maps.cache_clear()  # the phase trains all layers, so maps of before are of no more use
             return PixelSource(self._params, self._collection, self._network.whole, self._graph)
         return MapSource(self._params, layer, self._maps(layer), self.tail(layer, DESCRIPTOR), self._graph)
 
