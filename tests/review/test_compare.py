@@ -8,7 +8,7 @@ import pytest
 
 from streetrecall import cli, tables
 from streetrecall.errors import UserError
-from streetrecall.review.compare import compare, report
+from streetrecall.review.compare import Asked, compare, report
 
 BOOTSTRAP = (1000, 0.95, 3)
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def predictions(found: np.ndarray, protocol: str = "newest_vs_older") -> pd.Data
 
 
 def run(first, second, protocol=None, column="rank_25m", k=1):
-    return compare(first, second, ("HEAD", "workspace"), "model", "test", protocol, column, k, BOOTSTRAP)
+    return compare(first, second, ("HEAD", "workspace"), Asked("model", "test", protocol, column, k), BOOTSTRAP)
 
 
 def test_more_found_at_many_places_is_better_and_the_reverse_is_worse():

@@ -40,9 +40,7 @@ def _inference(network: networks.Network, head: Head, size: tuple[int, int]) -> 
     trained = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        other = networks.build(network.backbone.name, "none", size, head)
-        networks.copy_weights(network, other)
-        return other.inference()
+        return networks.resized(network, size, head).inference()
     finally:
         keras.config.set_dtype_policy(trained)
 

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from streetrecall.errors import UserError
 from streetrecall.files import whole, write_json
 from streetrecall.model import runtime  # noqa: F401  first: it silences the log of TensorFlow's import
-from streetrecall.model.shapes import LANDSCAPE, PORTRAIT, Size, sides
+from streetrecall.model.shapes import LANDSCAPE, PORTRAIT, sides
 from streetrecall.params.schema import Head
 from streetrecall.retrieval.portable import CONFIG, FILE
 
@@ -35,8 +35,10 @@ class Embedder:
     threads: int = 2
 
     def __post_init__(self) -> None:
-        self._runs: dict[Size, Any] = {}
-        self._runner(self.image_size)
+        import tensorflow as tf
+
+        model = self.network.inference()
+        self._run = tf.function(lambda pixels: model(pixels, training=False))
 
     @property
     def dimensions(self) -> int:
@@ -53,37 +55,22 @@ class Embedder:
         square = sides(self.image_size)
         return [sides(LANDSCAPE), sides(PORTRAIT), square] if self.takes_any_shape else [square]
 
-    def describe(self, jpegs: Sequence[bytes], size: Size | None = None) -> NDArray[np.float32]:
-        """Descriptors of unit norm, (n, d) float32, of JPEG pictures, by TensorFlow.
+    def describe(self, jpegs: Sequence[bytes]) -> NDArray[np.float32]:
+        """Descriptors of unit norm, (n, d) float32, of JPEG pictures at ``image_size``, by TensorFlow.
 
-        ``size``: at which the network sees them, if not at ``image_size``. The pipeline describes by the file for
-        LiteRT instead (`streetrecall.retrieval.describing`), which is faster on processor cores.
+        The pipeline describes by the file for LiteRT instead (`streetrecall.retrieval.describing`), which is faster on
+        processor cores.
 
         Raises:
-            UserError: a picture cannot be read or decoded; says which. The embedder takes square pictures only, and
-                ``size`` is another.
+            UserError: a picture cannot be read or decoded; says which.
         """
         from streetrecall.model import decoding
 
-        size = self.image_size if size is None else size
-        run = self._runner(size)
         parts = [
-            run(pixels).numpy()[:count].astype(np.float32)
-            for pixels, count in decoding.batches(jpegs, size, self.batch_size, self.threads)
+            self._run(pixels).numpy()[:count].astype(np.float32)
+            for pixels, count in decoding.batches(jpegs, self.image_size, self.batch_size, self.threads)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), np.float32)
-
-    def _runner(self, size: Size) -> Any:
-        """The compiled network for pictures of ``size``."""
-        if size not in self._runs:
-            import tensorflow as tf
-
-            from streetrecall.model import network
-
-            same = size == self.image_size
-            model = (self.network if same else network.resized(self.network, size, self.head)).inference()
-            self._runs[size] = tf.function(lambda pixels: model(pixels, training=False))
-        return self._runs[size]
 
 
 def save(embedder: Embedder, folder: str | Path) -> None:

@@ -100,12 +100,13 @@ def build(backbone: str, weights: str, image_size: Size, head: Head) -> Network:
 
 
 def resized(network: Network, image_size: Size, head: Head) -> Network:
-    """A separate network for pictures of another size, with a copy of the current weights.
+    """A separate network for pictures of ``image_size``, with a copy of the current weights.
 
     Raises:
         UserError: a branch `grid` gives as many values as its map has positions, so it takes one size only.
     """
-    if any(isinstance(branch, GridBranch) for branch in head.branches):
+    own = network.whole.input.shape[1:3] == sides(image_size)
+    if not own and any(isinstance(branch, GridBranch) for branch in head.branches):
         raise UserError(
             "the branch 'grid' of the embedder takes square pictures only, and photos are not square; train on views "
             "(train.views) with branches of other kinds"

@@ -63,6 +63,23 @@ class Comparison:
     only_second: int
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Which queries of a table of predictions are compared, and what of each.
+
+    Attributes:
+        protocol: None means all protocols.
+        column: the column of ranks that says within which distance an answer is right, such as ``rank_25m``.
+        k: a query is found if its rank is at most this.
+    """
+
+    system: str
+    scope: str
+    protocol: str | None
+    column: str
+    k: int
+
+
 def main(args: argparse.Namespace) -> None:
     settings = load(args.params).evaluate
     if args.against:
@@ -71,17 +88,8 @@ def main(args: argparse.Namespace) -> None:
     else:
         first, second = (read_results(revision, args.results) for revision in (args.first, args.second))
         names = args.first, args.second
-    found = compare(
-        first,
-        second,
-        names,
-        args.system,
-        args.scope,
-        args.protocol,
-        f"rank_{args.within}",
-        args.k,
-        (settings.bootstrap_draws, settings.confidence, settings.seed),
-    )
+    asked = Asked(args.system, args.scope, args.protocol, f"rank_{args.within}", args.k)
+    found = compare(first, second, names, asked, (settings.bootstrap_draws, settings.confidence, settings.seed))
     if args.json:
         content = [
             {"protocol": c.protocol, "only_first": c.only_first, "only_second": c.only_second} | asdict(c.difference)
@@ -144,14 +152,10 @@ def compare(
     first: pd.DataFrame,
     second: pd.DataFrame,
     names: tuple[str, str],
-    system: str,
-    scope: str,
-    protocol: str | None,
-    column: str,
-    k: int,
+    asked: Asked,
     bootstrap: tuple[int, float, int],
 ) -> list[Comparison]:
-    """Differences of recall at ``k`` by ``column``, for each protocol in both tables.
+    """Differences of recall for each protocol in both tables.
 
     Compared are the queries that both tables hold and can answer. Two queries are the same if their place, direction,
     month and position are.
@@ -159,7 +163,7 @@ def compare(
     Raises:
         UserError: the two tables have no query in common.
     """
-    joined, both = pair(first, second, names, system, scope, protocol, column, k)
+    joined, both = pair(first, second, names, asked)
     out = []
     for title, rows in joined.groupby("protocol"):
         pairs = both[both["protocol"] == title]
@@ -174,44 +178,32 @@ def compare(
 
 
 def pair(
-    first: pd.DataFrame,
-    second: pd.DataFrame,
-    names: tuple[str, str],
-    system: str,
-    scope: str,
-    protocol: str | None,
-    column: str,
-    k: int,
+    first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str], asked: Asked
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The answerable queries of both tables, matched, and those of them that both hold; columns end in _a and _b.
 
     Raises:
         UserError: one of the tables has no query of this kind.
     """
-    chosen = [
-        _chosen(table, name, system, scope, protocol, column, k)
-        for name, table in zip(names, (first, second), strict=True)
-    ]
+    chosen = [_chosen(table, name, asked) for name, table in zip(names, (first, second), strict=True)]
     joined = chosen[0].merge(chosen[1], on=[*QUERY, "twin"], how="outer", suffixes=("_a", "_b"), indicator=True)
     still = [(joined[f"{c}_a"] - joined[f"{c}_b"]).abs().lt(MOVED) for c in ("lat", "lon")]
     return joined, joined[(joined["_merge"] == "both") & still[0] & still[1]]
 
 
-def _chosen(
-    table: pd.DataFrame, name: str, system: str, scope: str, protocol: str | None, column: str, k: int
-) -> pd.DataFrame:
-    """The queries of ``table`` that can be answered, and whether each is found at ``k``."""
-    rows = table[(table["system"] == system) & (table["scope"] == scope)]
-    if protocol:
-        rows = rows[rows["protocol"] == protocol]
+def _chosen(table: pd.DataFrame, name: str, asked: Asked) -> pd.DataFrame:
+    """The queries of ``table`` that can be answered, and whether each is found."""
+    rows = table[(table["system"] == asked.system) & (table["scope"] == asked.scope)]
+    if asked.protocol:
+        rows = rows[rows["protocol"] == asked.protocol]
     if rows.empty:
-        wanted = f"{scope}, {protocol}" if protocol else scope
+        wanted = f"{asked.scope}, {asked.protocol}" if asked.protocol else asked.scope
         there = ", ".join(sorted({f"{s}/{p}" for s, p in zip(table["scope"], table["protocol"], strict=True)}))
         raise UserError(f"{name}: no queries of {wanted}; there are {there}")
-    right = "right_place_direction" if column == "rank_place_direction" else "right_images"
+    right = "right_place_direction" if asked.column == "rank_place_direction" else "right_images"
     rows = rows[rows[right] > 0].sort_values([*QUERY, "image_id"])
     # Revisions with other pictures number them differently. Two queries of one month are told apart by their order.
-    rows = rows.assign(twin=rows.groupby(QUERY).cumcount(), found=found_at(rows[column].to_numpy(), k))
+    rows = rows.assign(twin=rows.groupby(QUERY).cumcount(), found=found_at(rows[asked.column].to_numpy(), asked.k))
     return rows[[*QUERY, "twin", "image_id", "lat", "lon", "answer_place", "error_m", "found"]]
 
 

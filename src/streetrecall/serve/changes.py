@@ -25,7 +25,7 @@ from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.external import GitError, git
 from streetrecall.params.schema import load
-from streetrecall.review.compare import RESULTS, WORKSPACE, pair
+from streetrecall.review.compare import RESULTS, WORKSPACE, Asked, pair
 from streetrecall.scoring.bootstrap import paired_difference
 from streetrecall.serve.problems import ProblemError
 from streetrecall.serve.project import PARAMS, Project
@@ -164,15 +164,13 @@ class Revisions:
                 self._cache = Path(repo.cache.local.path)
         return self._cache
 
-    def compare(
-        self, first: str, second: str, system: str, scope: str, protocol: str, k: int, within_m: int
-    ) -> dict[str, Any]:
+    def compare(self, first: str, second: str, asked: Asked) -> dict[str, Any]:
         """Each query of both revisions and what became of it, and whether the second revision is better."""
         load_params = self.project.params() or load(self.project.root / PARAMS)
         settings = load_params.evaluate
         both = self.results(first), self.results(second)
         try:
-            joined, pairs = pair(*both, (first, second), system, scope, protocol, f"rank_{within_m}m", k)
+            joined, pairs = pair(*both, (first, second), asked)
         except UserError as error:
             raise ProblemError(HTTPStatus.NOT_FOUND, str(error)) from error
         if pairs.empty:
@@ -188,7 +186,7 @@ class Revisions:
         return {
             "first": first,
             "second": second,
-            "label": label(protocol),
+            "label": label(str(asked.protocol)),
             "difference": asdict(paired_difference(pairs["place"].to_numpy(), a, b, *bootstrap)),
             "confidence": settings.confidence,
             "only_one": int(joined[["found_a", "found_b"]].notna().to_numpy().sum() - 2 * len(pairs)),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Path, Query, Request, Response
 
+from streetrecall.review.compare import Asked
 from streetrecall.serve import results
 from streetrecall.serve.assets import FRESH, Asset
 from streetrecall.serve.changes import REVISION, Revisions
@@ -172,5 +173,5 @@ def _changes(api: FastAPI, project: Project) -> None:
         within_m: Within = Within.NARROW,
     ) -> Response:
         """The queries that a revision gained and lost, and whether it is better: a paired bootstrap over places."""
-        content = revisions.compare(first, second, system, scope, protocol, int(k), int(within_m))
+        content = revisions.compare(first, second, Asked(system, scope, protocol, f"rank_{within_m:d}m", int(k)))
         return Asset.json(content).answer(request, FRESH)
