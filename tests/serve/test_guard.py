@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -76,6 +77,21 @@ def test_others_are_served_only_with_a_token_that_cannot_be_guessed(options, mon
     monkeypatch.delenv("STREETRECALL_TOKEN", raising=False)
     assert cli.main(["serve", "--port", "0", *options]) == 2
     assert "token" in capsys.readouterr().err
+
+
+def test_the_log_handlers_of_the_process_stay_open():
+    """Uvicorn closes them by default; that of absl, which TensorFlow uses, closes the stream of errors too."""
+    closed = []
+
+    class Handler(logging.Handler):
+        def close(self) -> None:
+            closed.append(self)
+            super().close()
+
+    handler = Handler()
+    with running(Limits()):
+        pass
+    assert handler not in closed
 
 
 def test_names_of_this_host_are_those_that_were_given():

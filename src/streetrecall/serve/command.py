@@ -153,9 +153,10 @@ def run(
             await super().startup(sockets)
             on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
 
+    # Uvicorn's own configuration of logging closes all other handlers of the process, and absl's closes its stream too.
     config = uvicorn.Config(
-        cast(Any, app), http=protocol(limits), ws="none", lifespan="off", log_level="warning", access_log=False,
-        proxy_headers=False, server_header=False, limit_concurrency=limits.connections,
+        cast(Any, app), http=protocol(limits), ws="none", lifespan="off", log_config=None, log_level="warning",
+        access_log=False, proxy_headers=False, server_header=False, limit_concurrency=limits.connections,
         timeout_keep_alive=10, timeout_graceful_shutdown=2, h11_max_incomplete_event_size=32768,
     )  # fmt: skip
     server = Server(config)
