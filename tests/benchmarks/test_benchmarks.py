@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from streetrecall.benchmarks import check, growth, index, table
+from streetrecall import tables
+from streetrecall.benchmarks import check, growth, index, page, table
 from streetrecall.benchmarks.rows import Row
 from streetrecall.errors import UserError
 from streetrecall.geo import project, unproject
@@ -118,6 +119,27 @@ def test_captures_are_timed_beside_a_plain_loop(tmp_path: Path) -> None:
     rows = [Row(**row) for row in json.loads((tmp_path / "rows.json").read_text())]
     assert rows and all(row.ratio and row.ratio > 0 and row.note in said for row in rows)
     assert {row.peer for row in rows} == {"plain Selenium loop"}
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_page_is_painted_and_its_map_moves(tmp_path: Path) -> None:
+    if find_browser() is None:
+        pytest.skip("there is no Chromium on PATH")
+    said = bench_of("page", places=30, pictures=120, loads=1, rows=tmp_path / "rows.json")
+    rows = [Row(**row) for row in json.loads((tmp_path / "rows.json").read_text())]
+    assert [row.task for row in rows] == [f"page, {view}, 30 places, 120 pictures" for view in ("results", "time")]
+    assert all(row.speed > 0 for row in rows) and "first paint" in said
+
+
+def test_a_project_of_any_size_is_made_whole(tmp_path: Path) -> None:
+    folder = page.make_project(tmp_path / "made", places=7, pictures=30)
+    images = tables.read(tables.IMAGES, folder / "data/crops/images.parquet")
+    queries = tables.read(tables.PREDICTIONS, folder / "data/results/queries.parquet")
+    assert (len(images), images["place"].nunique(), len(queries)) == (30, 7, 30)
+    assert images.groupby("place")[["date_index", "direction"]].apply(lambda rows: not rows.duplicated().any()).all()
+    with pytest.raises(UserError, match="at least one for each of the 31 places"):
+        page.make_project(tmp_path / "few", places=31, pictures=30)
 
 
 @pytest.mark.slow

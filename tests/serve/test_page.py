@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,13 @@ import pandas as pd
 import pytest
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 from servedcity import GAINED, LOST, Served
 
+from streetrecall.benchmarks.page import browsing
 from streetrecall.providers.browser import chromium
 
 pytestmark = pytest.mark.browser
@@ -102,23 +100,10 @@ class Page:
 
 @pytest.fixture(scope="module")
 def driver(served: Served) -> Iterator[webdriver.Chrome]:
-    browser = chromium.find_browser()
-    if browser is None or shutil.which("chromedriver") is None:
+    if chromium.find_browser() is None or shutil.which("chromedriver") is None:
         pytest.skip("there is no Chromium on PATH")
-    profile = tempfile.mkdtemp(prefix="sr")
-    options = Options()
-    options.binary_location = browser
-    for argument in chromium.arguments(profile, served.url, None, isolated=True):
-        if argument != "--disable-frame-rate-limit":
-            options.add_argument(argument)
-    options.add_argument("--enable-unsafe-swiftshader")  # draws maps without a graphics card
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    try:
-        yield driver
-    finally:
-        driver.quit()
-        shutil.rmtree(profile, ignore_errors=True)
+    with browsing(served.url, browser="ALL", performance="ALL") as found:
+        yield found
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from streetrecall.benchmarks import check, embed, growth, index, locate, prepare, scale, scrape, table
+from streetrecall.benchmarks import check, embed, growth, index, locate, page, prepare, scale, scrape, table
 from streetrecall.files import write_json
 
 BENCHMARKS = {
@@ -22,6 +22,7 @@ BENCHMARKS = {
     "embed": (embed, "pictures per second from JPEG bytes to descriptors"),
     "growth": (growth, "what more places of the gallery cost, beside a run from nothing (takes as long as that)"),
     "locate": (locate, "milliseconds of an answer from models/bundle, and where they go"),
+    "page": (page, "first paint and frames of the page in headless Chromium, of a project of any size"),
     "index": (index, "queries per second at a recall@10 of 0.99, beside faiss and hnswlib"),
 }
 
