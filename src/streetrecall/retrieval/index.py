@@ -150,7 +150,7 @@ class _Maker:
     ) -> None:
         self._scann, self._gallery, self._rows = scann, gallery, rows
         self._settings, self._threads = settings, threads
-        self._size = tuning.Gallery(*gallery.shape, settings.dimensions_per_block)
+        self._size = tuning.Gallery(len(gallery), gallery.shape[1], settings.dimensions_per_block)
         self._others = min(settings.neighbours, len(gallery) - 1)
         wanted = min(20 * settings.neighbours, len(gallery))
         self._reorder = (self._others, wanted) if settings.reorder == "auto" else (settings.reorder, settings.reorder)
