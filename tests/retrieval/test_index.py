@@ -19,6 +19,7 @@ from streetrecall.errors import UserError
 from streetrecall.params.schema import Index, Params
 from streetrecall.retrieval import exact as search
 from streetrecall.retrieval import index as indexes
+from streetrecall.retrieval import tuning
 
 GALLERY, QUERIES = 1500, 60
 
@@ -107,26 +108,56 @@ def test_it_loads_in_less_than_a_second(kind: str, params: Params, tmp_path: Pat
     assert min(took) < 1
 
 
-def test_auto_becomes_the_smallest_effort_that_reaches_the_recall(
+def others_found(index: indexes.Index, gallery: np.ndarray, leaves: int, candidates: int) -> float:
+    """Share of their 20 nearest others that all pictures find with that effort."""
+    chosen = index.settings
+    index.settings = chosen.model_copy(update={"leaves_to_search": leaves, "reorder": candidates})
+    found = indexes.recall(index, gallery, gallery, search.exact(gallery, gallery, 21)[1])
+    index.settings = chosen
+    return (found * 21 - 1) / 20
+
+
+@pytest.mark.parametrize("asked", [0.5, 0.9, 0.999])
+def test_auto_becomes_the_least_work_that_reaches_the_recall(
+    asked: float, params: Params, data: tuple[np.ndarray, pd.DataFrame], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fewer candidates in the same leaves do not reach it, nor does any effort of less work in fewer leaves."""
+    values, rows = data
+    gallery = values[rows["role"] == "gallery"][:1000]  # so that all of them ask
+    chosen = settings(params, "tree").model_copy(update={"recall": asked})
+    built = indexes.build(gallery, np.arange(1000), chosen, threads=1)
+    leaves, searched, reorder = (int(getattr(built.settings, n)) for n in ("leaves", "leaves_to_search", "reorder"))
+    assert leaves in (15, 31, 63)
+    assert others_found(built, gallery, searched, reorder) >= asked
+    assert reorder == 20 or others_found(built, gallery, searched, reorder - 1) < asked
+    size = tuning.Gallery(1000, 32, built.settings.dimensions_per_block)
+    spent = size.tree(leaves, searched) + size.reordering(reorder)
+    for fewer in range(1, searched):
+        affordable = int((spent - size.tree(leaves, fewer)) / size.reordering(1))
+        assert others_found(built, gallery, fewer, affordable - 1) < asked
+    assert not caplog.text
+
+
+def test_a_recall_that_cannot_be_reached_is_reported(
     params: Params, data: tuple[np.ndarray, pd.DataFrame], caplog: pytest.LogCaptureFixture
 ) -> None:
     values, rows = data
     gallery = np.flatnonzero(rows["role"] == "gallery")
-    efforts = []
-    for asked in (0.5, 0.9, 0.999):
-        chosen = settings(params, "tree").model_copy(update={"recall": asked})
-        built = indexes.build(values[gallery], gallery, chosen, threads=1)
-        queries = values[rows["role"] == "query"]
-        nearest = search.exact(queries, values[gallery], 20)[1]
-        assert indexes.recall(built, queries, values[gallery], nearest) > asked - 0.03
-        efforts.append((built.settings.leaves_to_search, built.settings.reorder))
-    assert efforts[0][0] < efforts[1][0] < efforts[2][0]
-    assert efforts[0][1] < efforts[2][1]
-    assert not caplog.text
-
-    poor = settings(params, "tree").model_copy(update={"leaves_to_search": 1, "recall": 0.99})
+    poor = settings(params, "tree").model_copy(update={"leaves": 75, "leaves_to_search": 1, "recall": 0.99})
     assert indexes.build(values[gallery], gallery, poor, threads=1).settings.leaves_to_search == 1
     assert "index.recall asks for 99.00%" in caplog.text
+
+
+@pytest.mark.parametrize(("kinds", "expected"), [(100, "tree"), (0, "ah")])
+def test_auto_has_a_tree_only_where_it_saves_work(kinds: int, expected: str, params: Params) -> None:
+    """Vectors without any order have neighbours in all leaves, so a tree saves nothing."""
+    rng = np.random.default_rng(3)
+    values = rng.standard_normal((1500, 64))
+    if kinds:
+        values = rng.standard_normal((kinds, 64))[rng.integers(0, kinds, 1500)] + 0.3 * values
+    values = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float16)
+    auto = params.index.model_copy(update={"kind": "auto", "exact_up_to": 1000})
+    assert indexes.build(values, np.arange(1500), auto, threads=1).kind == expected
 
 
 @pytest.mark.parametrize("asked", [0.9, 0.999])
@@ -185,9 +216,8 @@ def test_more_neighbours_than_pictures_are_padded_alike(params: Params) -> None:
 
 def test_the_kind_follows_the_gallery(params: Params) -> None:
     auto = params.index.model_copy(update={"kind": "auto"})
-    assert [indexes.choose(auto, n) for n in (100, 20_000, 20_001, 100_000, 100_001)] == [
-        "exact", "exact", "ah", "ah", "tree",
-    ]  # fmt: skip
+    assert [indexes.choose(auto, n) for n in (100, 20_000, 20_001)] == ["exact", "exact", "tree"]
+    assert indexes.choose(auto.model_copy(update={"leaves": 6000}), 20_001) == "ah"  # fewer than four pictures a leaf
     for few in (1, 10, 64, 255):  # too few for a quantiser to learn from
         for kind, leaves in (("ah", "auto"), ("tree", "auto"), ("tree", 1)):
             assert indexes.choose(auto.model_copy(update={"kind": kind, "leaves": leaves}), few) == "exact"

@@ -10,7 +10,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from streetrecall.benchmarks import check, embed, growth, index, locate, page, prepare, scale, scrape, table
+from streetrecall.benchmarks import check, embed, growth, index, locate, page, prepare, push, scale, scrape, table
 from streetrecall.files import write_json
 
 BENCHMARKS = {
@@ -19,8 +19,9 @@ BENCHMARKS = {
     "prepare": (prepare, "grid, order and crop, beside geopandas, scikit-learn, shapely and Pillow"),
     "scale": (scale, "the order of a million panoramas, and the memory that it takes"),
     "scrape": (scrape, "pictures per second by browsers, beside a plain Selenium loop"),
-    "embed": (embed, "pictures per second from JPEG bytes to descriptors"),
-    "growth": (growth, "what more places of the gallery cost, beside a run from nothing (takes as long as that)"),
+    "embed": (embed, "pictures per second from JPEG bytes to descriptors, beside TensorFlow, LiteRT, ONNX Runtime"),
+    "push": (push, "dvc push of pictures in shards, beside loose files"),
+    "growth": (growth, "what more places or no change cost, beside a run from nothing (takes longer than that)"),
     "locate": (locate, "milliseconds of an answer from models/bundle, and where they go"),
     "page": (page, "first paint and frames of the page in headless Chromium, of a project of any size"),
     "index": (index, "queries per second at a recall@10 of 0.99, beside faiss and hnswlib"),

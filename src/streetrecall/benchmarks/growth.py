@@ -1,4 +1,4 @@
-"""Benchmark `growth`: what more places of split gallery cost, and a new snapshot, beside a run from nothing.
+"""Benchmark `growth`: what more places of split gallery, a new snapshot or no change cost, beside a run from nothing.
 
 It runs the whole pipeline on a part of the simulated city, in a temporary copy of this project with a store and a cache
 of its own.
@@ -40,9 +40,12 @@ OPTIONS = [
     ("percent", 10, "places of the gallery that are added, percent"),
     ("spots", 50, "photos.spots"),
     ("steps", 0, "steps of each epoch of training on views; 0: as params.yaml says"),
+    ("snapshot", 1, "0: without a new snapshot"),
+    ("quick", 0, "1: fewer dates and directions, a smaller head and at most two epochs"),
 ]
 GOAL = 0.15  # of the time of a run from nothing
 CITY = "benchmark"
+SPEED = "metrics/plots/train_speed.csv"  # what the stage train says of its epochs
 _STEP_M = 0.5  # of the radii that are tried
 _MARK = re.compile(r"^(Running stage|Stage) '([^']+)'")
 
@@ -133,7 +136,9 @@ def timed(lines: Iterable[str], clock: Callable[[], float] = time.perf_counter) 
 
 
 def run(args: argparse.Namespace) -> list[Row]:
-    """Print what a run from nothing, more places and a new snapshot cost, stage by stage.
+    """Print what a run from nothing, none, more places and a new snapshot cost, stage by stage.
+
+    The speed of the training in the run from nothing is compared with that of its steps alone, without the waiting.
 
     Raises:
         UserError: the last level of order.levels is not of split gallery, or a stage failed.
@@ -144,9 +149,7 @@ def run(args: argparse.Namespace) -> list[Row]:
         polygon = rectangle(params, args.width, args.height)
         write_text(copy.folder / f"data/cities/{CITY}.geojson", json.dumps(polygon))
         changes: dict[str, Any] = {"provider": "simulated", "city.name": CITY, "photos.spots": args.spots}
-        if args.steps:
-            phases = [phase.model_copy(update={"steps": args.steps}) for phase in params.train.views.phases]
-            changes["train.views.phases"] = [phase.model_dump() for phase in phases]
+        changes |= shortened(params, args.steps, bool(args.quick))
         copy.set(changes)
         collected = copy.repro("check_panoramas")
         fewer, more = levels(
@@ -155,23 +158,84 @@ def run(args: argparse.Namespace) -> list[Row]:
         copy.set({"order.levels": fewer})
         rest = copy.repro()
         nothing = Run(collected.seconds + rest.seconds, collected.stages | rest.stages)
+        training = training_row(pd.read_csv(copy.folder / SPEED))
         before = places(copy)
+        unchanged = copy.repro()
+        if unchanged.stages:
+            raise UserError(f"dvc repro without a change ran stages again: {', '.join(unchanged.stages)}")
         copy.set({"order.levels": more})
         growth = copy.repro()
         after = places(copy)
-        copy.set({"metadata.snapshot": f"{params.metadata.snapshot}-again"})
-        snapshot = copy.repro()
-    print(by_stage({"from nothing": nothing, f"{after - before} more places": growth, "new snapshot": snapshot}))
+        runs = {"from nothing": nothing, "no change": unchanged, f"{after - before} more places": growth}
+        if args.snapshot:
+            copy.set({"metadata.snapshot": f"{params.metadata.snapshot}-again"})
+            runs["new snapshot"] = copy.repro()
+    print(by_stage(runs))
     share = growth.seconds / nothing.seconds
     print(f"\n{after - before} more places of the gallery, beside {before}, cost {share:.1%} of a run from nothing.")
-    print(f"The goal is below {GOAL:.0%}. A new snapshot costs {snapshot.seconds / nothing.seconds:.1%}.\n")
+    print(f"The goal is below {GOAL:.0%}.\n")
     peer = ("a run from nothing", before / nothing.seconds)
     rows = [
+        training,
+        Row("dvc repro without a change", "gallery place", before / unchanged.seconds, *peer,
+            f"{unchanged.seconds:.1f} s, {nothing.seconds:.0f} s from nothing"),
         Row(f"{after / before - 1:.0%} more places", "gallery place", after / growth.seconds, *peer, f"{share:.1%}"),
-        Row("a new snapshot of the same places", "gallery place", after / snapshot.seconds, *peer),
-    ]
+    ]  # fmt: skip
+    if args.snapshot:
+        again = runs["new snapshot"].seconds
+        note = f"{again / nothing.seconds:.1%}"
+        rows.append(Row("a new snapshot of the same places", "gallery place", after / again, *peer, note))
     print(show(rows))
     return rows
+
+
+def shortened(params: Params, steps: int, quick: bool) -> dict[str, Any]:
+    """Changes of params.yaml for ``steps`` in each epoch (0: none), and for all that makes a ``quick`` run.
+
+    A quick run spends a smaller part of its time in the training, which growth saves; so its ratios are smaller.
+    """
+    changes: dict[str, Any] = {}
+    views = params.train.views
+    if steps or quick:
+        phases = [phase.model_dump() for phase in views.phases]
+        for phase in phases:
+            phase["steps"] = steps or phase["steps"]
+            phase["epochs"] = min(phase["epochs"], 2) if quick else phase["epochs"]
+        changes["train.views.phases"] = phases
+    if quick:
+        branches = [branch.model_dump() for branch in views.branches]
+        for branch in branches:
+            if "clusters" in branch:
+                branch["clusters"] = min(branch["clusters"], 16)
+        changes |= {
+            "scrape.training_dates": min(params.scrape.training_dates, 4),
+            "views.directions": min(params.views.directions, 6),
+            "evaluate.bootstrap_draws": 200,
+            "train.head.dimensions": min(params.train.head.dimensions, 256),
+            "train.head.components": min(params.train.head.components, 512),
+            "train.views.branches": branches,
+        }
+    return changes
+
+
+def training_row(epochs: pd.DataFrame) -> Row:
+    """The training's pictures per second beside those of its steps alone.
+
+    ``epochs`` is what the stage train writes: for each epoch, of as many pictures, its speed and its share of waiting.
+
+    >>> training_row(pd.DataFrame({"images_per_second": [50.0, 50.0], "waiting": [0.05, 0.15]})).note
+    'waits 10.0% of its time for data'
+
+    Raises:
+        UserError: nothing was trained.
+    """
+    if epochs.empty:
+        raise UserError("train.views.phases: no epoch is trained, so there is no speed of training to measure")
+    seconds = 1 / epochs["images_per_second"]  # of a picture
+    waiting = float((seconds * epochs["waiting"]).sum() / seconds.sum())
+    speed = float(1 / seconds.mean())
+    peer = ("its steps alone, without waiting for data", speed / (1 - waiting))
+    return Row("train", "picture", speed, *peer, f"waits {waiting:.1%} of its time for data")
 
 
 def by_stage(runs: dict[str, Run]) -> str:

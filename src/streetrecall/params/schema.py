@@ -430,7 +430,6 @@ class Train(Section):
 class Index(Section):
     kind: Literal["auto", "exact", "ah", "tree"]
     exact_up_to: Annotated[int, Field(ge=0)]
-    ah_up_to: Annotated[int, Field(ge=0)]
     neighbours: Annotated[int, Field(ge=10)]  # ten are what its recall is measured by
     recall: Annotated[float, Field(gt=0, lt=1)]
     reorder: Count | Literal["auto"]

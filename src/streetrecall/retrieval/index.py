@@ -11,6 +11,9 @@ import logging
 import os
 import platform
 import sys
+from collections.abc import Callable
+from copy import copy
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,11 +24,12 @@ from streetrecall.errors import UserError
 from streetrecall.files import write_json
 from streetrecall.params.schema import Index as Settings
 from streetrecall.retrieval import exact as search
+from streetrecall.retrieval import tuning
 
 log = logging.getLogger(__name__)
 
 DESCRIPTORS, ROWS, FACTS, SCANN = "descriptors.npy", "rows.parquet", "index.json", "scann"
-VERSION = 2
+VERSION = 3
 TUNED_ON = 1000  # gallery pictures used as queries while the effort of a search is chosen
 SAMPLE_PER_LEAF = 125  # gallery pictures that train each leaf of a tree; with far fewer its k-means gives poor leaves
 QUERIES_AT_ONCE = 64  # queries that a thread searches together
@@ -112,12 +116,12 @@ def choose(settings: Settings, gallery: int) -> str:
 
     A quantiser needs at least 16 pictures a block for its training, and a tree needs more pictures than leaves. So a
     gallery of fewer than 256 pictures is searched exactly, and one of fewer than four a leaf has no tree, whatever the
-    settings say.
+    settings say. Where ``kind`` is ``auto``, `build` may still leave the tree out.
     """
     kind = settings.kind
     if kind == "auto":
-        kind = "exact" if gallery <= settings.exact_up_to else "ah" if gallery <= settings.ah_up_to else "tree"
-    if kind == "tree" and gallery < 4 * _leaves(settings, gallery):
+        kind = "exact" if gallery <= settings.exact_up_to else "tree"
+    if kind == "tree" and settings.leaves != "auto" and gallery < 4 * settings.leaves:
         kind = "ah"
     return "exact" if gallery < 256 else kind
 
@@ -125,37 +129,132 @@ def choose(settings: Settings, gallery: int) -> str:
 def build(gallery: NDArray, rows: NDArray[np.int64], settings: Settings, threads: int) -> Index:
     """An index over ``gallery`` (g, d), of unit norm; ``rows`` (g,) are its rows in descriptors.npy.
 
-    Settings that are ``auto`` become the smallest effort with which gallery pictures find ``settings.recall`` of their
-    ``settings.neighbours`` nearest others. If no effort reaches it, a line in the log says so.
+    Settings that are ``auto`` become the effort with the least work with which gallery pictures find
+    ``settings.recall`` of their ``settings.neighbours`` nearest others. If no effort reaches it, a line in the log
+    says so.
     """
     kind = choose(settings, len(gallery))
     scann = scann_module() if kind != "exact" else None
     if scann is None:
         return ExactIndex(gallery, rows, settings)
-    leaves = _leaves(settings, len(gallery))
-    most = settings.model_copy(
-        update={
-            "leaves": leaves,
-            "leaves_to_search": leaves if settings.leaves_to_search == "auto" else settings.leaves_to_search,
-            "reorder": min(20 * settings.neighbours, len(gallery)) if settings.reorder == "auto" else settings.reorder,
-        }
-    )
-    builder = scann.scann_ops_pybind.builder(
-        np.ascontiguousarray(gallery, np.float32), min(settings.neighbours, len(gallery)), "dot_product"
-    ).set_n_training_threads(1)  # with more, two builds differ in their bytes
-    if kind == "tree":
-        builder = builder.tree(
-            num_leaves=leaves,
-            num_leaves_to_search=most.leaves_to_search,
-            training_sample_size=min(len(gallery), SAMPLE_PER_LEAF * leaves),
-            min_partition_size=10,
-            spherical=True,  # centres are compared by inner product: shorter ones would be searched too late
-            random_init=False,  # k-means++, which has a fixed seed; random starts have none
+    maker = _Maker(scann, np.ascontiguousarray(gallery, np.float32), rows, settings, threads)
+    leaves = maker.leaves() if kind == "tree" else None
+    return maker.tuned("ah" if leaves is None else "tree", leaves)
+
+
+class _Maker:
+    """Makes the index of a ``gallery`` (g, d) float32, and tries other ones on the way."""
+
+    def __init__(
+        self, scann: Any, gallery: NDArray[np.float32], rows: NDArray[np.int64], settings: Settings, threads: int
+    ) -> None:
+        self._scann, self._gallery, self._rows = scann, gallery, rows
+        self._settings, self._threads = settings, threads
+        self._size = tuning.Gallery(len(gallery), gallery.shape[1], settings.dimensions_per_block)
+        self._others = min(settings.neighbours, len(gallery) - 1)
+        wanted = min(20 * settings.neighbours, len(gallery))
+        self._reorder = (self._others, wanted) if settings.reorder == "auto" else (settings.reorder, settings.reorder)
+
+    def leaves(self) -> int | None:
+        """The number of leaves with which a search has the least work; None if it has less without a tree.
+
+        For each number the vectors themselves are compared in the least leaves that hold the neighbours. Trees of few
+        leaves are quick to make, so they come first, until one has more work than the one before.
+        """
+        fixed = self._settings.leaves
+        if fixed != "auto" and (self._settings.kind == "tree" or self._settings.leaves_to_search != "auto"):
+            return fixed
+        aim = (1 + self._settings.recall) / 2  # re-ordering will lose some
+        chosen, least = None, self._size.codes if self._settings.kind == "auto" else float("inf")
+        for leaves in self._size.leaves if fixed == "auto" else [fixed]:
+            if chosen is not None and self._size.tree(leaves, 1) >= least:
+                break
+            index = self._index("tree", leaves, coded=False)
+            searched = self._settings.leaves_to_search
+            if searched == "auto":
+                searched = tuning.least(partial(self._measured(index), candidates=1), 1, leaves, aim) or leaves
+            work = self._size.tree(leaves, min(searched, leaves))
+            if work >= least:
+                if chosen is not None:
+                    break
+                continue
+            chosen, least = leaves, work
+        return chosen
+
+    def tuned(self, kind: str, leaves: int | None) -> ScannIndex:
+        """The index, with numbers in place of every ``auto`` of its settings."""
+        index = self._index(kind, leaves or 1, coded=True)
+        searched = self._settings.leaves_to_search
+        tries = (1, leaves or 1) if searched == "auto" else (searched, searched)
+        if tries[0] == tries[1] and self._reorder[0] == self._reorder[1]:
+            return index
+
+        def work(count: int, candidates: int) -> float:
+            read = self._size.tree(leaves, count) if leaves else self._size.codes
+            return read + self._size.reordering(candidates)
+
+        aim = self._settings.recall
+        effort = tuning.least_effort(self._measured(index), work, tries, self._reorder, aim)
+        index.settings = index.settings.model_copy(
+            update={"leaves_to_search": effort.leaves_to_search, "reorder": effort.reorder}
         )
-    builder = builder.score_ah(settings.dimensions_per_block, anisotropic_quantization_threshold=0.2)
-    built = ScannIndex(builder.reorder(most.reorder).build(), kind, rows, most, threads)
-    _tune(built, gallery, settings)
-    return built
+        if effort.recall < aim:
+            log.warning(
+                "the index finds %.2f%% of the nearest neighbours at its largest effort; index.recall asks for "
+                "%.2f%%. Lower index.dimensions_per_block, or set index.reorder or index.leaves_to_search to a larger "
+                "number",
+                100 * effort.recall,
+                100 * aim,
+            )
+        return index
+
+    def _index(self, kind: str, leaves: int, coded: bool) -> ScannIndex:
+        """An index with the largest effort; if it is not ``coded``, it compares the vectors themselves."""
+        searched = leaves if self._settings.leaves_to_search == "auto" else self._settings.leaves_to_search
+        most = {"leaves": leaves, "leaves_to_search": searched, "reorder": self._reorder[1]}
+        settings = self._settings.model_copy(update=most)
+        builder = self._scann.scann_ops_pybind.builder(
+            self._gallery, min(settings.neighbours, len(self._gallery)), "dot_product"
+        ).set_n_training_threads(1)  # with more, two builds differ in their bytes
+        if kind == "tree":
+            builder = builder.tree(
+                num_leaves=leaves,
+                num_leaves_to_search=searched,
+                training_sample_size=min(len(self._gallery), SAMPLE_PER_LEAF * leaves),
+                min_partition_size=10,
+                spherical=True,  # centres are compared by inner product: shorter ones would be searched too late
+                random_init=False,  # k-means++, which has a fixed seed; random starts have none
+            )
+        if coded:
+            builder = builder.score_ah(settings.dimensions_per_block, anisotropic_quantization_threshold=0.2)
+            builder = builder.reorder(self._reorder[1])
+        else:
+            builder = builder.score_brute_force()
+        return ScannIndex(builder.build(), kind, self._rows, settings, self._threads)
+
+    @cached_property
+    def _asking(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Gallery pictures (n, d) that ask, and the similarities (n, k + 1) of themselves and their nearest others."""
+        count = min(TUNED_ON, len(self._gallery))
+        asking = self._gallery[np.linspace(0, len(self._gallery) - 1, count).astype(int)]
+        return asking, search.exact(asking, self._gallery, self._others + 1)[1]
+
+    def _measured(self, index: ScannIndex) -> Callable[..., float]:
+        """The recall of ``index`` with so many leaves and candidates. Every picture finds itself, which is no merit."""
+        asking, nearest = self._asking
+
+        known: dict[tuple[int, int], float] = {}
+
+        def measured(leaves: int, candidates: int) -> float:
+            effort = leaves, candidates
+            if effort not in known:
+                tried = copy(index)
+                tried.settings = index.settings.model_copy(update={"leaves_to_search": leaves, "reorder": candidates})
+                found = recall(tried, asking, self._gallery, nearest)
+                known[effort] = (found * (self._others + 1) - 1) / self._others
+            return known[effort]
+
+        return measured
 
 
 def recall(index: Index, queries: NDArray, gallery: NDArray, nearest: NDArray[np.float32]) -> float:
@@ -175,62 +274,6 @@ def recall(index: Index, queries: NDArray, gallery: NDArray, nearest: NDArray[np
         similar = np.einsum("qd,qkd->qk", queries[rows].astype(np.float32), near)
         hits += int(((similar >= nearest[rows, -1:] - 1e-5) & (found[rows] >= 0)).sum())
     return hits / nearest.size
-
-
-def _leaves(settings: Settings, gallery: int) -> int:
-    return max(int(2 * gallery**0.5), 1) if settings.leaves == "auto" else settings.leaves
-
-
-def _tune(index: ScannIndex, gallery: NDArray, settings: Settings) -> None:
-    """Replace ``auto`` in the index's settings by numbers: first the leaves, which must find a little more than
-    ``recall``, since re-ordering loses some."""
-    leaves = index.kind == "tree" and settings.leaves_to_search == "auto"
-    reorder = settings.reorder == "auto"
-    if not (leaves or reorder):
-        return
-    asking = gallery[np.linspace(0, len(gallery) - 1, min(TUNED_ON, len(gallery))).astype(int)]
-    others = min(settings.neighbours, len(gallery) - 1)
-    nearest = search.exact(asking, gallery, others + 1)[1]
-
-    def least(name: str, first: int, aim: float) -> float:
-        """Set the smallest effort that reaches ``aim``, or the one with the best recall; returns that recall.
-
-        Every query finds itself, which does not count.
-        """
-        best, chosen = -1.0, index.settings
-        for effort in _rising(first, int(getattr(index.settings, name))):
-            index.settings = index.settings.model_copy(update={name: effort})
-            found = (recall(index, asking, gallery, nearest) * (others + 1) - 1) / others
-            if found > best:
-                best, chosen = found, index.settings
-            if found >= aim:
-                break
-        index.settings = chosen
-        return best
-
-    aim = (1 + settings.recall) / 2 if reorder else settings.recall
-    found = least("leaves_to_search", 1, aim) if leaves else 0.0
-    if reorder:
-        found = least("reorder", others, settings.recall)
-    if found < settings.recall:
-        log.warning(
-            "the index finds %.2f%% of the nearest neighbours at its largest effort; index.recall asks for %.2f%%. "
-            "Lower index.dimensions_per_block, or set index.reorder or index.leaves_to_search to a larger number",
-            100 * found,
-            100 * settings.recall,
-        )
-
-
-def _rising(first: int, last: int) -> list[int]:
-    """Numbers from ``first`` to ``last``, each about a third more than the one before.
-
-    >>> _rising(1, 10)
-    [1, 2, 3, 4, 6, 8, 10]
-    """
-    numbers = [first]
-    while numbers[-1] < last:
-        numbers.append(min(max(numbers[-1] + 1, round(numbers[-1] * 4 / 3 + 0.2)), last))
-    return numbers
 
 
 def save(index: Index, folder: str | Path) -> None:
