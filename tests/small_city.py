@@ -34,6 +34,18 @@ class SmallCity:
         return self.folder / "models/baseline"
 
     @property
+    def sift_vlad(self) -> Path:
+        return self.folder / "models/sift_vlad"
+
+    @property
+    def networks(self) -> Path:
+        return self.folder / "models/networks"
+
+    @property
+    def systems(self) -> dict[str, Path]:
+        return {"model": self.index, "baseline": self.baseline, "sift_vlad": self.sift_vlad}
+
+    @property
     def crops(self) -> Path:
         return self.folder / "data/crops"
 
@@ -44,8 +56,7 @@ class SmallCity:
         out = out or self.folder
         return evaluate.run(
             params,
-            self.index,
-            self.baseline,
+            evaluate.Described(self.index, self.baseline, self.sift_vlad, self.networks),
             self.crops / "images.parquet",
             (self.folder / "data/photos", self.folder / "data/views"),
             out / "data/results",
@@ -56,7 +67,8 @@ class SmallCity:
 
 
 def build(folder: Path, places: int = 24, noise: tuple[float, float] = (0.9, 1.6), seed: int = 0) -> SmallCity:
-    """``places`` places 150 m apart, a third of each split, with pictures and descriptors of the two noise levels."""
+    """``places`` places 150 m apart, a third of each split, with pictures and descriptors of the two noise levels: that
+    of the model and that of the baselines."""
     city = SmallCity(folder)
     rng = np.random.default_rng(seed)
     lines = []
@@ -95,11 +107,12 @@ def build(folder: Path, places: int = 24, noise: tuple[float, float] = (0.9, 1.6
     )
     tables.write(tables.IMAGES, images, city.crops / "images.parquet")
     centres = rng.normal(size=(places * 4, 32))
-    for target, level in ((city.index, noise[0]), (city.baseline, noise[1])):
+    for target, level in ((city.index, noise[0]), (city.baseline, noise[1]), (city.sift_vlad, noise[1])):
         descriptors = centres[rows["place"] * 4 + rows["direction"]] + level * rng.normal(size=(len(rows), 32))
         descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
         write_descriptors(target, rows, descriptors)
     without_photos(city.index)
+    without_photos(city.sift_vlad)
     return city
 
 

@@ -41,6 +41,7 @@ PATHS = {
     "validation": "data/photos/validation.parquet",
     "baseline": "models/baseline/rows.parquet",
     "index": "models/index/rows.parquet",
+    "sift_vlad": "models/sift_vlad/rows.parquet",
     "queries": "data/results/queries.parquet",
 }
 NEEDS = {
@@ -51,7 +52,7 @@ NEEDS = {
     "crops": ("images", "captures"),
     "views": ("views", "training"),
     "photos": ("photos", "validation", "views"),
-    "descriptors": ("images", "baseline", "index"),
+    "descriptors": ("images", "baseline", "index", "sift_vlad"),
     "predictions": ("queries", "index"),
 }
 GEO = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": {"encoding": "WKB"}}}
@@ -240,7 +241,7 @@ def make_city(params: Params) -> City:
     images.loc[[5, 77], "quarantine"] = ["blank", "duplicate_across_places"]
     descriptors = descriptor_rows(images)
     vectors = {}
-    for name in ("baseline", "index"):
+    for name in ("baseline", "index", "sift_vlad"):
         drawn = rng.normal(size=(len(descriptors), 16))
         vectors[name] = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float16)
     frames = {
@@ -254,6 +255,7 @@ def make_city(params: Params) -> City:
         "photos": photos_of(captures, params.city.crs),
         "baseline": descriptors,
         "index": descriptors.copy(),
+        "sift_vlad": descriptors.copy(),
         "queries": answers(descriptors, rng),
     }
     frames = {
@@ -296,7 +298,7 @@ def answers(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
         inside = rows[rows["split"] == split]
         older = inside[inside["role"] == "gallery"]
         for query in inside[inside["role"] == "query"].itertuples():
-            for system in ("model", "baseline"):
+            for system in ("model", "baseline", "sift_vlad"):
                 for protocol in ("newest_vs_older", "city"):
                     right = older[older["place"] == query.place]
                     chosen = (right if rng.random() < 0.7 else older).sample(1, random_state=rng).iloc[0]

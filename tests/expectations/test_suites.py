@@ -814,10 +814,10 @@ def test_a_provider_without_views_and_photos_passes(check: str, city: City, repo
 
 
 def _per_system(expectation: str, column: str, table: str = "{}") -> Callable[[Callable[[City, str], None]], None]:
-    """Register a case for the baseline and for the index; ``table`` is the name of the batch."""
+    """Register a case for the baselines and for the index; ``table`` is the name of the batch."""
 
     def register(function: Callable[[City, str], None]) -> None:
-        for name in ("baseline", "index"):
+        for name in ("baseline", "index", "sift_vlad"):
 
             def broken(city: City, name: str = name) -> None:
                 function(city, name)
@@ -898,7 +898,7 @@ def _an_answer_twice(city: City) -> None:
 
 
 @breaks("predictions", "queries", "expect_column_distinct_values_to_equal_set", "system")
-def _a_third_system(city: City) -> None:
+def _an_unknown_system(city: City) -> None:
     city["queries"].loc[_some_answers(city, right=True)[0], "system"] = "oracle"
 
 
@@ -977,6 +977,14 @@ def _a_query_the_baseline_never_saw(city: City) -> None:
     rows = city["queries"]
     city.frames["queries"] = rows.drop(
         index=rows.index[(rows["system"] == "baseline") & (rows["protocol"] != "city")][0]
+    )
+
+
+@breaks("predictions", "index", "expect_column_values_to_be_in_set", "answers_of_sift_vlad")
+def _a_query_that_sift_vlad_never_saw(city: City) -> None:
+    rows = city["queries"]
+    city.frames["queries"] = rows.drop(
+        index=rows.index[(rows["system"] == "sift_vlad") & (rows["protocol"] != "city")][0]
     )
 
 

@@ -136,7 +136,7 @@ def test_the_summary_says_what_the_metrics_say(evaluated, capsys, monkeypatch):
     printed = capsys.readouterr().out
     measured = json.loads((evaluated.folder / "metrics/evaluate.json").read_text())
     line = next(x for x in printed.splitlines() if x.startswith("R@1, test, newest against older"))
-    for system in ("model", "baseline"):
+    for system in evaluated.systems:
         assert f"{100 * measured[system]['test']['newest_vs_older']['recall_at_1_25m']:.1f} (" in line
     assert "32 queries of 8 places, 96 in the gallery" in line
     assert summary(measured, Path("metrics/plots")) == printed.rstrip("\n")

@@ -196,7 +196,9 @@ def test_all_pictures_of_the_table_in_one_collection(params: Params, tmp_path: P
         "crop --captures c --locations l --crops data/out --metrics m",
         "train --crops c --views v --photos p --model data/out/model --metrics m --curves c --speed s",
         "index --crops c --views v --photos p --model m --index data/out/index --metrics m",
-        "baseline --crops c --views v --photos p --networks n --baseline data/out/baseline",
+        "baseline --crops c --baseline data/out/baseline",
+        "sift_vlad --crops c --views v --photos p --sift-vlad data/out/sift_vlad",
+        "networks --crops c --views v --photos p --files n --networks data/out/networks",
     ],
     ids=lambda command: command.split()[0],
 )

@@ -12,8 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from small_city import build, use_exact_index
-from tinytown import make_town
+from small_city import SmallCity, build, use_exact_index
+from tinytown import Town, make_town
 
 from streetrecall import cli, tables
 from streetrecall.errors import UserError
@@ -22,8 +22,7 @@ from streetrecall.params.schema import NetworkFile, Params
 from streetrecall.pictures.shards import ShardReader
 from streetrecall.retrieval.others import OtherNetwork
 from streetrecall.review.summary import summary
-from streetrecall.stages import baseline
-from streetrecall.stages.baseline import OTHERS
+from streetrecall.stages import networks
 
 MEAN, DEVIATION = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 
@@ -56,6 +55,18 @@ def settings(name: str = "small", file: str = "small.onnx", size: int = 32) -> N
     return NetworkFile(name=name, file=file, size=size, mean=MEAN, deviation=DEVIATION)
 
 
+def describe(params: Params, city: SmallCity, town: Town, files: Path) -> None:
+    networks.run(params.baseline.networks, files, 1, city.crops, town.views, town.photos, city.networks)
+
+
+def test_without_networks_no_picture_is_read_and_the_result_is_empty(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    (tmp_path / "out/of-an-earlier-run").mkdir(parents=True)
+    networks.run([], nowhere, 1, nowhere, nowhere, nowhere, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [networks.FACTS]
+    assert json.loads((tmp_path / "out" / networks.FACTS).read_text(encoding="utf-8")) == {}
+
+
 @pytest.mark.parametrize("colours_first", [True, False])
 @pytest.mark.parametrize("batch", ["n", 1])
 def test_descriptors_are_those_of_the_network(tmp_path: Path, colours_first: bool, batch: int | str) -> None:
@@ -78,16 +89,17 @@ def test_it_is_one_more_system_of_the_evaluation(
     quick = params.evaluate.model_copy(update={"bootstrap_draws": 100})
     beside = params.baseline.model_copy(update={"networks": [settings()]})
     mine = params.model_copy(update={"baseline": beside, "evaluate": quick})
-    baseline.run(mine.baseline, city.crops, city.baseline, tmp_path / "networks")
-    described = np.load(city.baseline / OTHERS / "small/descriptors.npy")
-    rows = tables.read(tables.DESCRIPTORS, city.baseline / OTHERS / "small/rows.parquet")
+    town = make_town(tmp_path / "town")
+    describe(mine, city, town, tmp_path / "networks")
+    folder = city.networks / "small"
+    described = np.load(folder / "descriptors.npy")
+    rows = tables.read(tables.DESCRIPTORS, folder / "rows.parquet")
     assert described.shape == (len(rows), 24) and rows["image_id"].tolist() == city.rows()["image_id"].tolist()
     # The pictures of a place and direction are of one colour, which this network sees: it finds nearly all.
-    tables.write(tables.DESCRIPTORS, rows, city.index / "rows.parquet")
-    for folder in (city.baseline, city.baseline / OTHERS / "small"):
-        tables.write(tables.DESCRIPTORS, city.rows(), folder / "rows.parquet")
+    for system in (*city.systems.values(), folder):
+        tables.write(tables.DESCRIPTORS, rows, system / "rows.parquet")
     metrics = city.evaluate(mine)
-    assert set(metrics) == {"model", "baseline", "small", "index"}
+    assert set(metrics) == {"model", "baseline", "sift_vlad", "small", "index"}
     section, model = metrics["small"]["test"]["newest_vs_older"], metrics["model"]["test"]["newest_vs_older"]
     assert (section["queries"], section["gallery"]) == (model["queries"], model["gallery"])
     assert section["recall_at_1_25m"] > 0.9 and "recall_at_1_25m_ci_low" in section
@@ -101,7 +113,7 @@ def test_it_is_one_more_system_of_the_evaluation(
     said = capsys.readouterr().out
     assert "model is" in said and "newest_vs_older" in said
     assert cli.main([*command, "other"]) == 2
-    assert "there are baseline, model, small" in capsys.readouterr().err
+    assert "there are baseline, model, sift_vlad, small" in capsys.readouterr().err
 
 
 def test_it_answers_photos_as_the_model_does(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,10 +129,11 @@ def test_it_answers_photos_as_the_model_does(params: Params, tmp_path: Path, mon
             "evaluate": params.evaluate.model_copy(update={"bootstrap_draws": 100, "photos": asking}),
         }
     )
-    baseline.run(mine.baseline, city.crops, city.baseline, tmp_path / "networks", asked=(town.photos, town.views))
-    folder = city.baseline / OTHERS / "small"
-    for described in (city.baseline, folder):
-        tables.write(tables.DESCRIPTORS, city.rows(), described / "rows.parquet")
+    describe(mine, city, town, tmp_path / "networks")
+    folder = city.networks / "small"
+    tables.write(tables.DESCRIPTORS, city.rows(), folder / "rows.parquet")
+    facts = json.loads((city.networks / networks.FACTS).read_text(encoding="utf-8"))
+    assert facts == {"small": {"pictures": 96, "views": 12 * 2 * 12, "photos": 12, "dimensions": 24}}
     photos, found = tables.read(tables.PHOTOS, folder / "photos.parquet"), np.load(folder / "photos.npy")
     assert len(photos) == len(found) > 0
     with ShardReader(town.photos) as reader:
@@ -134,7 +147,8 @@ def test_it_answers_photos_as_the_model_does(params: Params, tmp_path: Path, mon
     assert found[0] @ wanted > 0.999
     for name in ("photos", "views"):
         for suffix in ("parquet", "npy"):
-            shutil.copyfile(folder / f"{name}.{suffix}", city.index / f"{name}.{suffix}")
+            for system in (city.index, city.sift_vlad):
+                shutil.copyfile(folder / f"{name}.{suffix}", system / f"{name}.{suffix}")
     np.save(city.index / "photos.npy", found[::-1])
     other = city.evaluate(mine)
     assert other["small"]["test"]["photos"] != other["model"]["test"]["photos"]
@@ -152,7 +166,7 @@ def test_it_answers_photos_as_the_model_does(params: Params, tmp_path: Path, mon
 
     tables.write(tables.PHOTOS, photos.iloc[1:], folder / "photos.parquet")
     np.save(folder / "photos.npy", found[1:])
-    with pytest.raises(UserError, match="describe different photos; run the stages baseline and index again"):
+    with pytest.raises(UserError, match="describe different photos; run the stages networks and index again"):
         city.evaluate(mine)
 
 

@@ -25,14 +25,14 @@ def test_recall_is_that_of_the_fields_evaluators(
     far = inside & (rows["place"] == rows.loc[inside, "place"].min()) & (role == "database")
     rows.loc[far, "y"] += 5_000.0  # now queries of this place have no right answer
     rows["lat"], rows["lon"] = _unproject(rows, params)
-    for folder in (city.index, city.baseline):
+    for folder in city.systems.values():
         descriptors = np.load(folder / "descriptors.npy")
         write_descriptors(folder, rows, descriptors)
     measured = city.evaluate(params)
 
     test = (rows["split"] == "test").to_numpy()
     asks, answers = (np.flatnonzero(test & (role == r)) for r in ("queries", "database"))
-    for name, folder in (("model", city.index), ("baseline", city.baseline)):
+    for name, folder in city.systems.items():
         descriptors = np.load(folder / "descriptors.npy").astype(np.float64)
         found = np.zeros(4)
         for query in asks:  # the loop of the field's evaluators
@@ -49,7 +49,7 @@ def test_recall_is_that_of_the_fields_evaluators(
             assert section[f"recall_at_{k}_25m"] == pytest.approx(share, abs=5e-5)
     assert set(measured["model"]) == {"test", "validation"}  # no scope of its own for queries and database
     predictions = tables.read(tables.PREDICTIONS, city.folder / "data/results/queries.parquet")
-    assert (predictions["protocol"] == GIVEN).sum() == 2 * 2 * len(asks)
+    assert (predictions["protocol"] == GIVEN).sum() == len(city.systems) * 2 * len(asks)
 
 
 def _unproject(rows: pd.DataFrame, params: Params) -> tuple[np.ndarray, np.ndarray]:

@@ -66,7 +66,7 @@ def test_every_answer_has_the_security_headers(client):
 
 def test_queries_agree_with_the_evaluation(client, served_project):
     measured = json.loads((served_project / "metrics/evaluate.json").read_text())
-    for system in ("model", "baseline"):
+    for system in ("model", "baseline", "sift_vlad"):
         for scope, protocol in (("validation", "newest_vs_older"), ("test", "city"), ("test", "leave_one_date_out")):
             answer = client.get("/api/queries", params={"system": system, "scope": scope, "protocol": protocol}).json()
             frame = pd.DataFrame(answer["columns"])

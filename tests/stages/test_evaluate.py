@@ -61,7 +61,7 @@ def numbers(node, path=""):
 def test_recall_is_that_of_a_loop_over_all_pairs(city, params, tmp_path):
     found = city.evaluate(params, tmp_path)
     older = set(MONTHS[1:])
-    for system, folder in (("model", city.index), ("baseline", city.baseline)):
+    for system, folder in city.systems.items():
         for protocol, splits, months in (
             ("newest_vs_older", {"test"}, older),
             ("newest_vs_oldest", {"test"}, {MONTHS[-1]}),
@@ -129,8 +129,8 @@ def test_curves_are_complete_and_end_where_the_metrics_are(city, params, tmp_pat
     assert set(curves) == CURVES | PHOTO_CURVES
     for name in CURVES:
         table = curves[name]
-        assert set(table["system"]) == {"model", "baseline"}
-    for system in ("model", "baseline"):
+        assert set(table["system"]) == set(city.systems)
+    for system in city.systems:
         sizes = curves["recall_by_gallery"].query("system == @system")
         whole = found[system]["test"]["city"]["recall_at_1_25m"]
         assert sizes["recall"].iloc[-1] == pytest.approx(whole, abs=1e-3)
@@ -187,7 +187,7 @@ def test_pictures_of_the_querys_own_month_never_answer(tmp_path, params):
     rows.loc[twin, "month"] = MONTHS[0]
     query = rows.index[(rows["place"] == 0) & (rows["direction"] == 0) & (rows["role"] == "query")][0]
     d[twin.to_numpy()] = d[query]
-    for folder in (city.index, city.baseline):
+    for folder in city.systems.values():
         write_descriptors(folder, rows, d)
     city.evaluate(params)
     answers = tables.read(tables.PREDICTIONS, tmp_path / "data/results/queries.parquet")
@@ -213,7 +213,7 @@ def test_a_gallery_of_the_querys_own_place_and_month_only(tmp_path, params):
     """No picture may answer then: there is nothing to measure, which is not 0/0."""
     city = build(tmp_path, places=1)
     rows = city.rows().assign(month=MONTHS[0])
-    for folder in (city.index, city.baseline):
+    for folder in city.systems.values():
         write_descriptors(folder, rows, np.load(folder / "descriptors.npy"))
     found = city.evaluate(params)
     older = found["model"]["test"]["newest_vs_older"]
@@ -227,7 +227,7 @@ def test_queries_of_places_with_one_date_are_not_counted(tmp_path, params):
     city = build(tmp_path, places=12)
     rows = city.rows()
     keep = ~((rows["place"] == 0) & (rows["role"] == "gallery")).to_numpy()
-    for folder in (city.index, city.baseline):
+    for folder in city.systems.values():
         write_descriptors(folder, rows[keep], np.load(folder / "descriptors.npy")[keep])
     test = city.evaluate(params)["model"]["test"]["newest_vs_older"]
     assert (test["queries"], test["queries_without_right_image"], test["places"]) == (12, 4, 3)
@@ -282,10 +282,11 @@ class TestBadInput:
         np.save(own.index / "descriptors.npy", d)
         self.refuse(own, params, r"image 7 has length 2\.0")
 
-    def test_model_and_baseline_of_different_pictures(self, own, params):
-        rows, d = own.rows(), np.load(own.baseline / "descriptors.npy")
-        write_descriptors(own.baseline, rows[1:], d[1:])
-        self.refuse(own, params, "describe different pictures")
+    @pytest.mark.parametrize("system", ["baseline", "sift_vlad"])
+    def test_model_and_baseline_of_different_pictures(self, own, params, system):
+        rows, folder = own.rows(), own.systems[system]
+        write_descriptors(folder, rows[1:], np.load(folder / "descriptors.npy")[1:])
+        self.refuse(own, params, f"{system} describe different pictures; run the stages {system} and index again")
 
     def test_a_text_that_is_not_a_month(self, own, params):
         rows, d = own.rows(), self.descriptors(own)
@@ -335,9 +336,10 @@ def with_photos(city: SmallCity, far: int = 4) -> None:
         (tables.VIEWS, views, seen, "views"),
         (tables.PHOTOS, asked, described, "photos"),
     ):
-        tables.write(table, rows, city.index / f"{name}.parquet")
         unit = values / np.linalg.norm(values, axis=1, keepdims=True)
-        np.save(city.index / f"{name}.npy", unit.astype(np.float16))
+        for folder in (city.index, city.sift_vlad):
+            tables.write(table, rows, folder / f"{name}.parquet")
+            np.save(folder / f"{name}.npy", unit.astype(np.float16))
 
 
 @pytest.fixture
@@ -351,8 +353,11 @@ def without_geometry(params: Params) -> Params:
 def test_photos_are_answered_with_places(tmp_path, without_geometry):
     city = build(tmp_path)
     with_photos(city)
-    found = city.evaluate(without_geometry)["model"]
+    measured = city.evaluate(without_geometry)
+    found = measured["model"]
     for split in ("validation", "test"):
+        assert measured["sift_vlad"][split]["photos"] == found[split]["photos"], "with the same descriptors"
+        assert "photos" not in measured["baseline"][split]
         single, three = found[split]["photos"], found[split]["photos_three"]
         assert (single["queries"], single["queries_far"], single["places"]) == (18, 12, 6)
         assert (three["queries"], three["queries_far"]) == (6, 4)
@@ -367,8 +372,12 @@ def test_photos_are_answered_with_places(tmp_path, without_geometry):
     )
     headline = json.loads((tmp_path / "metrics/headline.json").read_text())
     assert headline["model"]["test_photos_r1"] == found["test"]["photos"]["recall_at_1_25m"]
+    assert headline["sift_vlad"]["test_photos_r1"] == headline["model"]["test_photos_r1"]
     curve = pd.read_csv(tmp_path / "metrics/plots/photos_by_distance.csv")
-    assert curve[["system", "distance_m", "queries"]].to_numpy().tolist() == [["model", 6.0, 18]]
+    assert curve[["system", "distance_m", "queries"]].to_numpy().tolist() == [
+        ["model", 6.0, 18],
+        ["sift_vlad", 6.0, 18],
+    ]
 
 
 def test_views_of_the_photos_own_month_do_not_answer(tmp_path, without_geometry):
@@ -381,6 +390,16 @@ def test_views_of_the_photos_own_month_do_not_answer(tmp_path, without_geometry)
     d[np.flatnonzero(views["month"] == MONTHS[0])] = asked[0]
     np.save(city.index / "views.npy", d)
     assert city.evaluate(without_geometry)["model"]["test"]["photos"] == before
+
+
+def test_a_baseline_of_other_photos_is_refused(tmp_path, without_geometry):
+    city = build(tmp_path)
+    with_photos(city)
+    photos = tables.read(tables.PHOTOS, city.sift_vlad / "photos.parquet")
+    tables.write(tables.PHOTOS, photos.iloc[1:], city.sift_vlad / "photos.parquet")
+    np.save(city.sift_vlad / "photos.npy", np.load(city.sift_vlad / "photos.npy")[1:])
+    with pytest.raises(UserError, match="describe different photos; run the stages sift_vlad and index again"):
+        city.evaluate(without_geometry)
 
 
 def test_without_photos_nothing_is_said_of_them(city, params, tmp_path):

@@ -224,8 +224,8 @@ def grow(copy: Project, levels: list[dict[str, object]]) -> None:
     said, seconds = repro(copy)
     grown = read(tables.VIEWS, "models/index/views.parquet")
     print(f"{grown['place'].nunique() - seen['place'].nunique()} more places of the gallery: {seconds:.0f} s")
-    assert not {"grid", "metadata", "train"} & set(running(said))
-    assert {"order", "scrape", "views", "photos", "index", "evaluate", "bundle"} <= set(running(said))
+    assert not {"grid", "metadata", "train", "baseline"} & set(running(said))
+    assert {"order", "scrape", "views", "photos", "sift_vlad", "index", "evaluate", "bundle"} <= set(running(said))
     assert {path: (copy.root / path).read_bytes() for path in trained_on} == before
     near = asked["shard"].str.split("/").str[1] != "elsewhere"
     still = read(tables.PHOTOS, "data/photos/photos.parquet").head(near.sum())

@@ -23,21 +23,24 @@ INPUTS = {
     "images": Path("data/crops/images.parquet"),
     "baseline": Path("models/baseline"),
     "index": Path("models/index"),
+    "sift_vlad": Path("models/sift_vlad"),
 }
-VALIDATED = ("baseline/descriptors.npy", "baseline/rows.parquet", "index/descriptors.npy", "index/rows.parquet")
+SYSTEMS = ("baseline", "index", "sift_vlad")
+VALIDATED = tuple(f"{name}/{file}" for name in SYSTEMS for file in ("descriptors.npy", "rows.parquet"))
 _SEED = 20231
 
 # What to do if the descriptors themselves are bad.
 REMEDY = {
     "index": "train again with a lower learning rate (`train.phases.0.learning_rate`); see the curves in metrics/plots",
     "baseline": "look at the pictures, then at `baseline.cells` and `baseline.orientations`",
+    "sift_vlad": "look at the pictures, then at `sift_vlad.clusters` and `sift_vlad.channels`",
 }
 
 
 def batches(params: Params, inputs: Mapping[str, Path]) -> list[Batch]:
-    """For baseline and index: one row per descriptor, and one row per random pair of pictures of two places."""
+    """For each of the systems: one row per descriptor, and one row per random pair of pictures of two places."""
     wanted = descriptor_rows(tables.read(tables.IMAGES, inputs["images"]))
-    return [batch for name in ("baseline", "index") for batch in _of(params, name, inputs[name], wanted)]
+    return [batch for name in SYSTEMS for batch in _of(params, name, inputs[name], wanted)]
 
 
 def _of(params: Params, name: str, folder: Path, wanted: pd.DataFrame) -> list[Batch]:

@@ -6,6 +6,9 @@ import base64
 import re
 from dataclasses import dataclass
 from html import escape
+from typing import Any
+
+from streetrecall.figures.summary import SYSTEMS, legend, shown, summary_rows
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2530; --soft: #5c6673; --ground: #fbfaf7; --line: #d9d6ce; }
@@ -36,14 +39,18 @@ class Figure:
     data: bytes
 
 
-def page(rows: list[tuple[str, str, str, str]], figures: list[Figure]) -> str:
-    """The page: the rows of the summary (what, model, baseline, remark) as a table, then the figures, all of it inline.
+def page(metrics: dict[str, Any], figures: list[Figure]) -> str:
+    """The page: the rows of the summary of ``metrics`` as a table, then the figures, all of it inline.
 
-    >>> html = page([("R@1", "91.2", "70.1", "302 queries")], [Figure("map", "The map", "png", b"...")])
+    >>> measured = {"test": {"city": {"recall_at_1_25m": 0.912}}}
+    >>> html = page({"model": measured, "baseline": measured}, [Figure("map", "The map", "png", b"...")])
     >>> "The map" in html and "<td>91.2</td>" in html and "https://" not in html
     True
     """
-    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    header = "".join(f"<th>{escape(cell)}</th>" for cell in ("", *(SYSTEMS[name] for name in shown(metrics)), ""))
+    body = "\n".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in summary_rows(metrics)
+    )
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -54,10 +61,9 @@ def page(rows: list[tuple[str, str, str, str]], figures: list[Figure]) -> str:
 </head>
 <body>
 <h1>What the model finds, and how certain that is</h1>
-<p>Percent, with intervals over places in brackets. Baseline: HOG descriptors, without training, on the same queries and
-the same gallery. Bands and whiskers in the plots are the same intervals.</p>
+<p>{legend(metrics)} Bands and whiskers in the plots are the same intervals.</p>
 <div class="wide"><table>
-<tr><th></th><th>model</th><th>baseline</th><th></th></tr>
+<tr>{header}</tr>
 {body}
 </table></div>
 <div class="plots">

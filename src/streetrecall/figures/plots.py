@@ -22,7 +22,7 @@ from streetrecall.errors import UserError
 from streetrecall.external import dvc
 from streetrecall.figures.page import Figure, page
 from streetrecall.figures.sheets import sheets
-from streetrecall.figures.summary import read_metrics, summary_rows
+from streetrecall.figures.summary import read_metrics
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def run(out: Path, metrics: Path, results: Path, crops: Path, queries: int) -> P
         figures = sorted(curves(out, scratch), key=_position)
     figures += contact_sheets(out, results, crops, queries)
     target = out / "index.html"
-    target.write_text(page(summary_rows(measured), figures), encoding="utf-8")
+    target.write_text(page(measured, figures), encoding="utf-8")
     return target
 
 

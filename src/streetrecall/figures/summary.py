@@ -1,4 +1,4 @@
-"""The rows of the summary: the metrics to read first, model beside baseline. A table and a page show them."""
+"""The rows of the summary: the metrics to read first, model beside baselines. A table and a page show them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from typing import Any
 from streetrecall.errors import UserError
 from streetrecall.tables import RIGHT_M
 
-Row = tuple[str, str, str, str]  # what, model, baseline, remark
+Row = tuple[str, ...]  # what, the number of each system, remark
+Section = dict[str, Any]
+
+SYSTEMS = {"model": "model", "baseline": "baseline", "sift_vlad": "SIFT-VLAD"}  # titles of the columns
+LEGEND = {
+    "baseline": "Baseline: HOG descriptors, no training, same queries and gallery.",
+    "sift_vlad": "SIFT-VLAD: the same with SIFT points, which also answer photos.",
+}
 
 NEAR = f"{RIGHT_M}m"
 POSITION = "position"  # the section of predicted positions, beside those of the protocols
@@ -55,61 +62,63 @@ def read_metrics(path: Path) -> dict[str, Any]:
     return content
 
 
+def shown(metrics: dict[str, Any]) -> list[str]:
+    """The systems with a column, in order: the model and the baselines that were measured."""
+    return [name for name in SYSTEMS if name in metrics]
+
+
+def legend(metrics: dict[str, Any]) -> str:
+    """What the numbers and the columns are, one sentence each."""
+    about = [LEGEND[name] for name in shown(metrics) if name in LEGEND]
+    return " ".join(["Percent; intervals over places in brackets.", *about])
+
+
 def summary_rows(metrics: dict[str, Any]) -> list[Row]:
     """Recall of photos, recall at 1 of every other scope and protocol, then errors and positions on test."""
-    photos = _photos(metrics["model"])
-    return [
-        *photos,
-        *_recalls(metrics["model"], metrics["baseline"]),
-        *_positions(metrics["model"], metrics["baseline"]),
-    ]
+    systems = [metrics[name] for name in shown(metrics)]
+    return [*_photos(systems), *_recalls(systems), *_positions(systems)]
 
 
-def _photos(model: dict[str, Any]) -> Iterator[Row]:
-    """What a user gets, so the first rows. The baseline does not answer photos."""
+def _photos(systems: list[Section]) -> Iterator[Row]:
+    """What a user gets, so the first rows. HOG does not answer photos."""
     for scope in ("test", "validation"):
-        for name, section in model.get(scope, {}).items():
+        for name, section in systems[0].get(scope, {}).items():
             if PLACES_ANSWER not in section:
                 continue
+            of, title = [system.get(scope, {}).get(name, {}) for system in systems], protocol_title(name)
             for k in (1, 5) if scope == "test" else (1,):
-                title = f"R@{k}, {scope}, {protocol_title(name)}"
-                yield title, percent(section, f"recall_at_{k}_{NEAR}"), "-", _spots(section) if k == 1 else ""
+                recalls = [percent(s, f"recall_at_{k}_{NEAR}") for s in of]
+                yield f"R@{k}, {scope}, {title}", *recalls, _spots(section) if k == 1 else ""
             if scope == "test" and "far_withheld" in section:
-                withheld, answered = percent(section, "far_withheld"), percent(section, "near_answered")
-                yield f"{protocol_title(name)}: without a place, withheld", withheld, "-", ""
-                yield f"{protocol_title(name)}: with a place, answered", answered, "-", ""
+                yield f"{title}: without a place, withheld", *(percent(s, "far_withheld") for s in of), ""
+                yield f"{title}: with a place, answered", *(percent(s, "near_answered") for s in of), ""
 
 
-def _spots(section: dict[str, Any]) -> str:
+def _spots(section: Section) -> str:
     return f"{section['queries']} queries of {section['places']} spots, {section[PLACES_ANSWER]} places answer"
 
 
-def _recalls(model: dict[str, Any], baseline: dict[str, Any]) -> Iterator[Row]:
+def _recalls(systems: list[Section]) -> Iterator[Row]:
+    model = systems[0]
     for scope in [*sorted(s for s in model if s.startswith("test")), "validation"]:
         names = protocols(model.get(scope, {})) if scope == "test" else ["newest_vs_older"]
         for name in names:
-            m, b = (system.get(scope, {}).get(name, {}) for system in (model, baseline))
-            if PLACES_ANSWER in m:
+            of = [system.get(scope, {}).get(name, {}) for system in systems]
+            if PLACES_ANSWER in of[0]:
                 continue  # a protocol of photos, see _photos
             for k in KS_SHOWN.get((scope, name), (1,)):
-                key = f"recall_at_{k}_{NEAR}"
-                remark = _counts(m) if k == 1 else ""
-                yield f"R@{k}, {scope}, {protocol_title(name)}", percent(m, key), percent(b, key), remark
+                recalls = [percent(s, f"recall_at_{k}_{NEAR}") for s in of]
+                yield f"R@{k}, {scope}, {protocol_title(name)}", *recalls, _counts(of[0]) if k == 1 else ""
 
 
-def _positions(model: dict[str, Any], baseline: dict[str, Any]) -> Iterator[Row]:
-    def of(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        return model.get("test", {}).get(name, {}), baseline.get("test", {}).get(name, {})
-
-    m, b = of("newest_vs_older")
-    yield "error of 90% of first answers below", number(m, "error_p90_m", " m"), number(b, "error_p90_m", " m"), ""
-    m, b = of(POSITION)
-    stated = f"{100 * m['coverage_stated']:g}% stated" if "coverage_stated" in m else "too few validation queries"
-    yield "predicted radius holds", percent(m, "coverage"), percent(b, "coverage"), stated
-    yield "mean predicted radius", number(m, "radius_mean_m", " m"), number(b, "radius_mean_m", " m"), ""
-    yield "share answered", percent(m, "answered"), percent(b, "answered"), "where the neighbours agree"
-    key = f"answered_right_{NEAR}"
-    yield f"... and right within {RIGHT_M} m", percent(m, key), percent(b, key), ""
+def _positions(systems: list[Section]) -> Iterator[Row]:
+    older, of = ([s.get("test", {}).get(name, {}) for s in systems] for name in ("newest_vs_older", POSITION))
+    yield "error of 90% of first answers below", *(number(s, "error_p90_m", " m") for s in older), ""
+    stated = f"{100 * of[0]['coverage_stated']:g}% stated" if "coverage_stated" in of[0] else ""
+    yield "predicted radius holds", *(percent(s, "coverage") for s in of), stated or "too few validation queries"
+    yield "mean predicted radius", *(number(s, "radius_mean_m", " m") for s in of), ""
+    yield "share answered", *(percent(s, "answered") for s in of), "where the neighbours agree"
+    yield f"... and right within {RIGHT_M} m", *(percent(s, f"answered_right_{NEAR}") for s in of), ""
 
 
 def protocols(scope: dict[str, Any]) -> list[str]:

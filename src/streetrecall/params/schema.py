@@ -243,7 +243,7 @@ class NetworkFile(Section):
 
     @model_validator(mode="after")
     def _can_be_used(self) -> NetworkFile:
-        if self.name in ("model", "baseline", "index"):
+        if self.name in ("model", "baseline", "sift_vlad", "index"):
             raise ValueError(f"'{self.name}' is the name of a system of this project; take another name")
         if min(self.deviation) <= 0:
             raise ValueError("deviation: every number must be larger than 0")
@@ -268,6 +268,12 @@ class Baseline(Section):
         if self.size % self.cells or self.size // self.cells < 2:
             raise ValueError(f"a side of {self.size} pixels cannot be cut into {self.cells} equal cells")
         return self
+
+
+class SiftVlad(Section):
+    seed: Seed
+    clusters: Annotated[int, Field(ge=2, le=512)]
+    channels: Annotated[int, Field(ge=1, le=128)]
 
 
 class VladBranch(Section):
@@ -499,6 +505,7 @@ class Params(Section):
     views: Views
     photos: Photos
     baseline: Baseline
+    sift_vlad: SiftVlad
     train: Train
     index: Index
     evaluate: Evaluate

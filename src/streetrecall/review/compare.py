@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what counts as found (%(default)s)",
     )
     parser.add_argument(
-        "--system", default="model", help="model, baseline or a name of baseline.networks (%(default)s)"
+        "--system", default="model", help="model, baseline, sift_vlad or a name of baseline.networks (%(default)s)"
     )
     parser.add_argument(
         "--against", metavar="SYSTEM", help="compare with this system of the second revision, not with the first one"

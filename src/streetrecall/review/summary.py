@@ -1,4 +1,4 @@
-"""`streetrecall summary`: the last evaluation on one screen, model beside baseline."""
+"""`streetrecall summary`: the last evaluation on one screen, model beside baselines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from streetrecall.figures.summary import NEAR, percent, protocol_title, protocols, read_metrics, summary_rows
+from streetrecall.figures.summary import (
+    NEAR,
+    SYSTEMS,
+    legend,
+    percent,
+    protocol_title,
+    protocols,
+    read_metrics,
+    shown,
+    summary_rows,
+)
 from streetrecall.printing import plain_table
 
 
@@ -21,8 +31,9 @@ def main(args: argparse.Namespace) -> None:
 
 def summary(metrics: dict[str, Any], plots: Path) -> str:
     """The table, where the pictures are, and what to try next."""
-    lines = [plain_table(("", "model", "baseline", ""), summary_rows(metrics), ruled=True)]
-    for name in sorted(metrics.keys() - {"model", "baseline", "index"}):
+    header = ("", *(SYSTEMS[name] for name in shown(metrics)), "")
+    lines = [plain_table(header, summary_rows(metrics), ruled=True)]
+    for name in sorted(metrics.keys() - SYSTEMS.keys() - {"index"}):
         lines.append(f"\n{name} (baseline.networks), R@1 of test: " + ", ".join(others_recalls(metrics[name])))
         lines.append(f"streetrecall compare --against {name}   is the model better than it?")
     index = metrics.get("index", {}).get("test", {})
@@ -33,8 +44,7 @@ def summary(metrics: dict[str, Any], plots: Path) -> str:
             f"{100 * lost:.1f} points."
         )
     lines.append(
-        "Percent; intervals over places in brackets. Baseline: HOG descriptors, no training, same queries and gallery."
-        "\n\n"
+        f"{legend(metrics)}\n\n"
         f"Curves and map: {plots}/ (make plots draws them into dvc_plots/index.html).\n"
         "Next: streetrecall compare            is the workspace better than the last commit?\n"
         "      dvc exp run -S 'KEY=VALUE'      try another value of params.yaml\n"

@@ -13,7 +13,8 @@ from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.months import month_numbers
 
-# Files beside the descriptors of the model's pictures: of the gallery's views, and of the photos asked against them.
+DESCRIPTORS, ROWS = "descriptors.npy", "rows.parquet"  # the files of the pictures
+# Files beside them: of the gallery's views, and of the photos asked against them.
 VIEWS, VIEW_ROWS = "views.npy", "views.parquet"
 PHOTOS, PHOTO_ROWS = "photos.npy", "photos.parquet"
 # The changed queries of a collection without photos, in the order of `streetrecall.retrieval.changed.perturbed_rows`.
@@ -35,7 +36,7 @@ def read_system(name: str, folder: Path) -> System:
     Raises:
         UserError: a file is missing, or holds something else than finite descriptors of unit norm, one for each row.
     """
-    return System(name, *read_described(tables.DESCRIPTORS, folder / "rows.parquet", folder / "descriptors.npy"))
+    return System(name, *read_described(tables.DESCRIPTORS, folder / ROWS, folder / DESCRIPTORS))
 
 
 def read_perturbed(system: System, changed: pd.DataFrame, path: Path) -> System | None:

@@ -105,7 +105,7 @@ def _results(api: FastAPI, project: Project) -> None:
         request: Request,
         scope: Annotated[str, Query(pattern=NAME)],
         protocol: Annotated[str, Query(pattern=NAME)],
-        system: Literal["model", "baseline"] = "model",
+        system: Literal["model", "baseline", "sift_vlad"] = "model",
     ) -> Response:
         """The queries of a protocol and what became of them, column by column."""
         content = results.queries(project, system, scope, protocol)
@@ -118,7 +118,7 @@ def _results(api: FastAPI, project: Project) -> None:
         number: Annotated[int, Path(ge=0, lt=2**53)],
         scope: Annotated[str, Query(pattern=NAME)],
         protocol: Annotated[str, Query(pattern=NAME)],
-        system: Literal["model", "baseline"] = "model",
+        system: Literal["model", "baseline", "sift_vlad"] = "model",
     ) -> dict[str, Any]:
         """A query with its pictures, its answers and its predicted position."""
         found = results.query(project, system, scope, protocol, number)
@@ -168,7 +168,7 @@ def _changes(api: FastAPI, project: Project) -> None:
         scope: Annotated[str, Query(pattern=NAME)] = "test",
         first: Annotated[str, Query(pattern=REVISION)] = "HEAD",
         second: Annotated[str, Query(pattern=REVISION)] = "workspace",
-        system: Literal["model", "baseline"] = "model",
+        system: Literal["model", "baseline", "sift_vlad"] = "model",
         k: K = K.ONE,
         within_m: Within = Within.NARROW,
     ) -> Response:

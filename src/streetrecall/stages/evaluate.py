@@ -1,6 +1,6 @@
-"""Stage `evaluate`: measure recall, errors and calibration of the model beside the baseline.
+"""Stage `evaluate`: measure recall, errors and calibration of the model beside the baselines and networks of others.
 
-Both systems answer every protocol with the same queries and the same gallery. docs/evaluation.md explains each number.
+All systems answer every protocol with the same queries and the same gallery. docs/evaluation.md explains each number.
 """
 
 from __future__ import annotations
@@ -33,18 +33,20 @@ from streetrecall.scoring.protocols import CALIBRATION, TEST, Protocol, groups, 
 from streetrecall.scoring.system import System, read_described, read_perturbed, read_system
 from streetrecall.tables import KS
 
+MODEL, BASELINE, SIFT_VLAD = "model", "baseline", "sift_vlad"  # names of systems, beside those of networks of others
 SPLITS = [CALIBRATION, TEST]
 SHOWN = 5  # answers to each query in the NEIGHBOURS table
 CALIBRATIONS = "calibration.json"  # what a bundle needs to know: thresholds and factors of radii, by protocol
 POSITION = "position"  # in it, the calibration of positions from single pictures
-OTHERS = "others"  # the folder of networks of others, in that of the baseline
 SHOWN_PROTOCOLS = ("newest_vs_older", "city")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     for name, text in {
         "index": "folder with the model's descriptors and its index",
-        "baseline": "folder with the baseline's descriptors",
+        "baseline": "folder with the baseline's descriptors (HOG)",
+        "sift_vlad": "folder with the descriptors by SIFT and VLAD",
+        "networks": "folder with the descriptors by networks of others",
         "images": "IMAGES table to read",
         "views": "folder of the views' shards",
         "photos": "folder of the photos' shards",
@@ -53,13 +55,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "headline": "JSON to write: the most important metrics",
         "plots": "folder to write: the curves (CSV) and the map (PNG)",
     }.items():
-        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, help=text)
 
 
 def main(args: argparse.Namespace) -> None:
-    folders = (args.photos, args.views)
+    described = Described(args.index, args.baseline, args.sift_vlad, args.networks)
+    pictures = (args.photos, args.views)
     outputs = (args.results, args.metrics, args.headline, args.plots)
-    run(load(args.params), args.index, args.baseline, args.images, folders, *outputs)
+    run(load(args.params), described, args.images, pictures, *outputs)
+
+
+@dataclass(frozen=True)
+class Described:
+    """Folders of descriptors: of the model, of the baselines, and that of the folders of networks of others."""
+
+    index: Path
+    baseline: Path
+    sift_vlad: Path
+    networks: Path
+
+    def seeing_photos(self, params: Params) -> dict[str, Path]:
+        """The folders of all systems but the model that also describe views and photos, by name."""
+        others = {network.name: self.networks / network.name for network in params.baseline.networks}
+        return {SIFT_VLAD: self.sift_vlad, **others}
 
 
 @dataclass(frozen=True)
@@ -75,8 +93,7 @@ class Evaluation:
 
 def run(
     params: Params,
-    index: Path,
-    baseline: Path,
+    described: Described,
     images: Path,
     pictures: tuple[Path, Path],
     results: Path,
@@ -84,44 +101,43 @@ def run(
     headline: Path,
     plots: Path,
 ) -> dict[str, Any]:
-    """Evaluate the model of ``index`` and the ``baseline``; returns the content of ``metrics``.
+    """Evaluate all systems that are ``described``; returns the content of ``metrics``.
 
     ``pictures`` are the folders of the photos' and the views' shards.
 
     Raises:
-        UserError: descriptors and rows disagree, or the two systems describe different pictures.
+        UserError: descriptors and rows disagree, or two systems describe different pictures.
     """
-    model, hog = read_system("model", index), read_system("baseline", baseline)
-    others = [read_system(network.name, baseline / OTHERS / network.name) for network in params.baseline.networks]
-    if not all(model.rows.equals(system.rows) for system in (hog, *others)):
-        raise UserError(f"{index} and {baseline} describe different pictures; run the stages baseline and index again")
-    described = tables.read(tables.IMAGES, images).set_index("image_id")
-    unknown = set(model.rows["image_id"]) - set(described.index)
+    index, seeing = described.index, described.seeing_photos(params)
+    model = read_system(MODEL, index)
+    others = [read_system(name, folder) for name, folder in {BASELINE: described.baseline, **seeing}.items()]
+    for system in others:
+        if not model.rows.equals(system.rows):
+            raise UserError(f"{index} and {system.name} describe different pictures; {_again(system.name)}")
+    table = tables.read(tables.IMAGES, images).set_index("image_id")
+    unknown = set(model.rows["image_id"]) - set(table.index)
     if unknown:
         raise UserError(f"{index}/rows.parquet: image_id {min(unknown)} is not in {images}; run the stage index again")
 
-    found = {system.name: evaluate(system, described, params) for system in (model, hog, *others)}
-    outcomes = found["model"].outcomes
+    found = {system.name: evaluate(system, table, params) for system in (model, *others)}
+    outcomes = found[MODEL].outcomes
     content = {name: evaluation.metrics for name, evaluation in found.items()}
     asked = evaluate_photos(index, pictures, params)
-    for (split, protocol), numbers in asked.metrics.items():
-        content["model"].setdefault(split, {})[protocol] = numbers
-    asked_of = {
-        network.name: evaluate_photos(baseline / OTHERS / network.name, pictures, params)
-        for network in (params.baseline.networks if asked.metrics else [])
-    }
+    asked_of = {MODEL: asked}
+    for name, folder in (seeing if asked.metrics else {}).items():
+        asked_of[name] = evaluate_photos(folder, pictures, params)
+        if not asked_of[name].answers["query"].equals(asked.answers["query"]):
+            raise UserError(f"{index} and {name} describe different photos; {_again(name)}")
     for name, evaluation in asked_of.items():
-        if not evaluation.answers["query"].equals(asked.answers["query"]):
-            raise UserError(f"{index} and {name} describe different photos; run the stages baseline and index again")
         for (split, protocol), numbers in evaluation.metrics.items():
             content[name].setdefault(split, {})[protocol] = numbers
     for (split, protocol), numbers in evaluate_perturbed(index, model, params).items():
-        content["model"].setdefault(split, {})[protocol] = numbers
+        content[MODEL].setdefault(split, {})[protocol] = numbers
     content["index"] = {split: check_index(index, model, outcomes[split, "city"]) for split in SPLITS}
 
     plots.mkdir(parents=True, exist_ok=True)
-    drawn = {name: {system: e.curves[name] for system, e in found.items()} for name in found["model"].curves}
-    drawn |= {name: {"model": curve} for name, curve in asked.curves.items()}
+    drawn = {name: {system: e.curves[name] for system, e in found.items()} for name in found[MODEL].curves}
+    drawn |= {name: {system: e.curves[name] for system, e in asked_of.items()} for name in asked.curves}
     for name, lines in drawn.items():
         write_text(plots / f"{name}.csv", curves.by_system(lines).to_csv(index=False, lineterminator="\n"))
     draw_map(model.rows, outcomes[TEST, "city"].predictions, plots / "map.png")
@@ -132,15 +148,19 @@ def run(
     tables.write(tables.PHOTO_ANSWERS, asked.answers, results / "photos.parquet")
     shown = [neighbours(outcomes[split, name], SHOWN) for split in SPLITS for name in SHOWN_PROTOCOLS]
     tables.write(tables.NEIGHBOURS, pd.concat(shown), results / "neighbours.parquet")
-    write_json(results / CALIBRATIONS, {POSITION: found["model"].calibration, **asked.calibrations})
+    write_json(results / CALIBRATIONS, {POSITION: found[MODEL].calibration, **asked.calibrations})
     write_json(metrics, content)
     protocol_names = [name for scope, name in outcomes if scope == TEST]
     headlined = {name: headlines(evaluation.metrics, protocol_names) for name, evaluation in found.items()}
-    headlined["model"] |= photo_headlines(asked.metrics)
     for name, evaluation in asked_of.items():
         headlined[name] |= photo_headlines(evaluation.metrics)
     write_json(headline, headlined)
     return content
+
+
+def _again(system: str) -> str:
+    stage = system if system in (BASELINE, SIFT_VLAD) else "networks"
+    return f"run the stages {stage} and index again"
 
 
 def evaluate(system: System, pictures: pd.DataFrame, params: Params) -> Evaluation:

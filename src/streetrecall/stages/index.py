@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from streetrecall import tables
 from streetrecall.errors import UserError
 from streetrecall.files import require_in_project, write_array, write_json
 from streetrecall.params.schema import Index as Settings
@@ -23,8 +23,9 @@ from streetrecall.retrieval import describing, portable
 from streetrecall.retrieval import exact as search
 from streetrecall.retrieval import index as indexes
 from streetrecall.retrieval.changed import perturbed_rows
+from streetrecall.retrieval.described import describe_asked, pictures_in_use, write_descriptors
 from streetrecall.retrieval.portable import PortableFile
-from streetrecall.retrieval.rows import GALLERY, QUERY, descriptor_rows
+from streetrecall.retrieval.rows import GALLERY, QUERY
 from streetrecall.scoring import system
 
 RECALL_AT = 10
@@ -56,13 +57,8 @@ def run(
     Raises:
         UserError: no picture to describe, no gallery, or a picture or an embedder that cannot be read.
     """
-    images = tables.read(tables.IMAGES, crops / "images.parquet")
-    rows = descriptor_rows(images)
-    if rows.empty:
-        raise UserError(
-            f"{crops / 'images.parquet'}: all {len(images)} pictures are in quarantine; see metrics/crop.json"
-        )
-    used = images.set_index("image_id").loc[rows["image_id"]].reset_index()
+    used = pictures_in_use(crops)
+    rows = used.rows
     gallery = np.flatnonzero(rows["role"] == GALLERY)
     if not len(gallery):
         raise UserError(
@@ -70,23 +66,17 @@ def run(
             "collect more dates"
         )
     network = portable.find(model)
-    descriptors = describe(network, crops, used, "pictures")
-    seen = tables.read(tables.VIEWS, views / "views.parquet")
-    seen = seen[seen["use"] == GALLERY].reset_index(drop=True)
-    asked = tables.read(tables.PHOTOS, photos / "photos.parquet")
+    descriptors = describe(network, crops, used.images, "pictures")
 
     index.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(index / indexes.SCANN, ignore_errors=True)
     searched = descriptors[gallery]
     built = indexes.build(searched, gallery, settings, threads)
-    write_array(index / indexes.DESCRIPTORS, descriptors)
-    tables.write(tables.DESCRIPTORS, rows, index / indexes.ROWS)
+    write_descriptors(index, rows, descriptors)
     indexes.save(built, index)
-    write_array(index / system.VIEWS, describe(network, views, seen, "views"))
-    tables.write(tables.VIEWS, seen, index / system.VIEW_ROWS)
-    write_array(index / system.PHOTOS, describe_photos(network, photos, asked))
-    write_array(index / system.PERTURBED, describe_perturbed(network, crops, images, rows, asked))
-    tables.write(tables.PHOTOS, asked, index / system.PHOTO_ROWS)
+    of_views, of_photos = partial(describe, network, name="views"), partial(describe_photos, network)
+    seen, asked = describe_asked(of_views, of_photos, views, photos, index)
+    write_array(index / system.PERTURBED, describe_perturbed(network, crops, used.images, rows, asked))
 
     queries = descriptors[np.flatnonzero(rows["role"] == QUERY)]
     nearest = search.exact(queries, searched, RECALL_AT)[1]
@@ -96,7 +86,7 @@ def run(
         "photos": len(asked),
         "gallery": len(gallery),
         "queries": len(queries),
-        "quarantined": int((images["quarantine"] != "").sum()),
+        "quarantined": used.quarantined,
         "dimensions": int(descriptors.shape[1]),
         "kind": built.kind,
         f"recall@{RECALL_AT}_against_exact": round(indexes.recall(built, queries, searched, nearest), 4),

@@ -25,7 +25,10 @@ from streetrecall.params.schema import GemBranch, Params, load
 
 ROOT = Path(__file__).parents[3]
 PLACES, SIDE = 12, 64
-REST = ("train", "baseline", "index", "check_descriptors", "evaluate", "check_predictions", "bundle")
+REST = (
+    *("train", "baseline", "sift_vlad", "networks", "index"),
+    *("check_descriptors", "evaluate", "check_predictions", "bundle"),
+)
 
 
 def picture(place: int, shade: int) -> bytes:
