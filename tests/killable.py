@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from fakeprovider import FakeProvider
@@ -26,11 +27,13 @@ def hasty(params: Params) -> Params:
 
 def tiny_provider(params: Params, base: str) -> GoogleProvider:
     """Provider `google` pointed at a `tinyservice.TinyService`."""
-    return GoogleProvider(
+    provider = GoogleProvider(
         params, endpoint=base, viewer=f"{base}/viewer", credentials=Credentials(Secret("AIzaTiny")), name="tiny",
         namespace="tiny", shareable=True, terms_accepted=True, client=Client(params.network, environment=False),
         isolated=True,
     )  # fmt: skip
+    provider.reopen = partial(tiny_provider, params, base)
+    return provider
 
 
 def open_one(params: Params, base: str, name: str) -> Provider:

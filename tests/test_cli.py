@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from streetrecall import cli
-from streetrecall.commands import COMMANDS
+from streetrecall.cluster import ADDRESS
+from streetrecall.commands import CLUSTERED, COMMANDS
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -31,6 +32,23 @@ def test_a_users_mistake_is_one_message(tmp_path: object, capsys: pytest.Capture
     message = capsys.readouterr().err
     assert message.startswith("streetrecall order: nowhere.yaml: there is no such file")
     assert "Traceback" not in message
+
+
+def test_the_option_names_the_cluster_for_each_command_that_can_use_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(ADDRESS, "tcp://other:1")
+    for command in CLUSTERED:
+        seen: list[str] = []
+        module = importlib.import_module(COMMANDS[command][0])
+        monkeypatch.setattr(module, "configure", lambda parser: None)
+        monkeypatch.setattr(module, "main", lambda args, seen=seen: seen.append(os.environ[ADDRESS]))
+        assert cli.main([command]) == 0
+        assert cli.main([command, "--cluster", f"tcp://{command}:8786"]) == 0
+        assert seen == ["tcp://other:1", f"tcp://{command}:8786"]
+        monkeypatch.setenv(ADDRESS, "tcp://other:1")
+    with pytest.raises(SystemExit):
+        cli.main(["order", "--cluster", "tcp://host:8786"])
 
 
 ROOT = Path(__file__).parents[1]

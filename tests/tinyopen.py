@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -179,6 +179,10 @@ def _json(content: object, status: int = 200) -> tuple[Any, ...]:
 def open_box_provider(name: str, params: Params, base: str, token: str = TOKEN) -> BoxProvider:
     """The provider called ``name``, pointed at a `TinyOpen`."""
     client = Client(params.network, environment=False)
+    provider: BoxProvider
     if name == "panoramax":
-        return PanoramaxProvider(params, base, client)
-    return MapillaryProvider(params, base, Secret(token), client)
+        provider = PanoramaxProvider(params, base, client)
+    else:
+        provider = MapillaryProvider(params, base, Secret(token), client)
+    provider.reopen = partial(open_box_provider, name, params, base, token)
+    return provider

@@ -8,6 +8,7 @@ import io
 import json
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -85,6 +86,8 @@ class TinyService:
         self.dates = dates
         self.asked: Counter[str] = Counter()
         self.queries: list[str] = []
+        self.times: list[float] = []  # of each of them; time.monotonic()
+        self.hosts: set[str] = set()  # addresses of those who asked
         self.headers: list[dict[str, str]] = []
         self.token: str | None = None
         self.retry_after = "1"
@@ -126,7 +129,7 @@ def _json(content: object) -> tuple[int, str, bytes]:
 
 
 @contextmanager
-def serving(service: TinyService) -> Iterator[TinyService]:
+def serving(service: TinyService, host: str = "127.0.0.1") -> Iterator[TinyService]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -144,6 +147,8 @@ def serving(service: TinyService) -> Iterator[TinyService]:
             with service._lock:
                 service.asked[what] += 1
                 service.queries.append(self.path)
+                service.times.append(time.monotonic())
+                service.hosts.add(self.client_address[0])
                 service.headers.append(dict(self.headers))
                 fault = service.fault(path, query, service.asked[what])
             status, kind, body, *more = service.answer(path, query)
@@ -202,8 +207,8 @@ def serving(service: TinyService) -> Iterator[TinyService]:
 
         def handle_error(self, request: object, client_address: object) -> None: ...
 
-    server = Server(("127.0.0.1", 0), Handler)
-    service.base = f"http://127.0.0.1:{server.server_address[1]}"
+    server = Server((host, 0), Handler)
+    service.base = f"http://{host}:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

@@ -16,7 +16,8 @@ import sys
 from collections.abc import Sequence
 
 from streetrecall import __version__
-from streetrecall.commands import COMMANDS
+from streetrecall.cluster import ADDRESS
+from streetrecall.commands import CLUSTERED, COMMANDS
 from streetrecall.errors import UserError
 
 # What the machine refuses, and what to do; any other OSError is a fault of ours and keeps its traceback.
@@ -46,6 +47,12 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     for name, (module, text) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("--params", default="params.yaml", help="parameter file (%(default)s)")
+        if name in CLUSTERED:
+            sub.add_argument(
+                "--cluster",
+                metavar="ADDRESS",
+                help=f"give the work to the Dask cluster with this scheduler, tcp://HOST:8786 (default: {ADDRESS})",
+            )
         if name == command:
             importlib.import_module(module).configure(sub)
     return parser
@@ -57,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         args = build_parser(command).parse_args(argv)
+        if getattr(args, "cluster", None):
+            os.environ[ADDRESS] = args.cluster
         status: int = importlib.import_module(COMMANDS[args.command][0]).main(args) or 0
         sys.stdout.flush()  # here, where a closed pipe can be told from a fault
         return status

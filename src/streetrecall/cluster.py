@@ -6,13 +6,14 @@ The machines share the project's folder under one path and have this program ins
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from streetrecall.errors import UserError
 from streetrecall.imports import PACKAGE, code_digest
+from streetrecall.threads import concurrently
 
 ADDRESS = "STREETRECALL_CLUSTER"
 WAIT_S = 30  # for the scheduler to answer, and for a first worker
@@ -21,24 +22,47 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_on_cluster(address: str, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """``function`` of each item, in the order of ``items``, computed by the workers of the scheduler at ``address``.
+class Cluster:
+    """The workers of the scheduler at ``address``. A context manager.
 
-    A task may run twice, when a worker is lost; it must write whole files under names that depend on the item alone.
-    An item whose task fails does not stop the others. Its error is raised in its turn; an item on which workers die is
-    an error too.
+    A task may run twice, when a worker is lost.
 
     Raises:
-        UserError: no scheduler or no worker answers, a worker has other code, or workers died on an item.
+        UserError: no scheduler or no worker answers, or a worker has other code.
     """
-    distributed = _library()
-    try:
-        client = distributed.Client(address, timeout=WAIT_S, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{ADDRESS}={address}: no Dask scheduler answers there ({error})") from error
-    with client:
-        _check_workers(client, distributed, address)
-        futures = client.map(partial(_run_in, Path.cwd(), function), list(items), pure=False, retries=0)
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._distributed = _library()
+        try:
+            self.client = self._distributed.Client(address, timeout=WAIT_S, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{ADDRESS}={address}: no Dask scheduler answers there ({error})") from error
+        try:
+            _check_workers(self.client, self._distributed, address)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.client.close()
+
+    def in_order(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        """``function`` of each item, in the order of ``items``; for work that keeps a processor busy.
+
+        A task must write whole files under names that depend on the item alone. An item whose task fails does not stop
+        the others. Its error is raised in its turn.
+
+        Raises:
+            UserError: workers died on an item.
+        """
+        futures = self.client.map(partial(_run_in, Path.cwd(), function), list(items), pure=False, retries=0)
         for number, future in enumerate(futures):
             failed = future.exception()  # waits
             if failed is None:
@@ -47,13 +71,60 @@ def map_on_cluster(address: str, function: Callable[[Item], Result], items: Sequ
                 continue
             for other in futures[number + 1 :]:
                 other.exception()
-            if isinstance(failed, distributed.scheduler.KilledWorker):
-                where = f"item {number + 1} of {len(items)} ({_named(items[number])})"
-                raise UserError(
-                    f"{ADDRESS}={address}: workers died on {where}; the others were computed. See the log of the "
-                    "workers; is their memory large enough?"
-                ) from failed
+            if isinstance(failed, self._distributed.scheduler.KilledWorker):
+                raise self._deadly(f"item {number + 1} of {len(items)} ({_named(items[number])})") from failed
             raise failed
+
+    def as_they_come(
+        self, function: Callable[[Item], Iterable[Result]], items: Sequence[Item], at_once: int
+    ) -> Iterator[Result]:
+        """The results of ``function`` on each item, in any order; for work that waits for others.
+
+        Each worker process has up to ``at_once`` items under way, whatever number of processors it has. The first
+        exception ends the work and is raised. An item on which workers die does not stop the others: a worker's death
+        puts all its items under suspicion, so these run once more at the end, one at a time.
+
+        Raises:
+            UserError: workers died on an item that ran alone.
+        """
+        task = partial(_run_in, Path.cwd(), partial(_let_others_run, function))
+        running: set[Any] = set()
+        suspects: list[Item] = []
+
+        def run(item: Item) -> list[Result]:
+            future = self.client.submit(task, item, pure=False, retries=0)
+            running.add(future)
+            try:
+                found: list[Result] = future.result()
+                return found
+            finally:
+                running.discard(future)
+
+        def run_with_others(item: Item) -> list[Result]:
+            try:
+                return run(item)
+            except self._distributed.scheduler.KilledWorker:
+                suspects.append(item)
+                return []
+
+        def cancel() -> None:
+            self.client.cancel(list(running))
+
+        yield from concurrently(run_with_others, items, at_once * len(self.client.nthreads()), cancel)
+        deadly = []
+        for item in suspects:
+            try:
+                yield from run(item)
+            except self._distributed.scheduler.KilledWorker:
+                deadly.append(_named(item))
+        if deadly:
+            raise self._deadly(f"{len(deadly)} of {len(items)} items ({'; '.join(deadly[:5])})")
+
+    def _deadly(self, where: str) -> UserError:
+        return UserError(
+            f"{ADDRESS}={self._address}: workers died on {where}; the others were computed. See the log of the "
+            "workers; is their memory large enough?"
+        )
 
 
 def _library() -> Any:
@@ -87,6 +158,12 @@ def _run_in(folder: Path, function: Callable[[Item], Result], item: Item) -> Res
     if Path.cwd() != folder:
         os.chdir(folder)
     return function(item)
+
+
+def _let_others_run(function: Callable[[Item], Iterable[Result]], item: Item) -> list[Result]:
+    """The results of ``function``, which waits more than it computes: the worker takes another task meanwhile."""
+    _library().secede()
+    return list(function(item))
 
 
 def _named(item: object) -> str:

@@ -1,4 +1,4 @@
-"""The table of commands: the module of each, and what it does in one sentence."""
+"""The table of commands: the module of each, and what it does in one sentence; and which of them can use a cluster."""
 
 from __future__ import annotations
 
@@ -46,3 +46,6 @@ COMMANDS = {
     "serve-city": ("streetrecall.simulator.service.server", "run the street-view service of the simulated city"),
     "bench": ("streetrecall.benchmarks.command", "measure the speed of this project on this machine"),
 }
+
+# Those whose work, item by item, can be done by a Dask cluster (`streetrecall.cluster`).
+CLUSTERED = ("metadata", "scrape", "crop", "views", "baseline", "index", "evaluate", "bundle")

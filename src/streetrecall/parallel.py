@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
-from streetrecall.cluster import ADDRESS, map_on_cluster
+from streetrecall.cluster import ADDRESS, Cluster
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,14 +26,15 @@ def map_in_order(
 
     ``use_processes`` false computes here, which is faster for little work because a process takes seconds to start.
     Function, items and results must be picklable. Where ``STREETRECALL_CLUSTER`` names the scheduler of a Dask cluster,
-    its workers compute: see `streetrecall.cluster.map_on_cluster`.
+    its workers compute: see `streetrecall.cluster.Cluster`.
 
     >>> list(map_in_order(abs, [-1, 2], use_processes=False))
     [1, 2]
     """
     address = os.environ.get(ADDRESS)
     if address and use_processes:
-        yield from map_on_cluster(address, function, items)
+        with Cluster(address) as cluster:
+            yield from cluster.in_order(function, items)
         return
     processes = min(available_cores(), len(items))
     if not use_processes or processes <= 1:

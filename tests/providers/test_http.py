@@ -23,7 +23,7 @@ from streetrecall.providers.http import (
     TemporaryError,
     retry_after,
 )
-from streetrecall.providers.pacing import Breaker, TokenBucket
+from streetrecall.providers.pacing import ASK_AGAIN_S, Breaker, TokenBucket
 from streetrecall.providers.proxies import Proxies
 
 
@@ -56,42 +56,66 @@ def client(limits: Network, clock: Clock, proxies: Proxies | None = None) -> Cli
     return Client(limits, proxies, environment=False, clock=clock, sleep=clock.sleep, jitter=lambda: 1.0)
 
 
+def take(bucket: TokenBucket, clock: Clock) -> None:
+    """Wait for a token as the client does."""
+    wait = bucket.reserve()
+    while wait > 0:
+        clock.sleep(wait)
+        wait = bucket.held()
+
+
+def wait_for(breaker: Breaker, clock: Clock) -> None:
+    while (seconds := breaker.delay()) > 0:
+        clock.sleep(seconds)
+
+
 def text(answer: Answer) -> bytes:
     return answer.body
 
 
 def test_a_bucket_lets_a_burst_go_and_paces_the_rest() -> None:
     clock = Clock()
-    bucket = TokenBucket(10.0, 3, clock, clock.sleep)
+    bucket = TokenBucket(10.0, 3, clock)
     times = []
     for _ in range(8):
-        bucket.take()
+        take(bucket, clock)
         times.append(clock.now)
     assert times == pytest.approx([0, 0, 0, 0.1, 0.2, 0.3, 0.4, 0.5])
     clock.now += 100
     before = clock.now
     for _ in range(3):
-        bucket.take()
+        take(bucket, clock)
     assert clock.now == before  # a quiet time earns a burst, and no more
-    bucket.take()
+    take(bucket, clock)
     assert clock.now == pytest.approx(before + 0.1)
 
 
 def test_a_bucket_on_hold_lets_nobody_go() -> None:
     clock = Clock()
-    bucket = TokenBucket(10.0, 3, clock, clock.sleep)
+    bucket = TokenBucket(10.0, 3, clock)
     bucket.hold(7.0)
-    bucket.take()
+    take(bucket, clock)
     assert clock.now == pytest.approx(7.0)
 
 
-def test_threads_share_a_bucket() -> None:
-    bucket = TokenBucket(100.0, 1, time.monotonic, time.sleep)
+def test_a_hold_delays_those_who_have_a_token_already() -> None:
+    clock = Clock()
+    bucket = TokenBucket(10.0, 1, clock)
+    bucket.reserve()
+    wait = bucket.reserve()
+    assert wait == pytest.approx(0.1)
+    bucket.hold(5.0)
+    clock.sleep(wait)
+    assert bucket.held() == pytest.approx(4.9)
+
+
+def test_threads_share_a_bucket(limits: Network) -> None:
+    c = Client(limits.model_copy(update={"requests_per_second": 100.0, "burst": 1}), environment=False)
     times: deque[float] = deque()
 
     def work() -> None:
         for _ in range(5):
-            bucket.take()
+            c.pace("host")
             times.append(time.monotonic())
 
     start = time.monotonic()
@@ -102,6 +126,7 @@ def test_threads_share_a_bucket() -> None:
         thread.join()
     assert time.monotonic() - start >= 19 / 100 - 0.01
     assert len(times) == 20
+    c.close()
 
 
 def test_backoff_doubles_up_to_its_limit_and_keeps_retry_after(limits: Network) -> None:
@@ -152,7 +177,7 @@ def test_retry_after_holds_the_whole_host(limits: Network) -> None:
         c = client(limits.model_copy(update={"backoff_s": 0.001}), clock)
         with pytest.raises(RefusedError):
             c._request(f"{service.base}/viewer/panos", {"pano": "a"}, Secrets(), {}, 0)
-        c.hold(service.base.removeprefix("http://"), 30.0)
+        c.turns.hold(service.base.removeprefix("http://"), 30.0)
         c.get(f"{service.base}/viewer/panos", {"pano": "b"}, text)
         assert clock.now >= 30.0
         c.close()
@@ -160,39 +185,39 @@ def test_retry_after_holds_the_whole_host(limits: Network) -> None:
 
 def test_refusals_in_a_row_pause_everything_and_a_probe_goes_first(limits: Network) -> None:
     clock = Clock()
-    breaker = Breaker(limits, clock, clock.sleep)
+    breaker = Breaker(limits, clock)
     for _ in range(2):
-        breaker.wait()
+        wait_for(breaker, clock)
         breaker.refused("HTTP 429", 0.0)
     assert clock.now == 0
     breaker.refused("HTTP 429", 0.0)
-    breaker.wait()
+    wait_for(breaker, clock)
     assert clock.now == pytest.approx(10.0)
     breaker.refused("HTTP 429", 0.0)  # the probe: pause twice as long
-    breaker.wait()
+    wait_for(breaker, clock)
     assert clock.now == pytest.approx(30.0)
     breaker.accepted()
-    breaker.wait()
+    wait_for(breaker, clock)
     assert clock.now == pytest.approx(30.0)
 
 
 def test_refusals_that_do_not_follow_each_other_pause_nothing(limits: Network) -> None:
     clock = Clock()
-    breaker = Breaker(limits, clock, clock.sleep)
+    breaker = Breaker(limits, clock)
     for _ in range(10):
         breaker.refused("HTTP 429", 0.0)
         breaker.refused("HTTP 429", 0.0)
         breaker.accepted()
-    breaker.wait()
+    wait_for(breaker, clock)
     assert clock.now == 0
 
 
 def test_a_longer_retry_after_lengthens_the_pause(limits: Network) -> None:
     clock = Clock()
-    breaker = Breaker(limits, clock, clock.sleep)
+    breaker = Breaker(limits, clock)
     for _ in range(3):
         breaker.refused("HTTP 429", 77.0)
-    breaker.wait()
+    wait_for(breaker, clock)
     assert clock.now == pytest.approx(77.0)
 
 
@@ -210,19 +235,24 @@ def test_a_service_that_keeps_refusing_ends_the_run_with_a_message(limits: Netwo
 
 def test_only_one_probe_goes_ahead_after_a_pause(limits: Network) -> None:
     clock = Clock()
-    breaker = Breaker(limits, clock, clock.sleep)
+    breaker = Breaker(limits, clock)
     for _ in range(3):
         breaker.refused("HTTP 403", 0.0)
-    breaker.wait()
-    others = [threading.Thread(target=breaker.wait, daemon=True) for _ in range(3)]
-    for thread in others:
-        thread.start()
-    others[0].join(0.2)
-    assert all(thread.is_alive() for thread in others)
+    wait_for(breaker, clock)
+    assert breaker.delay() > 0
     breaker.accepted()
-    for thread in others:
-        thread.join(5)
-        assert not thread.is_alive()
+    assert breaker.delay() == 0
+
+
+def test_a_request_that_went_first_and_was_lost_is_replaced(limits: Network) -> None:
+    clock = Clock()
+    breaker = Breaker(limits, clock)
+    for _ in range(3):
+        breaker.refused("HTTP 429", 0.0)
+    wait_for(breaker, clock)
+    before = clock.now
+    wait_for(breaker, clock)
+    assert clock.now - before == pytest.approx(2 * (limits.ready_s + limits.timeout_s), abs=ASK_AGAIN_S)
 
 
 def closed_port() -> int:

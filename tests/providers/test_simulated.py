@@ -103,11 +103,11 @@ def test_a_panorama_that_the_city_does_not_have_is_gone(quick: Params, faulty: s
 def test_a_proxy_elsewhere_is_left_alone(quick: Params, faulty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREETRECALL_PROXIES", "http://proxy.example:3128")
     provider = SimulatedProvider(quick, service=faulty)
-    assert len(provider._client.proxies) == 0
+    assert len(provider.client.proxies) == 0
     provider.close()
     monkeypatch.setenv("STREETRECALL_PROXIES", "http://127.0.0.1:3128")
     provider = SimulatedProvider(quick, service=faulty)
-    assert len(provider._client.proxies) == 1
+    assert len(provider.client.proxies) == 1
     provider.close()
     monkeypatch.setenv("STREETRECALL_PROXIES", "nonsense")
     with pytest.raises(UserError):

@@ -12,7 +12,7 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -30,7 +30,6 @@ from streetrecall.providers.base import (
     Capture,
     CaptureRequest,
     Coverage,
-    StreetImagery,
     is_dense,
     subset_names,
 )
@@ -45,6 +44,7 @@ from streetrecall.providers.http import (
     TemporaryError,
     read_picture,
 )
+from streetrecall.providers.network import NetworkProvider
 from streetrecall.providers.shots import (
     Shot,
     best_of_a_date,
@@ -54,7 +54,6 @@ from streetrecall.providers.shots import (
     requests_of,
     wanted_dates,
 )
-from streetrecall.providers.threads import concurrently
 from streetrecall.tables import CaptureStatus
 
 log = logging.getLogger(__name__)
@@ -128,7 +127,7 @@ def box_of(tile: tuple[int, int], box_deg: float, margin_m: float) -> Box:
     return Box(*(round(edge, 7) for edge in edges))
 
 
-class BoxProvider(StreetImagery, ABC):
+class BoxProvider(NetworkProvider, ABC):
     """A `streetrecall.providers.base.Provider` whose source is searched by boxes.
 
     Args:
@@ -137,7 +136,6 @@ class BoxProvider(StreetImagery, ABC):
     """
 
     name: str
-    network = True
     shareable = True  # the licences allow it, with the names of the authors
 
     def __init__(
@@ -150,16 +148,11 @@ class BoxProvider(StreetImagery, ABC):
         box_deg: float,
         limit: int,
     ) -> None:
+        super().__init__(params, client)
         self.namespace = namespace
-        self.notes: MutableMapping[str, str] = {}
-        self.unplanned: list[tuple[str, str]] = []
-        self._params, self._client = params, client
         self._place_m, self._heading_deg, self._box_deg, self._limit = place_m, heading_deg, box_deg, limit
         self._margin_m = max(params.metadata.radius_m, place_m)
         self._shots: dict[str, Shot] = {}
-
-    def close(self) -> None:
-        self._client.close()
 
     @abstractmethod
     def _search(self, box: Box) -> Page:
@@ -265,24 +258,25 @@ class BoxProvider(StreetImagery, ABC):
 
     def _ask(self, boxes: Sequence[Box]) -> dict[Box, str]:
         """Ask for ``boxes`` and note the answers; returns the reasons for those without one."""
-
-        def ask(box: Box) -> tuple[Box, Page | str]:
-            try:
-                return box, self._search(box)
-            except RequestError as error:
-                return box, str(error)
-
         reasons = {}
-        for box, page in self._together(ask, boxes):
+        for box, page in self._together(BoxProvider._page, boxes):
             if isinstance(page, str):
                 reasons[box] = page
             else:
                 self.notes[self._key(box)] = dump_page(page, with_shots=not (page.full and box.divisible))
         return reasons
 
-    def _together(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    def _page(self, box: Box) -> Iterator[tuple[Box, Page | str]]:
+        """What is in a box, or why that is not known."""
         try:
-            yield from concurrently(work, items, self._params.network.threads, self._client.stop)
+            yield box, self._search(box)
+        except RequestError as error:
+            yield box, str(error)
+
+    def _together(self, work: Callable[[Any, Any], Iterable[Any]], items: Iterable[Any]) -> Iterator[Any]:
+        """`each`, with an error that explains what the service rejects."""
+        try:
+            yield from self.each(work, items)
         except DeniedError as denied:
             raise UserError(f"provider '{self.name}': {denied}") from None
 
@@ -356,11 +350,11 @@ class BoxProvider(StreetImagery, ABC):
         groups: dict[str, list[CaptureRequest]] = {}
         for request in requests:
             groups.setdefault(request.panorama.pano_id, []).append(request)
-        for captures in self._together(self._captures, groups.values()):
-            yield from captures
+        yield from self._together(BoxProvider._captures, [(self._shots[name], group) for name, group in groups.items()])
 
-    def _captures(self, requests: Sequence[CaptureRequest]) -> list[Capture]:
-        shot = self._shots[requests[0].panorama.pano_id]
+    def _captures(self, wanted: tuple[Shot, Sequence[CaptureRequest]]) -> list[Capture]:
+        """The pictures that are made of one shot."""
+        shot, requests = wanted
         try:
             data = self._download(shot)
             return [Capture(r, CaptureStatus.OK, "", picture_of(data, shot, r, self._params)) for r in requests]
@@ -384,7 +378,7 @@ class BoxProvider(StreetImagery, ABC):
 
     def _get_picture(self, url: str) -> bytes:
         """A picture by its URL, without any token: it may be on another host."""
-        return self._client.get(url, {}, read_whole_picture, means={403: GoneError, 401: GoneError}, follow=True)
+        return self.client.get(url, {}, read_whole_picture, means={403: GoneError, 401: GoneError}, follow=True)
 
 
 def read_whole_picture(answer: Answer) -> bytes:

@@ -1,10 +1,10 @@
 """HTTP requests that respect the service: paced, repeated after temporary errors, and never repeated after a refusal
 without the pause that the service asks for.
 
-One `Client` serves all threads of a run. Every host has a token bucket. After a temporary error (time-out, reset,
-incomplete body, 5xx, 429) the request is repeated: the wait grows exponentially, with jitter, and is at least the
-service's own Retry-After. Refusals in a row open a circuit breaker, which pauses the whole run. A proxy is replaced by
-the next one only when it cannot be reached, never because the service refuses.
+One `Client` serves all threads of a process. Every host has a token bucket, which all processes of a run share. After a
+temporary error (time-out, reset, incomplete body, 5xx, 429) the request is repeated: the wait grows exponentially, with
+jitter, and is at least the service's own Retry-After. Refusals in a row open a circuit breaker, which pauses the whole
+run. A proxy is replaced by the next one only when it cannot be reached, never because the service refuses.
 
 Nothing secret leaves this module: the secret part of a query is in no exception, log line or object that it returns.
 """
@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -30,7 +30,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from streetrecall import __version__
 from streetrecall.params.schema import Network
 from streetrecall.providers.fields import joined
-from streetrecall.providers.pacing import Breaker, TokenBucket, backoff
+from streetrecall.providers.pacing import Turns, backoff
 from streetrecall.providers.proxies import Proxies
 
 T = TypeVar("T")
@@ -71,6 +71,9 @@ class StoppedError(FinalError):
 class DeniedError(Exception):
     """The service rejects the key or the request itself: no further request makes sense."""
 
+    def __reduce__(self) -> tuple[type[Exception], tuple[Any, ...]]:
+        return DeniedError, self.args  # another process needs the text alone, which subclasses have made
+
 
 class Secret:
     """Text that no print, log or traceback shows.
@@ -87,6 +90,9 @@ class Secret:
 
     def __repr__(self) -> str:
         return "Secret(***)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not sent to other processes")
 
 
 @dataclass(frozen=True)
@@ -141,10 +147,9 @@ class Client:
         self.limits = limits
         self.proxies = proxies if proxies is not None else Proxies([])
         self._stopped = threading.Event()
-        self._clock, self._sleep, self._jitter = clock, sleep or self._sleep_until_stopped, jitter
-        self.breaker = Breaker(limits, clock, self._sleep)
+        self._sleep, self._jitter = sleep or self._sleep_until_stopped, jitter
+        self.turns = Turns(limits, clock)
         self._environment = environment
-        self._buckets: dict[str, TokenBucket] = {}
         self._lock = threading.Lock()
         self._own = threading.local()
         self._sessions: list[requests.Session] = []
@@ -169,21 +174,17 @@ class Client:
 
     def pace(self, host: str) -> None:
         """Wait until a request to ``host`` may be sent: first for the breaker, then for the host's token bucket."""
-        self.breaker.wait()
-        self._bucket(host).take()
+        while True:
+            reserved, wait = self.turns.turn(host)
+            if reserved:
+                self._wait_for_token(host, wait)
+                return
+            self._sleep(wait)
 
-    def hold(self, host: str, seconds: float) -> None:
-        """Delay all requests to ``host`` by ``seconds``, as its Retry-After asks."""
-        if seconds > 0:
-            self._bucket(host).hold(seconds)
-
-    def _bucket(self, host: str) -> TokenBucket:
-        with self._lock:
-            if host not in self._buckets:
-                self._buckets[host] = TokenBucket(
-                    self.limits.requests_per_second, self.limits.burst, self._clock, self._sleep
-                )
-            return self._buckets[host]
+    def _wait_for_token(self, host: str, wait: float) -> None:
+        while wait > 0:
+            self._sleep(wait)
+            wait = self.turns.held(host)
 
     def get(
         self,
@@ -231,15 +232,14 @@ class Client:
         try:
             result = ask()
         except RefusedError as error:
-            self.breaker.refused(str(error), error.retry_after_s)
-            self.hold(host, error.retry_after_s)
+            self.turns.refused(host, str(error), error.retry_after_s)
             raise
         except BaseException as error:
-            self.breaker.undecided()
-            if isinstance(error, TemporaryError):
-                self.hold(host, error.retry_after_s)
+            self.turns.undecided()
+            if isinstance(error, TemporaryError) and error.retry_after_s > 0:
+                self.turns.hold(host, error.retry_after_s)
             raise
-        self.breaker.accepted()
+        self.turns.accepted()
         return result
 
     def _wait(self, state: RetryCallState) -> float:
@@ -279,7 +279,8 @@ class Client:
             raise TemporaryError(answer)
         target = joined(url, answer.headers.get("Location", ""))
         if redirects and answer.status in REDIRECTS and target:
-            self._bucket(urlsplit(target).netloc).take()
+            elsewhere = urlsplit(target).netloc
+            self._wait_for_token(elsewhere, self.turns.reserve(elsewhere))
             return self._request(target, {}, Secrets(), means, redirects - 1)
         if answer.status in means:
             raise means[answer.status](f"HTTP {answer.status}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -72,7 +72,7 @@ class MapillaryProvider(BoxProvider):
 
     def _ask_for(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
         fields = f"{FIELDS},creator,{self._asset}"
-        return self._client.get(
+        return self.client.get(
             f"{self._endpoint}/{path}", {**query, "fields": fields}, read_object,
             authorise=lambda: {"Authorization": f"OAuth {self._token.reveal()}"},
             means={400: BadQueryError, 401: BadTokenError, 403: BadTokenError},
@@ -107,17 +107,9 @@ class MapillaryProvider(BoxProvider):
         return self._known
 
     def _of_list(self, ids: list[str]) -> list[Shot]:
-        def ask(name: str) -> tuple[str, Page | str]:
-            try:
-                shot = self._by_id(name)
-            except GoneError:
-                shot = None
-            except RequestError as error:
-                return name, str(error)
-            return name, Page([shot] if shot else [])
-
         failed = {}
-        for name, page in self._together(ask, [name for name in ids if f"id {name}" not in self.notes]):
+        missing = [name for name in ids if f"id {name}" not in self.notes]
+        for name, page in self._together(MapillaryProvider._page_of_id, missing):
             if isinstance(page, str):
                 failed[name] = page
             else:
@@ -130,6 +122,17 @@ class MapillaryProvider(BoxProvider):
             if not found and name not in failed:
                 self.unplanned.append((f"id {name}", "there is no such picture any more"))
         return shots
+
+    def _page_of_id(self, name: str) -> Iterator[tuple[str, Page | str]]:
+        """The picture of an id as a page, empty where there is none any more, or why that is not known."""
+        try:
+            shot = self._by_id(name)
+        except GoneError:
+            shot = None
+        except RequestError as error:
+            yield name, str(error)
+            return
+        yield name, Page([shot] if shot else [])
 
 
 class BadTokenError(DeniedError):

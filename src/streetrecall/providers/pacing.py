@@ -1,16 +1,23 @@
-"""How often a service is asked: waits between tries, a token bucket for each host, a circuit breaker for the run."""
+"""How often a service is asked: waits between tries, a token bucket for each host, a circuit breaker for the run.
+
+Nothing here waits: a caller is told how long it has to. So one `Turns` can serve the threads of many processes
+(`streetrecall.providers.desk`).
+"""
 
 from __future__ import annotations
 
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 
 from streetrecall.errors import UserError
 from streetrecall.params.schema import Network
 
 log = logging.getLogger(__name__)
+
+ASK_AGAIN_S = 0.1  # for those who wait until a request that goes first has its answer
 
 
 def backoff(limits: Network, attempt: int, retry_after_s: float = 0.0, jitter: float | None = None) -> float:
@@ -31,8 +38,8 @@ class TokenBucket:
     threads at 400 requests a second, its longest wait was 3 s, and is 0.02 s here).
     """
 
-    def __init__(self, rate: float, burst: int, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
-        self._rate, self._burst, self._clock, self._sleep = rate, burst, clock, sleep
+    def __init__(self, rate: float, burst: int, clock: Callable[[], float]) -> None:
+        self._rate, self._burst, self._clock = rate, burst, clock
         self._lock = threading.Lock()
         self._tokens, self._at, self._free_at = float(burst), clock(), clock()
 
@@ -41,79 +48,76 @@ class TokenBucket:
         with self._lock:
             self._free_at = max(self._free_at, self._clock() + seconds)
 
-    def take(self) -> None:
-        """Wait until a request may be sent.
+    def held(self) -> float:
+        """For how many more seconds all requests are delayed; negative or 0 if they are not."""
+        return self._free_at - self._clock()
 
-        Each caller reserves the next token inside the lock and then waits outside it, so callers go in order.
+    def reserve(self) -> float:
+        """Reserve the next token; returns the seconds until it may be used, so callers go in order.
+
+        `hold` may be called meanwhile: a caller that has waited looks at `held` before it goes.
         """
         with self._lock:
             now = self._clock()
             self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate) - 1
             self._at = now
-            wait = max(-self._tokens / self._rate, self._free_at - now)
-        while wait > 0:
-            self._sleep(wait)
-            wait = self._free_at - self._clock()  # `hold` may have been called meanwhile
+            return max(0.0, -self._tokens / self._rate, self._free_at - now)
 
 
 class Breaker:
     """A circuit breaker: it pauses all requests when the service refuses, longer each time, and at last gives up.
 
-    After ``breaker_refusals`` refusals in a row, `wait` blocks every caller for the pause. Then one request goes first.
-    If the service accepts it, all go on; if not, the next pause is twice as long.
+    After ``breaker_refusals`` refusals in a row, all have to wait for the pause. Then one request goes first. If the
+    service accepts it, all go on; if not, the next pause is twice as long. A request that went first and never told
+    what came of it, such as that of a machine that was lost, is replaced by another after some time.
     """
 
-    def __init__(self, limits: Network, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
-        self._limits, self._clock, self._sleep = limits, clock, sleep
-        self._change = threading.Condition()
+    def __init__(self, limits: Network, clock: Callable[[], float]) -> None:
+        self._limits, self._clock = limits, clock
+        self._lock = threading.Lock()
         self._in_a_row = 0
         self._pauses = 0
         self._until = 0.0
-        self._probing = False
+        self._probed_until: float | None = None  # None: no request goes first now
         self._given_up = ""
 
-    def wait(self) -> None:
-        """Return when a request may be sent.
+    def delay(self) -> float:
+        """Seconds to wait and then to ask again; 0 lets the caller send a request.
 
         Raises:
             UserError: the service refused after every pause.
         """
-        while True:
-            with self._change:
-                if self._given_up:
-                    raise UserError(self._given_up)
-                if not self._pauses:
-                    return
-                pause = self._until - self._clock()
-                if pause <= 0 and not self._probing:
-                    self._probing = True
-                    return
-                if pause <= 0:
-                    self._change.wait(1.0)
-                    continue
-            self._sleep(pause)
+        with self._lock:
+            if self._given_up:
+                raise UserError(self._given_up)
+            now = self._clock()
+            if not self._pauses:
+                return 0.0
+            if now < self._until:
+                return self._until - now
+            if self._probed_until is not None and now < self._probed_until:
+                return ASK_AGAIN_S
+            self._probed_until = now + 2 * (self._limits.ready_s + self._limits.timeout_s)
+            return 0.0
 
     def accepted(self) -> None:
         """The service answered a request."""
-        with self._change:
+        with self._lock:
             if self._pauses:
                 log.warning("the service answers again: the run continues")
             self._in_a_row = self._pauses = 0
-            self._probing = False
-            self._change.notify_all()
+            self._probed_until = None
 
     def undecided(self) -> None:
         """A request ended without telling whether the service accepts or refuses."""
-        with self._change:
-            self._probing = False
-            self._change.notify_all()
+        with self._lock:
+            self._probed_until = None
 
     def refused(self, reason: str, retry_after_s: float) -> None:
         """The service refused a request."""
-        with self._change:
+        with self._lock:
             self._in_a_row += 1
-            was_probe, self._probing = self._probing, False
-            self._change.notify_all()
+            was_probe, self._probed_until = self._probed_until is not None, None
             if self._pauses and not was_probe:
                 return  # this request was sent before the pause began
             if not was_probe and self._in_a_row < self._limits.breaker_refusals:
@@ -129,3 +133,51 @@ class Breaker:
             pause = max(self._limits.breaker_pause_s * 2 ** (self._pauses - 1), retry_after_s)
             self._until = self._clock() + pause
             log.warning("the service refuses (%s): all requests pause for %.0f s", reason, pause)
+
+
+class Turns:
+    """Who may send a request, and when: one breaker, and a token bucket for each host. Safe for threads."""
+
+    def __init__(self, limits: Network, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits, self._clock = limits, clock
+        self._breaker = Breaker(limits, clock)
+        self._buckets: dict[str, TokenBucket] = {}
+        self._lock = threading.Lock()
+
+    def turn(self, host: str) -> tuple[bool, float]:
+        """Whether a token of ``host`` was reserved, and the seconds to wait: before its use, or before asking again.
+
+        Raises:
+            UserError: the service refused after every pause.
+        """
+        pause = self._breaker.delay()
+        return (False, pause) if pause > 0 else (True, self.reserve(host))
+
+    def reserve(self, host: str) -> float:
+        """Reserve a token, whatever the breaker says; returns the seconds until it may be used."""
+        return self._bucket(host).reserve()
+
+    def held(self, host: str) -> float:
+        return self._bucket(host).held()
+
+    def hold(self, host: str, seconds: float) -> None:
+        """Delay all requests to ``host`` by ``seconds``, as its Retry-After asks."""
+        if seconds > 0:
+            self._bucket(host).hold(seconds)
+
+    def accepted(self) -> None:
+        self._breaker.accepted()
+
+    def undecided(self) -> None:
+        self._breaker.undecided()
+
+    def refused(self, host: str, reason: str, retry_after_s: float) -> None:
+        """The service refused a request to ``host``, for so long."""
+        self._breaker.refused(reason, retry_after_s)
+        self.hold(host, retry_after_s)
+
+    def _bucket(self, host: str) -> TokenBucket:
+        with self._lock:
+            if host not in self._buckets:
+                self._buckets[host] = TokenBucket(self._limits.requests_per_second, self._limits.burst, self._clock)
+            return self._buckets[host]

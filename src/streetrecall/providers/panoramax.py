@@ -59,7 +59,7 @@ class PanoramaxProvider(BoxProvider):
         shots: dict[str, Shot] = {}
         dropped, seen = 0, set()
         for _ in range(MAX_PAGES):
-            items, following = self._client.get(url, query, read_items, means={400: BadRequestError})
+            items, following = self.client.get(url, query, read_items, means={400: BadRequestError})
             found = [read_item(item, self._params.panoramax.asset) for item in items]
             shots |= {shot.shot_id: shot for shot in found if shot is not None}
             dropped += sum(shot is None for shot in found)
@@ -79,22 +79,16 @@ class PanoramaxProvider(BoxProvider):
 
     def _item(self, shot: Shot) -> Mapping[str, Any]:
         url = f"{self._endpoint}/collections/{quote(shot.sequence, safe='')}/items/{quote(shot.shot_id, safe='')}"
-        return self._client.get(url, {}, read_json)
+        return self.client.get(url, {}, read_json)
 
     def _same_places(self, anchors: Sequence[Shot]) -> dict[str, set[str]] | None:
         """By the server's links to the same place at other dates, if params.yaml asks for them."""
         if self._params.panoramax.dates != "related":
             return None
 
-        def ask(shot: Shot) -> tuple[Shot, list[str] | str]:
-            try:
-                return shot, sorted(read_related(self._item(shot)))
-            except RequestError as error:
-                return shot, str(error)
-
         places = {}
         missing = [shot for shot in anchors if f"related {shot.shot_id}" not in self.notes]
-        for shot, found in self._together(ask, missing):
+        for shot, found in self._together(PanoramaxProvider._related, missing):
             if isinstance(found, str):
                 self.unplanned.append((f"panorama {shot.shot_id}", f"its dates cannot be had; {found}"))
             else:
@@ -103,6 +97,13 @@ class PanoramaxProvider(BoxProvider):
             note = self.notes.get(f"related {shot.shot_id}", "[]")
             places[shot.shot_id] = {shot.shot_id, *json.loads(note)}
         return places
+
+    def _related(self, shot: Shot) -> Iterator[tuple[Shot, list[str] | str]]:
+        """The ids of the other dates that the server links, or why there are none."""
+        try:
+            yield shot, sorted(read_related(self._item(shot)))
+        except RequestError as error:
+            yield shot, str(error)
 
 
 class BadRequestError(DeniedError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
@@ -36,7 +37,6 @@ from streetrecall.providers.http import (
     read_picture,
 )
 from streetrecall.providers.proxies import LOOPBACK, Proxies
-from streetrecall.providers.threads import concurrently
 from streetrecall.store.results import kept
 from streetrecall.tables import CaptureStatus, Projection
 
@@ -53,7 +53,7 @@ class SimulatedProvider(GoogleProvider):
     """The simulated city. Its service runs until the provider is closed.
 
     Args:
-        service: base URL of a service that runs already; None starts one.
+        service: base URL of a service that runs already; None starts one, and so does each worker of a cluster.
     """
 
     has_panoramas = True
@@ -63,6 +63,7 @@ class SimulatedProvider(GoogleProvider):
         from streetrecall.simulator import fingerprint
 
         self._service = ExitStack()
+        reopen = partial(type(self), params, service)
         if service is None:
             from streetrecall.simulator.service.server import running
 
@@ -77,6 +78,7 @@ class SimulatedProvider(GoogleProvider):
             terms_accepted=True,
             client=Client(params.network, proxies, environment=False), isolated=True,
         )  # fmt: skip
+        self.reopen = reopen
         self.frame_fov_deg, self.frame_horizon = _frame(params.scrape.width, params.scrape.height)
 
     @classmethod
@@ -131,38 +133,40 @@ class SimulatedProvider(GoogleProvider):
     def _ask_dates(self, panos: Sequence[str], dense: bool) -> Iterator[Dates]:
         if not dense:
             return super()._ask_dates(panos, dense)
-        return concurrently(self._dates_over_http, panos, self._params.network.threads, self._client.stop)
+        return self.each(SimulatedProvider._dates_over_http, panos)
 
-    def _dates_over_http(self, pano: str) -> Dates:
+    def _dates_over_http(self, pano: str) -> Iterator[Dates]:
         from streetrecall.providers.browser.browser import Dates
 
         try:
-            body = self._client.get(f"{self.base}/viewer/panos", {"pano": pano}, read_json)
+            body = self.client.get(f"{self.base}/viewer/panos", {"pano": pano}, read_json)
         except GoneError as error:
-            return Dates(pano, CaptureStatus.GONE, str(error))
+            yield Dates(pano, CaptureStatus.GONE, str(error))
         except RequestError as error:
-            return Dates(pano, CaptureStatus.FAILED, str(error))
-        return Dates(pano, CaptureStatus.OK, "", body)
+            yield Dates(pano, CaptureStatus.FAILED, str(error))
+        else:
+            yield Dates(pano, CaptureStatus.OK, "", body)
 
     def capture(self, requests: Iterable[CaptureRequest]) -> Iterator[Capture]:
         """Download the spheres, many at a time, and then take the frames by browsers."""
         requests = list(requests)
         spheres = [request for request in requests if request.projection == Projection.EQUIRECTANGULAR]
-        yield from concurrently(self._download, spheres, self._params.network.threads, self._client.stop)
+        yield from self.each(SimulatedProvider._download, spheres)
         frames = [request for request in requests if request.projection != Projection.EQUIRECTANGULAR]
         if frames:
             yield from super().capture(frames)
 
-    def _download(self, request: CaptureRequest) -> Capture:
+    def _download(self, request: CaptureRequest) -> Iterator[Capture]:
         """The whole sphere as a file. The client repeats a request that fails for a while."""
         query = {"pano": request.panorama.pano_id, "w": str(PANORAMA_WIDTH)}
         try:
-            data = self._client.get(f"{self.base}/tiles/panorama", query, read_picture)
+            data = self.client.get(f"{self.base}/tiles/panorama", query, read_picture)
         except GoneError as error:
-            return Capture(request, CaptureStatus.GONE, str(error), b"")
+            yield Capture(request, CaptureStatus.GONE, str(error), b"")
         except RequestError as error:
-            return Capture(request, CaptureStatus.FAILED, str(error), b"", refused=isinstance(error, RefusedError))
-        return Capture(request, CaptureStatus.OK, "", data)
+            yield Capture(request, CaptureStatus.FAILED, str(error), b"", refused=isinstance(error, RefusedError))
+        else:
+            yield Capture(request, CaptureStatus.OK, "", data)
 
     def close(self) -> None:
         try:

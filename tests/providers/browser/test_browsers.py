@@ -263,7 +263,7 @@ def test_a_proxy_serves_the_browser_too_and_nobody_else_is_asked(quick: Params) 
     with serving(TinyService(dates=1)) as proxy:
         proxies = Proxies([dead, proxy.base])
         provider = tiny_provider(network(quick, browsers=1), "http://127.0.0.9:81")
-        provider._client = Client(quick.network, proxies, environment=False)
+        provider.client = Client(quick.network, proxies, environment=False)
         try:
             assert {status for status, _, _ in take(provider, "a").values()} == {"ok"}
             assert proxies.current == proxy.base
@@ -280,7 +280,7 @@ def test_a_browser_leaves_a_dead_proxy_for_the_next(quick: Params) -> None:
         with serving(first):
             proxies = Proxies([first.base, proxy.base])
             provider = tiny_provider(network(quick, browsers=1), "http://127.0.0.9:81")
-            provider._client = Client(quick.network, proxies, environment=False)
+            provider.client = Client(quick.network, proxies, environment=False)
             requests = list(provider.plan(places("a", "b")))
             try:
                 list(provider.capture(requests[:1]))

@@ -18,7 +18,7 @@ from streetrecall.providers.google.answers import read_metadata
 from streetrecall.providers.google.credentials import Credentials, sign
 from streetrecall.providers.google.provider import GoogleProvider
 from streetrecall.providers.http import Answer, Client, FinalError, RefusedError, Secret, TemporaryError
-from streetrecall.providers.threads import concurrently
+from streetrecall.threads import concurrently
 
 KEY = "AIzaTopSecretKey"
 SIGNING = "vNIXE0xscrmjlyV-12Nj_BvUPaw="
@@ -224,14 +224,14 @@ def test_workers_end_with_the_first_exception() -> None:
     abandoned: list[bool] = []
     seen: list[int] = []
 
-    def work(i: int) -> int:
+    def work(i: int) -> Iterator[int]:
         seen.append(i)
         if i == 5:
             raise FinalError("five")
-        return i
+        yield i
 
     with pytest.raises(FinalError, match="five"):
         list(concurrently(work, range(1000), 2, lambda: abandoned.append(True)))
     assert abandoned == [True]
     assert len(seen) < 20
-    assert sorted(concurrently(lambda i: i, range(100), 8, lambda: None)) == list(range(100))
+    assert sorted(concurrently(lambda i: [i], range(100), 8, lambda: None)) == list(range(100))

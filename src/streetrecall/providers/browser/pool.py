@@ -14,14 +14,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import groupby
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from streetrecall.errors import UserError
@@ -43,16 +40,14 @@ Result = Capture | Dates
 
 
 @dataclass
-class _Worker:
-    """A thread and its current browser; after ``busy_until`` the browser counts as hung."""
+class _Seat:
+    """Where one browser is open at a time, for one thread at a time."""
 
     browser: Browser | None = None
-    busy_until: float | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class BrowserPool:
-    """Takes pictures by ``network.browsers`` browsers, which stay open between calls of `capture`.
+    """Answers requests by ``network.browsers`` browsers, which stay open until `close`. Safe for threads.
 
     Args:
         viewer: URL of the page; on loopback, unless through a proxy.
@@ -74,15 +69,17 @@ class BrowserPool:
         self._reaper = subprocess.Popen(
             [sys.executable, "-I", reaper.__file__, str(self._folder)], stdin=subprocess.PIPE, start_new_session=True
         )
-        self._workers = [_Worker() for _ in range(params.network.browsers)]
+        self._seats = [_Seat() for _ in range(params.network.browsers)]
+        self._free: queue.SimpleQueue[_Seat] = queue.SimpleQueue()
+        for seat in self._seats:
+            self._free.put(seat)
         self._started = 0
         self._count_lock = threading.Lock()
         self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
 
     def close(self) -> None:
         """End all browsers; returns when none of their processes is left."""
-        self._end()
+        self.end()
         if self._reaper.stdin is not None and not self._reaper.stdin.closed:
             self._reaper.stdin.close()
         self._reaper.wait()
@@ -90,135 +87,54 @@ class BrowserPool:
     def seconds(self) -> dict[str, float]:
         """Seconds by step, summed over the browsers that are open."""
         total: dict[str, float] = defaultdict(float)
-        for worker in self._workers:
-            for step, spent in (worker.browser.seconds if worker.browser else {}).items():
+        for seat in self._seats:
+            for step, spent in (seat.browser.seconds if seat.browser else {}).items():
                 total[step] += spent
         return dict(total)
 
-    def capture(self, requests: Iterable[CaptureRequest]) -> Iterator[Capture]:
-        """One result for each of ``requests``, in any order; the directions of one panorama are taken together.
+    def answers(self, group: Iterable[Request]) -> Iterator[Result]:
+        """One result for each request of ``group``, all by one browser, in order; fewer after `end`.
 
         Raises:
             DeniedError: the service accepts no request at all.
             UserError: no browser can be started, or the service kept refusing.
         """
-        ordered = sorted(requests, key=lambda r: (r.place, r.date_index, r.panorama.pano_id, r.direction))
-        yield from self._run([list(g) for _, g in groupby(ordered, key=lambda r: (r.place, r.panorama.pano_id))])
-
-    def dates(self, panos: Iterable[str]) -> Iterator[Dates]:
-        """The last answer for each of ``panos``, in any order, after at most ``network.tries`` tries.
-
-        Raises:
-            DeniedError, UserError: as `capture`.
-        """
-        limits = self._client.limits
-        due = list(panos)
-        for attempt in range(1, limits.tries + 1):
-            again = []
-            for answer in self._run([[pano] for pano in due]):
-                if answer.temporary and attempt < limits.tries:
-                    again.append(answer)
-                else:
-                    yield answer
-            if not again:
-                return
-            due = [answer.pano for answer in again]
-            self._client.hold(self._host, self._client.backoff(attempt, max(a.retry_after_s for a in again)))
-
-    def _run(self, groups: Sequence[Sequence[Any]]) -> Iterator[Any]:
-        """One result for each request (a Capture for a CaptureRequest, a Dates for a panorama's id), in any order.
-
-        The requests of a group go to one browser, in order.
-        """
-        todo: queue.SimpleQueue[Sequence[Request]] = queue.SimpleQueue()
-        done: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
-        left = 0
-        for group in groups:
-            left += len(group)
-            todo.put(group)
-        self._threads = [
-            threading.Thread(target=self._work, args=(worker, todo, done), name=f"browser-{i}", daemon=True)
-            for i, worker in enumerate(self._workers)
-        ]
-        for thread in self._threads:
-            thread.start()
+        seat = self._free.get()
         try:
-            checked = time.monotonic()
-            while left:
-                result = None
-                with suppress(queue.Empty):
-                    result = done.get(timeout=1.0)
-                if time.monotonic() - checked >= 1.0:
-                    self._kill_hung()
-                    checked = time.monotonic()
-                if result is None:
-                    continue
-                if isinstance(result, BaseException):
-                    raise result
-                left -= 1
+            for request in group:
+                if self._stop.is_set():
+                    return
+                self._client.pace(self._host)
+                result = self._answer(seat, request)
+                self._tell_breaker(result)
                 yield result
         finally:
-            if left:
-                self._end()
-            for thread in self._threads:
-                thread.join()
+            self._free.put(seat)
 
-    def _end(self) -> None:
-        """Stop the threads, whatever they are doing. The pool cannot be used after this."""
+    def end(self) -> None:
+        """End all browsers, whatever they are doing; returns when no thread uses one. No other one is started."""
         self._stop.set()
         self._client.stop()
-        while any(thread.is_alive() for thread in self._threads):
-            reaper.kill(f"{self._folder}/")
-            for thread in self._threads:
-                thread.join(0.1)
+        for _ in self._seats:  # each is taken back from the thread that has it
+            while True:
+                reaper.kill(f"{self._folder}/")
+                with suppress(queue.Empty):
+                    self._free.get(timeout=0.1)
+                    break
+        for seat in self._seats:  # for threads that wait for one, and then see that the work has ended
+            self._free.put(seat)
 
-    def _kill_hung(self) -> None:
-        for worker in self._workers:
-            with worker.lock:
-                if (
-                    worker.browser is not None
-                    and worker.busy_until is not None
-                    and time.monotonic() > worker.busy_until
-                ):
-                    log.warning("a browser hangs; it is replaced")
-                    worker.busy_until = None
-                    worker.browser.kill()
-
-    def _work(
-        self,
-        worker: _Worker,
-        todo: queue.SimpleQueue[Sequence[Request]],
-        done: queue.SimpleQueue[Result | BaseException],
-    ) -> None:
-        """What each thread does: take groups of requests until there are no more."""
-        try:
-            while not self._stop.is_set():
-                try:
-                    group = todo.get_nowait()
-                except queue.Empty:
-                    return
-                for request in group:
-                    if self._stop.is_set():
-                        return
-                    self._client.pace(self._host)
-                    result = self._answer(worker, request)
-                    self._tell_breaker(result)
-                    done.put(result)
-        except BaseException as error:
-            done.put(error)
-
-    def _answer(self, worker: _Worker, request: Request) -> Result:
-        if worker.browser is not None and worker.browser.captures >= self._params.network.recycle_captures:
-            self._discard_browser(worker)
-        if worker.browser is None:
-            fresh = self._start()
-            with worker.lock:
-                worker.browser = fresh
-        browser = worker.browser
+    def _answer(self, seat: _Seat, request: Request) -> Result:
+        if seat.browser is not None and seat.browser.captures >= self._params.network.recycle_captures:
+            self._discard_browser(seat)
+        if seat.browser is None:
+            seat.browser = self._start()
+        browser = seat.browser
         result: Result
+        hung = threading.Timer(longest_s(self._params), self._kill_hung, [browser])
+        hung.daemon = True
+        hung.start()
         try:
-            with worker.lock:
-                worker.busy_until = time.monotonic() + longest_s(self._params)
             result = browser.take(request) if isinstance(request, CaptureRequest) else browser.dates(request)
         except BrowserError as error:
             failed = failure({"error": f"browser: {error}"})
@@ -227,30 +143,31 @@ class BrowserPool:
                 if isinstance(request, CaptureRequest)
                 else Dates(request, **failed)
             )
-            self._discard_browser(worker)
+            self._discard_browser(seat)
         finally:
-            with worker.lock:
-                worker.busy_until = None
+            hung.cancel()
         if result.temporary and browser.proxy is not None and not _reachable(browser.proxy):
             self._client.proxies.unreachable(browser.proxy)
-            self._discard_browser(worker)
+            self._discard_browser(seat)
         return result
+
+    def _kill_hung(self, browser: Browser) -> None:
+        log.warning("a browser hangs; it is replaced")
+        browser.kill()
 
     def _tell_breaker(self, result: Result) -> None:
         if result.refused:
-            self._client.breaker.refused(result.reason, result.retry_after_s)
-            self._client.hold(self._host, result.retry_after_s)
+            self._client.turns.refused(self._host, result.reason, result.retry_after_s)
         elif result.status in (CaptureStatus.OK, CaptureStatus.GONE):
-            self._client.breaker.accepted()
+            self._client.turns.accepted()
         else:
-            self._client.breaker.undecided()
+            self._client.turns.undecided()
 
-    def _discard_browser(self, worker: _Worker) -> None:
-        """End the worker's browser; the next request starts another one."""
-        with worker.lock:
-            if worker.browser is not None:
-                worker.browser.kill()
-            worker.browser = None
+    def _discard_browser(self, seat: _Seat) -> None:
+        """End the browser; the next request starts another one."""
+        if seat.browser is not None:
+            seat.browser.kill()
+        seat.browser = None
 
     def _start(self) -> Browser:
         problem = ""

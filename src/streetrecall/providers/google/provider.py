@@ -13,9 +13,12 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pandas as pd
@@ -28,7 +31,6 @@ from streetrecall.providers.base import (
     CaptureRequest,
     Coverage,
     Panorama,
-    StreetImagery,
     dates_wanted,
     is_dense,
     subset_names,
@@ -36,8 +38,8 @@ from streetrecall.providers.base import (
 from streetrecall.providers.google.answers import read_dates, read_metadata
 from streetrecall.providers.google.credentials import Credentials
 from streetrecall.providers.http import Answer, Client, DeniedError, RequestError, Secret, TemporaryError
+from streetrecall.providers.network import NetworkProvider
 from streetrecall.providers.proxies import Proxies
-from streetrecall.providers.threads import concurrently
 from streetrecall.tables import CaptureStatus, Projection
 
 if TYPE_CHECKING:
@@ -50,10 +52,8 @@ ENDPOINT = "https://maps.googleapis.com"
 METADATA = "/maps/api/streetview/metadata"
 SCRIPT = "/maps/api/js?v=quarterly&loading=async&callback=begin"
 
-T = TypeVar("T")
 
-
-class GoogleProvider(StreetImagery):
+class GoogleProvider(NetworkProvider):
     """Street View as Google answers it, at ``endpoint``.
 
     Args:
@@ -64,7 +64,6 @@ class GoogleProvider(StreetImagery):
         credentials: they are in no text that this class returns.
     """
 
-    network = True
     # How a frame of the viewer page shows the world. Google does not document it.
     frame_fov_deg = math.nan
     frame_horizon = math.nan
@@ -85,16 +84,14 @@ class GoogleProvider(StreetImagery):
         client: Client,
         isolated: bool = False,
     ) -> None:
+        super().__init__(params, client)
         self.name, self.namespace, self.shareable = name, namespace, shareable
-        self.notes: MutableMapping[str, str] = {}
-        self.unplanned: list[tuple[str, str]] = []
-        self._params = params
         self._endpoint, self._viewer, self._licence = endpoint.rstrip("/"), viewer.rstrip("/"), licence
         self._credentials = credentials
         self._terms_accepted = terms_accepted
-        self._client = client
         self._isolated = isolated
         self._browsers: BrowserPool | None = None
+        self._opening = threading.Lock()
         self._page = ExitStack()
 
     @classmethod
@@ -113,7 +110,12 @@ class GoogleProvider(StreetImagery):
             self._browsers.close()
             self._browsers = None
         self._page.close()
-        self._client.close()
+        super().close()
+
+    def stop(self) -> None:
+        super().stop()
+        if self._browsers is not None:
+            self._browsers.end()
 
     def coverage(self, points: pd.DataFrame, radius_m: float) -> Iterator[Coverage]:
         """The panorama nearest to each point, by the metadata API; many requests are under way at a time.
@@ -122,26 +124,28 @@ class GoogleProvider(StreetImagery):
             UserError: the key or the request is rejected, or the service kept refusing.
         """
         rows = list(zip(points["point_id"], points["lat"], points["lon"], strict=True))
+        try:
+            yield from self.each(partial(GoogleProvider._nearest, radius_m=radius_m), rows)
+        except DeniedError as denied:
+            raise UserError(f"provider '{self.name}': {denied}") from None
+
+    def _nearest(self, point: tuple[int, float, float], radius_m: float) -> Iterator[Coverage]:
+        """The panorama nearest to one point: its id, latitude and longitude."""
+        point_id, lat, lon = point
+        query = {
+            "location": f"{lat:.{self._params.metadata.decimals}f},{lon:.{self._params.metadata.decimals}f}",
+            "radius": f"{radius_m:g}",
+        }
 
         def read(answer: Answer) -> tuple[str, Panorama | None]:
             return read_metadata(answer, self._licence, self._credentials.redact)
 
-        def ask(row: tuple[int, float, float]) -> Coverage:
-            point_id, lat, lon = row
-            query = {
-                "location": f"{lat:.{self._params.metadata.decimals}f},{lon:.{self._params.metadata.decimals}f}",
-                "radius": f"{radius_m:g}",
-            }
-            try:
-                status, panorama = self._client.get(self._endpoint + METADATA, query, read, self._credentials.seal)
-            except RequestError as error:
-                return Coverage(int(point_id), FAILED, None, str(error))
-            return Coverage(int(point_id), status, panorama)
-
         try:
-            yield from concurrently(ask, rows, self._params.network.threads, self._client.stop)
-        except DeniedError as denied:
-            raise UserError(f"provider '{self.name}': {denied}") from None
+            status, panorama = self.client.get(self._endpoint + METADATA, query, read, self._credentials.seal)
+        except RequestError as error:
+            yield Coverage(int(point_id), FAILED, None, str(error))
+        else:
+            yield Coverage(int(point_id), status, panorama)
 
     def plan(self, locations: pd.DataFrame) -> Iterator[CaptureRequest]:
         """All dates of each place, newest first, in the directions of ``scrape.headings_deg``.
@@ -202,13 +206,46 @@ class GoogleProvider(StreetImagery):
         return known
 
     def _ask_dates(self, panos: Sequence[str], dense: bool) -> Iterator[Dates]:
-        """The last answer about the dates of each of ``panos``, in any order; ``dense``: they are of dense places."""
-        return self._explain_denial(self._opened().dates(panos))
+        """The last answer about the dates of each of ``panos``, in any order; ``dense``: they are of dense places.
+
+        The browsers ask up to ``network.tries`` times.
+        """
+        due = panos
+        for attempt in range(1, self._params.network.tries + 1):
+            again = []
+            for answer in self._browse([[pano] for pano in due]):
+                if answer.temporary and attempt < self._params.network.tries:
+                    again.append(answer)
+                else:
+                    yield answer
+            if not again:
+                return
+            due = [answer.pano for answer in again]
+            wait = self.client.backoff(attempt, max(answer.retry_after_s for answer in again))
+            self.client.turns.hold(urlsplit(self._endpoint).netloc, wait)
 
     def capture(self, requests: Iterable[CaptureRequest]) -> Iterator[Capture]:
-        """Take the pictures by browsers, one panorama after the other."""
+        """Take the pictures by browsers, one panorama after the other; its directions are taken together."""
         self._require_terms()
-        yield from self._explain_denial(self._opened().capture(requests))
+        ordered = sorted(requests, key=lambda r: (r.place, r.date_index, r.panorama.pano_id, r.direction))
+        yield from self._browse([list(g) for _, g in groupby(ordered, key=lambda r: (r.place, r.panorama.pano_id))])
+
+    def _browse(self, groups: Sequence[Sequence[Any]]) -> Iterator[Any]:
+        """One result for each request (a Capture for a CaptureRequest, a Dates for a panorama's id), in any order.
+
+        The requests of a group go to one browser, in order.
+        """
+        try:
+            yield from self.each(GoogleProvider._browse_group, groups, self._params.network.browsers)
+        except DeniedError as denied:
+            raise UserError(
+                f"provider '{self.name}': the Maps JavaScript API denies the key "
+                f"({self._credentials.redact(str(denied))}); check that the API is enabled for it, with billing, and "
+                "that its restrictions allow pages on 127.0.0.1"
+            ) from None
+
+    def _browse_group(self, group: Sequence[Any]) -> Iterator[Any]:
+        return self._opened().answers(group)
 
     def seconds(self) -> dict[str, float]:
         """How long the browsers took so far: seconds by step, summed over browsers."""
@@ -223,27 +260,17 @@ class GoogleProvider(StreetImagery):
             )
 
     def _opened(self) -> BrowserPool:
-        """The browsers; the viewer page is started before them."""
-        if self._browsers is None:
-            from streetrecall.providers.browser.pool import BrowserPool
+        """The browsers of this process; the viewer page is started before them."""
+        with self._opening:
+            if self._browsers is None:
+                from streetrecall.providers.browser.pool import BrowserPool
 
-            viewer = self._viewer
-            if not viewer:
-                from streetrecall.providers.google.page import serving
+                viewer = self._viewer
+                if not viewer:
+                    from streetrecall.providers.google.page import serving
 
-                script = Secret(self._endpoint + self._credentials.with_key(SCRIPT))
-                viewer = self._page.enter_context(serving(script))
-            host = urlsplit(self._endpoint).netloc
-            self._browsers = BrowserPool(self._params, viewer, host, self._client, self._isolated)
-        return self._browsers
-
-    def _explain_denial(self, answers: Iterable[T]) -> Iterator[T]:
-        """``answers`` of the browsers; where the service denies the key, an error that explains what to check."""
-        try:
-            yield from answers
-        except DeniedError as denied:
-            raise UserError(
-                f"provider '{self.name}': the Maps JavaScript API denies the key "
-                f"({self._credentials.redact(str(denied))}); check that the API is enabled for it, with billing, and "
-                "that its restrictions allow pages on 127.0.0.1"
-            ) from None
+                    script = Secret(self._endpoint + self._credentials.with_key(SCRIPT))
+                    viewer = self._page.enter_context(serving(script))
+                host = urlsplit(self._endpoint).netloc
+                self._browsers = BrowserPool(self._params, viewer, host, self.client, self._isolated)
+            return self._browsers
