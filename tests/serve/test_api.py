@@ -79,6 +79,13 @@ def test_queries_agree_with_the_evaluation(client, served_project):
             assert answer["credits"] == ["drawn for a test"]
 
 
+def test_systems_are_asked_by_any_name_that_a_network_can_have(client):
+    for system, status in (("mega-loc", 404), ("../model", 422)):
+        asked = {"system": system, "scope": "test", "protocol": "city"}
+        assert client.get("/api/queries", params=asked).status_code == status
+        assert client.get("/api/compare", params=asked).status_code == status
+
+
 def test_the_years_between_are_those_to_the_nearest_right_picture(client):
     for protocol, years in (("newest_vs_older", 2), ("newest_vs_oldest", 12), ("newest_vs_before_2015", 7)):
         columns = client.get("/api/queries", params={"scope": "test", "protocol": protocol}).json()["columns"]

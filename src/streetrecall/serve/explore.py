@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Request, Response
 
@@ -19,6 +19,7 @@ from streetrecall.serve.tiles import Points
 from streetrecall.tables import KS, RADII_M, RIGHT_M
 
 NAME = r"^[A-Za-z0-9_]{1,60}$"
+SYSTEM = r"^[A-Za-z0-9_-]{1,60}$"  # networks of others have names of their own
 _JSON: dict[str, Any] = {"content": {"application/json": {"schema": {"type": "object"}}}, "description": "Found."}
 
 
@@ -105,7 +106,7 @@ def _results(api: FastAPI, project: Project) -> None:
         request: Request,
         scope: Annotated[str, Query(pattern=NAME)],
         protocol: Annotated[str, Query(pattern=NAME)],
-        system: Literal["model", "baseline", "sift_vlad"] = "model",
+        system: Annotated[str, Query(pattern=SYSTEM)] = "model",
     ) -> Response:
         """The queries of a protocol and what became of them, column by column."""
         content = results.queries(project, system, scope, protocol)
@@ -118,7 +119,7 @@ def _results(api: FastAPI, project: Project) -> None:
         number: Annotated[int, Path(ge=0, lt=2**53)],
         scope: Annotated[str, Query(pattern=NAME)],
         protocol: Annotated[str, Query(pattern=NAME)],
-        system: Literal["model", "baseline", "sift_vlad"] = "model",
+        system: Annotated[str, Query(pattern=SYSTEM)] = "model",
     ) -> dict[str, Any]:
         """A query with its pictures, its answers and its predicted position."""
         found = results.query(project, system, scope, protocol, number)
@@ -168,7 +169,7 @@ def _changes(api: FastAPI, project: Project) -> None:
         scope: Annotated[str, Query(pattern=NAME)] = "test",
         first: Annotated[str, Query(pattern=REVISION)] = "HEAD",
         second: Annotated[str, Query(pattern=REVISION)] = "workspace",
-        system: Literal["model", "baseline", "sift_vlad"] = "model",
+        system: Annotated[str, Query(pattern=SYSTEM)] = "model",
         k: K = K.ONE,
         within_m: Within = Within.NARROW,
     ) -> Response:
