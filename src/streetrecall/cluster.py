@@ -102,7 +102,9 @@ class Cluster:
                         return found
                     except TimeoutError:
                         if not self.client.nthreads():
-                            raise self._deadly(f"{_named(item)}, and none is left") from None
+                            raise self._deadly(
+                                f"{len(suspects)} items ({_named(item)} was the last), and none is left"
+                            ) from None
             finally:
                 running.discard(future)
 
