@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -91,12 +92,19 @@ class Cluster:
         running: set[Any] = set()
         suspects: list[Item] = []
 
-        def run(item: Item) -> list[Result]:
+        def run(item: Item, alone: bool = False) -> list[Result]:
             future = self.client.submit(task, item, pure=False, retries=0)
             running.add(future)
             try:
-                found: list[Result] = future.result()
-                return found
+                while True:
+                    try:
+                        found: list[Result] = future.result(timeout=WAIT_S if alone else None)
+                        return found
+                    except TimeoutError:
+                        if not self.client.nthreads():
+                            raise self._deadly(
+                                f"{len(suspects)} items ({_named(item)} was the last), and none is left"
+                            ) from None
             finally:
                 running.discard(future)
 
@@ -110,11 +118,14 @@ class Cluster:
         def cancel() -> None:
             self.client.cancel(list(running))
 
-        yield from concurrently(run_with_others, items, at_once * len(self.client.nthreads()), cancel)
+        processes = max(1, len(self.client.nthreads()))  # there may be none while a lost one is replaced
+        yield from concurrently(run_with_others, items, at_once * processes, cancel)
         deadly = []
         for item in suspects:
             try:
-                yield from run(item)
+                with suppress(TimeoutError):  # one that dies before it has started is not replaced
+                    self.client.wait_for_workers(processes, timeout=WAIT_S)
+                yield from run(item, alone=True)
             except self._distributed.scheduler.KilledWorker:
                 deadly.append(_named(item))
         if deadly:

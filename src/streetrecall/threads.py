@@ -14,48 +14,48 @@ _LOOK_S = 0.1  # how soon a thread that cannot hand over its result notices the 
 
 
 class _Ended:
-    """A thread has ended, with ``error`` if there was one."""
+    """A thread has ended, by ``error`` if that is not None."""
 
-    def __init__(self, error: BaseException | None = None) -> None:
+    def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
 def concurrently(
-    work: Callable[[T], Iterable[R]], items: Iterable[T], threads: int, abandon: Callable[[], None]
+    work: Callable[[T], Iterable[R]],
+    items: Iterable[T],
+    threads: int,
+    abandon: Callable[[], None],
+    over: threading.Event | None = None,
 ) -> Iterator[R]:
     """The results of ``work`` on every item by that many threads, each as soon as it is there, in any order.
 
     At most ``threads`` items are under way, so that little is lost when the process is killed. The first exception ends
-    the work and is raised; ``abandon`` is called before, to wake the threads that wait.
+    the work and is raised; ``abandon`` is called before, to wake the threads that wait. ``over`` ends the work too: no
+    further item is begun, and what nobody has taken is lost.
     """
     todo = list(items)
-    waiting = iter(todo)
-    lock, over = threading.Lock(), threading.Event()
-    done: queue.Queue[R | _Ended] = queue.Queue(maxsize=threads)
-
-    def put(result: R | _Ended) -> None:
-        while not over.is_set():
-            try:
-                done.put(result, timeout=_LOOK_S)
-                return
-            except queue.Full:
-                continue
+    waiting, end = iter(todo), object()
+    over = over or threading.Event()
+    lock, room = threading.Lock(), threading.Semaphore(threads)  # for results that nobody has taken
+    done: queue.SimpleQueue[R | _Ended] = queue.SimpleQueue()
 
     def run() -> None:
+        error = None
         try:
             while not over.is_set():
                 with lock:
-                    item = next(waiting, done)  # the queue is no item
-                if item is done:
-                    break
+                    item = next(waiting, end)
+                if item is end:
+                    return
                 for result in work(item):  # type: ignore[arg-type]
-                    put(result)
-                    if over.is_set():
-                        break
-        except BaseException as error:
-            put(_Ended(error))
-        else:
-            put(_Ended())
+                    while not room.acquire(timeout=_LOOK_S):
+                        if over.is_set():
+                            return
+                    done.put(result)
+        except BaseException as caught:
+            error = caught
+        finally:
+            done.put(_Ended(error))
 
     running = [threading.Thread(target=run, name=f"request-{n}", daemon=True) for n in range(min(threads, len(todo)))]
     for thread in running:
@@ -64,12 +64,13 @@ def concurrently(
         left = len(running)
         while left:
             result = done.get()
-            if not isinstance(result, _Ended):
+            if isinstance(result, _Ended):
+                if result.error is not None:
+                    raise result.error
+                left -= 1
+            else:
+                room.release()
                 yield result
-                continue
-            if result.error is not None:
-                raise result.error
-            left -= 1
     except BaseException:
         over.set()
         abandon()

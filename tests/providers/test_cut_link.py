@@ -61,9 +61,9 @@ def test_a_worker_whose_link_is_cut_loses_nothing(params: Params, namespaces: li
             log = running.enter_context((tmp_path / f"{name}.log").open("a"))
             process = subprocess.Popen(
                 ["ip", "netns", "exec", name, *command], env=environment, text=True, stderr=log,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE if "cutlink.py" in command[1] else log,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if "cutlink.py" in command[1] else log,
             )  # fmt: skip
-            running.callback(process.wait)
+            running.enter_context(process)
             running.callback(process.kill)
             return process
 

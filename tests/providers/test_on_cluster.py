@@ -27,7 +27,6 @@ from streetrecall.providers.http import Client, DeniedError, Secret
 from streetrecall.providers.mapillary import BadTokenError
 from streetrecall.providers.network import NetworkProvider
 from streetrecall.stages import metadata, scrape
-from streetrecall.store.ledger import Ledger
 
 __all__ = ["scheduler"]  # a fixture
 
@@ -222,23 +221,6 @@ def test_the_items_of_a_killed_worker_are_asked_by_others(
         assert len(list((tmp_path / "deaths").iterdir())) == 1
         assert set(service.asked) == set(asked)
         assert service.asked.total() <= asked.total() + 2 * quick.network.threads  # those that it had under way
-
-
-@pytest.mark.slow
-def test_a_picture_that_kills_workers_is_named_and_all_others_are_stored(
-    quick: Params, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "deaths").mkdir()
-    monkeypatch.setenv(cluster.ADDRESS, scheduler)
-    with serving(TinyOpen(street(4))) as service:
-        source = locations(tmp_path, 4)
-        bad = deadly_provider(quick, service.base, "/pictures/s2-2019", tmp_path / "deaths", 100)
-        with pytest.raises(UserError, match=r"workers died on 1 of \d+ items \(.*s2-2019"):
-            run("scrape", bad, quick, source, tmp_path / "cluster", monkeypatch)
-        with Ledger() as ledger:
-            namespace = scrape.capture_namespace(quick, bad)
-            plan, known = ledger.plan(namespace), ledger.entries(namespace)
-    assert {key for key in plan if key not in known} == {key for key in plan if key[0] == "s2-2019"} != set()
 
 
 def test_no_secret_is_sent_and_a_denial_keeps_its_text() -> None:

@@ -146,7 +146,7 @@ class Client:
     ) -> None:
         self.limits = limits
         self.proxies = proxies if proxies is not None else Proxies([])
-        self._stopped = threading.Event()
+        self.stopped = threading.Event()
         self._sleep, self._jitter = sleep or self._sleep_until_stopped, jitter
         self.turns = Turns(limits, clock)
         self._environment = environment
@@ -159,10 +159,10 @@ class Client:
 
     def stop(self) -> None:
         """End the run: each thread that waits gets `StoppedError` at once."""
-        self._stopped.set()
+        self.stopped.set()
 
     def _sleep_until_stopped(self, seconds: float) -> None:
-        if self._stopped.wait(seconds):
+        if self.stopped.wait(seconds):
             raise StoppedError("the run has ended")
 
     def close(self) -> None:

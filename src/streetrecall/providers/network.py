@@ -54,7 +54,7 @@ class NetworkProvider(StreetImagery):
         waiting, at_once = list(items), at_once or self._params.network.threads
         address = os.environ.get(ADDRESS)
         if not address:
-            yield from concurrently(partial(work, self), waiting, at_once, self.stop)
+            yield from concurrently(partial(work, self), waiting, at_once, self.stop, self.client.stopped)
         elif waiting:
             if self._desk is None:
                 self._desk = Desk(address, self.client.turns, self.reopen, self.namespace)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import parse_qs, urlsplit
@@ -235,3 +236,18 @@ def test_workers_end_with_the_first_exception() -> None:
     assert abandoned == [True]
     assert len(seen) < 20
     assert sorted(concurrently(lambda i: [i], range(100), 8, lambda: None)) == list(range(100))
+
+
+def test_results_that_nobody_takes_hold_the_work_back_until_it_is_over() -> None:
+    over, seen = threading.Event(), []
+
+    def work(i: int) -> Iterator[int]:
+        seen.append(i)
+        yield i
+
+    results = concurrently(work, range(1000), 2, over.set, over)
+    first = next(results)
+    over.set()
+    rest = list(results)  # the threads have ended, whatever they had to hand over
+    assert first in (0, 1)
+    assert len(rest) < len(seen) < 10
