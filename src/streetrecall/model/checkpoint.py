@@ -37,12 +37,20 @@ def save(path: Path, state: State) -> None:
         os.fsync(file.fileno())
 
 
-def load(path: Path) -> State | None:
-    """What `save` wrote; None if there is no file, or none that can be read."""
+def read(path: Path) -> bytes:
+    """The file that `save` wrote, for `parse`; empty if there is none."""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def parse(data: bytes) -> State | None:
+    """The state in a file that `save` wrote; None if the file is empty or damaged."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             facts = json.loads(stored[FACTS].tobytes())
             arrays = {name: [stored[f"{name}/{i}"] for i in range(count)] for name, count in facts["counts"].items()}
         return State(facts["facts"], arrays)
-    except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError, EOFError):
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError):
         return None

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from streetrecall.model import losses
 from streetrecall.model.collection import Collection
+from streetrecall.model.distributed import Team
 from streetrecall.model.network import as_input
 from streetrecall.model.optimiser import Average
 from streetrecall.params.schema import Train
@@ -41,23 +42,43 @@ class Memory:
 
 
 class Objective:
-    """The loss that ``train.loss`` and ``train.batch`` describe, over pictures of ``collection``."""
+    """The loss that ``train.loss`` and ``train.batch`` describe, over pictures of ``collection``.
 
-    def __init__(self, params: Train, collection: Collection) -> None:
+    Batches are those of one process, or each process of ``team`` gives its part of them.
+    """
+
+    def __init__(self, params: Train, collection: Collection, team: Team) -> None:
         self.memory = Memory(min(params.batch.memory, len(collection.training)), params.head.dimensions)
         self._loss, self._pairs = losses.build(params.loss), collection.pairs
+        self._team, self._part = team, team.part(collection.sampler.batch_size)
 
     def step(self, model: keras.Model, optimizer: Any, average: Average) -> Step:
         """A function that trains ``model`` on a batch of inputs and their rows; it returns loss and active share."""
         scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
 
-        @tf.function
-        def step(inputs: Any, rows: Any) -> Any:
+        def find(inputs: Any, rows: Any) -> Any:
             with tf.GradientTape() as tape:
                 descriptors = model(as_input(inputs), training=True)
                 loss, active = self._judge(descriptors, rows, *self.memory.after(descriptors, rows))
                 objective = optimizer.scale_loss(loss) if scaled else loss
-            gradients = tape.gradient(objective, model.trainable_variables)
+            return descriptors, rows, loss, active, tape.gradient(objective, model.trainable_variables)
+
+        def find_in_parts(inputs: Any, rows: Any) -> Any:
+            with tf.GradientTape() as network:
+                mine = model(as_input(inputs), training=True)
+            descriptors, rows = self._team.gather(mine), self._team.gather(rows)
+            with tf.GradientTape() as tape:
+                tape.watch(descriptors)
+                loss, active = self._judge(descriptors, rows, *self.memory.after(descriptors, rows))
+                objective = optimizer.scale_loss(loss) if scaled else loss
+            own = tape.gradient(objective, descriptors)[self._part]
+            gradients = network.gradient(mine, model.trainable_variables, output_gradients=own)
+            return descriptors, rows, loss, active, self._team.add(gradients)
+
+        @tf.function
+        def step(inputs: Any, rows: Any) -> Any:
+            finding = find if self._team.count == 1 else find_in_parts
+            descriptors, rows, loss, active, gradients = self._team.run(finding, inputs, rows)
             optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
             average.push(optimizer.iterations)
             self.memory.push(descriptors, rows)
@@ -68,10 +89,13 @@ class Objective:
     def mean(self, model: keras.Model, batches: Iterable[Any]) -> tuple[float, float]:
         """Mean loss and active share over ``batches``, each compared with itself alone, without training."""
 
+        def judge(inputs: Any, rows: Any) -> Any:
+            descriptors, rows = self._team.gather(model(as_input(inputs), training=False)), self._team.gather(rows)
+            return self._judge(descriptors, rows, descriptors, rows)
+
         @tf.function
         def run(inputs: Any, rows: Any) -> Any:
-            descriptors = model(as_input(inputs), training=False)
-            return self._judge(descriptors, rows, descriptors, rows)
+            return self._team.run(judge, inputs, rows)
 
         values = [run(inputs, rows) for inputs, rows in batches]
         return float(np.mean([float(v[0]) for v in values])), float(np.mean([float(v[1]) for v in values]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from streetrecall.model.collection import Collection, Ints
 from streetrecall.model.network import DESCRIPTOR, HEAD, IMAGE, Network, as_input
 from streetrecall.params.schema import Train
 
+ALL = slice(None)
 MAPS_BATCH = 128  # pictures at once, where a model runs on maps
 Floats = NDArray[np.float32]
 Graph = Callable[..., list[Any]]
@@ -32,8 +34,11 @@ class Source(Protocol):
     layer: str
     model: keras.Model
 
-    def batches(self, rows: Ints, seed: tuple[int, int]) -> Iterable[Any]:
-        """Pairs of a batch of inputs, augmented, and its rows, for ``rows`` (steps, n) of the collection's pictures."""
+    def batches(self, rows: Ints, seed: tuple[int, int], part: slice = ALL) -> Iterable[Any]:
+        """Pairs of a batch of inputs, augmented, and its rows, for ``rows`` (steps, n) of the collection's pictures.
+
+        ``part`` are the pictures of each batch that are given; they are changed as in the whole batch.
+        """
 
     def run(self, model: keras.Model, rows: Ints) -> list[Floats]:
         """Outputs of ``model``, which takes inputs of this source, for ``rows`` as they are, without augmentation."""
@@ -86,7 +91,8 @@ class MapSource:
         self.layer, self.maps, self.model = layer, arrays, model
         self._params, self._graph = params, graph
 
-    def batches(self, rows: Ints, seed: tuple[int, int]) -> Iterable[Any]:
+    def batches(self, rows: Ints, seed: tuple[int, int], part: slice = ALL) -> Iterable[Any]:
+        seeds, rows = _seeds(seed, rows.shape, part), rows[:, part]
         shapes = [m.shape[1:] for m in self.maps]
 
         def gather(index: Any) -> Any:
@@ -105,7 +111,7 @@ class MapSource:
         data = tf.data.Dataset.from_tensor_slices(rows.ravel())
         data = data.map(gather, num_parallel_calls=1)
         if self.layer != HEAD:
-            data = tf.data.Dataset.zip(data, _seeds(seed, rows.size))
+            data = tf.data.Dataset.zip(data, seeds)
             data = data.map(change, num_parallel_calls=1)
         return decoding.without_autotune(data.batch(rows.shape[1], drop_remainder=True).prefetch(2))
 
@@ -132,14 +138,15 @@ class PixelSource:
         self._params, self._collection, self._graph = params, collection, graph
         self._pictures = decoding.Pictures(collection.crops, collection.images)
 
-    def batches(self, rows: Ints, seed: tuple[int, int]) -> Iterator[Any]:
+    def batches(self, rows: Ints, seed: tuple[int, int], part: slice = ALL) -> Iterator[Any]:
         params = self._params
+        seeds, rows = _seeds(seed, rows.shape, part), rows[:, part]
 
         def picture(row: Any, seed: Any) -> Any:
             image = decoding.decode(decoding.fetch(self._pictures, row), params.image_size)
             return augment(image, seed, params.augment), row
 
-        data = tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices(rows.ravel()), _seeds(seed, rows.size))
+        data = tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices(rows.ravel()), seeds)
         data = data.map(picture, num_parallel_calls=params.threads, deterministic=True)
         with decoding.naming_broken(self._pictures):
             yield from decoding.without_autotune(data.batch(rows.shape[1], drop_remainder=True).prefetch(2))
@@ -152,9 +159,10 @@ class PixelSource:
         return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
 
-def _seeds(seed: tuple[int, int], count: int) -> tf.data.Dataset:
-    """As many seeds of augmentation."""
-    return tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_split(seed, count))
+def _seeds(seed: tuple[int, int], shape: tuple[int, ...], part: slice) -> tf.data.Dataset:
+    """Seeds of augmentation, one for each picture of ``part`` of batches of ``shape`` (steps, n)."""
+    seeds = tf.random.experimental.stateless_split(seed, math.prod(shape)).numpy()
+    return tf.data.Dataset.from_tensor_slices(seeds.reshape(*shape, 2)[:, part].reshape(-1, 2))
 
 
 def _graph(model: keras.Model) -> Graph:

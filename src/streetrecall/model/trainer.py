@@ -22,6 +22,7 @@ from tqdm import tqdm
 from streetrecall.imports import code_digest
 from streetrecall.model import checkpoint, health, initialise, network, optimiser, runtime
 from streetrecall.model.collection import Collection, Ints
+from streetrecall.model.distributed import Team
 from streetrecall.model.history import Progress, Stopwatch
 from streetrecall.model.network import as_input
 from streetrecall.model.objective import Objective, Step
@@ -52,9 +53,11 @@ class Trainer:
         store: folder of caches and checkpoints.
         on_progress: called with the progress after each new row of the curve.
         started: a trained network of the same settings, whose weights the training starts from.
+        team: the processes that train together.
 
     Raises:
-        UserError: too few places, weights that are not available, or a layer that does not exist or does not fit.
+        UserError: too few places, weights that are not available, a layer that does not exist or does not fit, or
+            batches that the team cannot share.
     """
 
     def __init__(
@@ -64,8 +67,10 @@ class Trainer:
         store: Path,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         started: network.Network | None = None,
+        team: Team | None = None,
     ) -> None:
         self.params, self.on_progress, self._started = params, on_progress, started is not None
+        self.team = team or Team()
         self.collection = collection
         self.network = network.build(params.backbone, params.weights, params.image_size, params.head)
         if started is not None:
@@ -74,28 +79,33 @@ class Trainer:
         self.sources = Sources(params, self.collection, self.network, store / "maps")
         for phase in params.phases:  # a wrong layer in any phase is an error now, not after hours of training
             self.sources.tail(phase.trains_after, network.DESCRIPTOR)
-        self.objective = Objective(params, self.collection)
+        self.objective = Objective(params, self.collection, self.team)
         self.progress = Progress()
         self.best: Arrays = []
         self.state_path = store / "training" / self.key() / "state.npz"
 
     def key(self) -> str:
-        """What the result depends on, as one hash: parameters, pictures, weights, code and its libraries."""
-        facts = {
+        """What the result depends on, as one hash."""
+        return hashlib.sha256(json.dumps(self._facts(), sort_keys=True).encode()).hexdigest()[:32]
+
+    def _facts(self) -> dict[str, Any]:
+        """What the result depends on: parameters, pictures, weights at the start, code and its libraries."""
+        return {
             "params": self.params.model_dump(),
             "pictures": self.collection.digest(),
             "weights": runtime.weights_digest(self.network.whole if self._started else self.network.backbone.network),
             "code": code_digest(__name__),
             **runtime.facts(),
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
     def run(self) -> Result:
         """Train, or continue a run of the same inputs that was killed.
 
         Raises:
-            UserError: the descriptors collapsed, or the loss is no longer finite.
+            UserError: the descriptors collapsed, the loss is no longer finite, or the team's processes differ.
         """
+        if self.team.count > 1:
+            self.team.check_same(self._facts())
         with leases.lease(self.state_path.parent):
             state = self._resume()
             for number in range(self.progress.phase, len(self.params.phases)):
@@ -120,6 +130,8 @@ class Trainer:
             progress.phase, progress.epoch, progress.since_best = number, 0, 0
             if phase.start != "keep":
                 self._start_head(source, phase.start)
+                if self.team.count > 1:  # on other processors the same start may differ, even in signs
+                    self._assign(self.team.told_arrays(self._values()))
         changing = optimiser.changing(source.model, self.network.backbone.network)
         average = optimiser.Average(changing, params.average_epochs * steps)
         variables = [*optimizer.variables, *average.variables]
@@ -152,21 +164,27 @@ class Trainer:
             frozen = phase.trains_after == network.IMAGE and position < self.params.frozen_layers
             fixed = isinstance(layer, keras.layers.BatchNormalization) and self.params.batch_norm == "frozen"
             layer.trainable = not (frozen or fixed)
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = self.team.count > 1  # statistics are those of the whole batch
 
     def _start_head(self, source: Source, start: str) -> None:
         """Set the head from the current maps. The projection is random if ``start`` says so."""
         head, seed, training = self.params.head, self.params.seed, self.collection.training
         to_maps, to_pooled = (self.sources.tail(source.layer, to) for to in (network.MAPS, network.POOLED))
-        initialise.start_branches(self.network, head, lambda rows: source.run(to_maps, rows), training, seed)
+        initialise.start_branches(self.network, head, lambda rows: self._run(source, to_maps, rows), training, seed)
         if start == "random":
             initialise.randomise_projection(self.network, seed)
         else:
             label, copies = self.collection.label, self.params.augment.copies if start == "lda" else 0
             rows = training[initialise.sample(label[training], START_IMAGES // (1 + copies), seed)]
-            (vectors,) = source.run(to_pooled, rows)
+            (vectors,) = self._run(source, to_pooled, rows)
             changed = [self._run_changed(source, to_pooled, rows, copy) for copy in range(copies)]
             vectors = np.concatenate([vectors, *changed]) if changed else vectors
             initialise.start_projection(self.network, head, start, vectors, np.tile(label[rows], 1 + copies), seed)
+
+    def _run(self, source: Source, model: keras.Model, rows: Ints) -> Arrays:
+        """Outputs of ``model`` for ``rows``, which the team computes together."""
+        return self.team.spread(lambda part: source.run(model, part), rows)
 
     def _run_changed(self, source: Source, model: keras.Model, rows: Ints, copy: int) -> NDArray[np.float32]:
         """Outputs of ``model`` for changed copies of ``rows``, in their order."""
@@ -178,9 +196,9 @@ class Trainer:
         return np.concatenate(parts)[: len(rows)]
 
     def _batches(self, source: Source, rows: Ints) -> Any:
-        """Batches of an epoch; ``rows`` number the training pictures."""
+        """Batches of an epoch, of each this process's part; ``rows`` number the training pictures."""
         seed = (self.params.seed * 1000 + self.progress.phase, self.progress.epoch)
-        return source.batches(self.collection.training[rows], seed)
+        return source.batches(self.collection.training[rows], seed, self.team.part(rows.shape[1]))
 
     def _epoch(
         self, source: Source, rows: Ints, step: Step, bar: tqdm, rate: Callable[[], float]
@@ -194,7 +212,7 @@ class Trainer:
             health.check_loss(sums[0], self.params, self.progress)
             if count % SHOWN_EVERY == 1:
                 self._show(bar, sums / count, rate())
-            bar.update(len(index))
+            bar.update(rows.shape[1])
         self.progress.add_speed(rows.size, clock)
         return float(sums[0] / count), float(sums[1] / count)
 
@@ -211,7 +229,7 @@ class Trainer:
         Raises:
             UserError: the descriptors are not finite or have collapsed.
         """
-        (descriptors,) = source.run(source.model, self.collection.described)
+        (descriptors,) = self._run(source, source.model, self.collection.described)
         health.check_finite(descriptors, self.progress)
         recall = self.validation.recall(descriptors)
         spread = health.spread(self.collection.validation_part(descriptors))
@@ -230,7 +248,10 @@ class Trainer:
         _set(self.network.whole.variables, values)
 
     def _save(self, variables: list[Any]) -> None:
-        """Write a checkpoint; ``variables`` are those of the phase: of its optimiser and its average."""
+        """Write a checkpoint; ``variables`` are those of the phase: of its optimiser and its average.
+
+        The chief writes it, and the others of the team go on from it.
+        """
         arrays = {
             "weights": self._values(),
             "best": self.best,
@@ -238,19 +259,31 @@ class Trainer:
             "memory": [v.numpy() for v in self.objective.memory.variables],
             "confusions": [self.collection.sampler.confusions],
         }
-        checkpoint.save(self.state_path, checkpoint.State(vars(self.progress), arrays))
+        if self.team.chief:
+            checkpoint.save(self.state_path, checkpoint.State(vars(self.progress), arrays))
+        if self.team.count > 1:
+            _set(variables, self._take_over() or [])
 
     def _resume(self) -> Arrays | None:
         """Take over the state of a checkpoint, if there is one; the values of its phase's variables."""
-        found = checkpoint.load(self.state_path)
+        values = self._take_over()
+        if values is not None:
+            after = f"phase {self.progress.phase + 1}, epoch {self.progress.epoch}"
+            print(f"resuming after {after} of a run that was stopped")
+        return values
+
+    def _take_over(self) -> Arrays | None:
+        """Set all but the phase's variables as in the chief's checkpoint, and return the values of these; None if there
+        is no checkpoint."""
+        found = checkpoint.parse(self.team.told(checkpoint.read(self.state_path) if self.team.chief else b""))
         if found is None:
             return None
-        self.progress, arrays = Progress(**found.facts), found.arrays
+        vars(self.progress).update(found.facts)
+        arrays = found.arrays
         self._assign(arrays["weights"])
         self.best = arrays["best"]
         (self.collection.sampler.confusions,) = arrays["confusions"]
         _set(self.objective.memory.variables, arrays["memory"])
-        print(f"resuming after phase {self.progress.phase + 1}, epoch {self.progress.epoch} of a run that was stopped")
         return arrays["phase"]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,37 +62,43 @@ def run(
 
     params = recipes.effective(params)
     runtime.configure(params.threads, params.seed, params.precision)
+    from streetrecall.model import distributed
     from streetrecall.model.collection import Collection, CropCollection, Source, ViewCollection, trains_on_views
     from streetrecall.model.trainer import Trainer
 
-    on_views = params.recipe == "streetrecall" and trains_on_views(seen, asked)
-    if on_views:
-        params = recipes.for_views(params)
-    started = None
-    if params.start_from != NO_START:
-        trained = embedder.load(params.start_from)
-        params = recipes.started(params, trained.backbone, trained.image_size, trained.head)
-        if not params.phases:
-            _take_as_it_is(trained, params, model, metrics, curves, speed)
-            return
-        started = trained.network
-    collection: Collection
-    if on_views:
-        collection = ViewCollection(params, Source(views, seen), Source(photos, asked))
-    else:
-        collection = CropCollection(crops, images, params.batch, params.seed)
-    began = time.perf_counter()
+    with distributed.join(os.environ.get(distributed.VARIABLE)) as team:
+        on_views = params.recipe == "streetrecall" and trains_on_views(seen, asked)
+        if on_views:
+            params = recipes.for_views(params)
+        started = None
+        if params.start_from != NO_START:
+            trained = embedder.load(params.start_from)
+            params = recipes.started(params, trained.backbone, trained.image_size, trained.head)
+            if not params.phases:
+                if team.chief:
+                    _take_as_it_is(trained, params, model, metrics, curves, speed)
+                return
+            started = trained.network
+        collection: Collection
+        if on_views:
+            collection = ViewCollection(params, Source(views, seen), Source(photos, asked))
+        else:
+            collection = CropCollection(crops, images, params.batch, params.seed)
+        began = time.perf_counter()
 
-    def on_progress(progress: Progress) -> None:
-        _write_progress(progress, curves, speed)
+        def on_progress(progress: Progress) -> None:
+            if team.chief:
+                _write_progress(progress, curves, speed)
 
-    trainer = Trainer(params, collection, store_folder(), on_progress, started)
-    result = trainer.run()
-    model.mkdir(parents=True, exist_ok=True)
-    embedder.save(embedder.Embedder(result.network, params.backbone, params.image_size, params.head), model)
-    _write_progress(result.progress, curves, speed)
-    write_json(metrics, _facts(result, params))
-    trainer.forget()
+        trainer = Trainer(params, collection, store_folder(), on_progress, started, team)
+        result = trainer.run()
+        if team.chief:
+            model.mkdir(parents=True, exist_ok=True)
+            embedder.save(embedder.Embedder(result.network, params.backbone, params.image_size, params.head), model)
+            _write_progress(result.progress, curves, speed)
+            write_json(metrics, _facts(result, params))
+        team.wait()
+        trainer.forget()
     best = _best_row(result.progress)
     print(
         f"validation recall@1 {best['validation_recall']:.4f} after phase {best['phase']}, epoch {best['epoch']}; "
