@@ -885,7 +885,7 @@ def _some_answers(city: City, right: bool, protocol: str = "city") -> pd.Index:
 
 @breaks("predictions", "queries", "expect_table_row_count_to_be_between", "")
 def _a_few_answers(city: City) -> None:
-    city.frames["queries"] = city["queries"].groupby(["image_id"]).head(4).head(4)
+    city.frames["queries"] = city["queries"].head(6)  # of one query: three systems, two protocols
     city.frames["index"] = city["index"][
         city["index"]["image_id"].isin([*city["queries"]["image_id"], *city["queries"]["answer_id"]])
     ]

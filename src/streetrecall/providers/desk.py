@@ -14,23 +14,30 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from streetrecall.cluster import Cluster
 from streetrecall.errors import UserError
+from streetrecall.providers.http import Client
 from streetrecall.providers.pacing import Turns
-
-if TYPE_CHECKING:
-    from streetrecall.providers.network import NetworkProvider
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
-Work = Callable[["NetworkProvider", T], Iterable[R]]
+Work = Callable[[Any, T], Iterable[R]]
 
 REACH_S = 5.0  # for a worker to reach the client process
+
+
+class Asking(Protocol):
+    """A provider that asks a service by ``client``."""
+
+    namespace: str
+    client: Client
+
+    def close(self) -> None: ...
 
 
 class Desk:
@@ -44,7 +51,7 @@ class Desk:
         UserError: the cluster cannot be used (`streetrecall.cluster.Cluster`), or a worker does not reach this machine.
     """
 
-    def __init__(self, address: str, turns: Turns, reopen: Callable[[], NetworkProvider], namespace: str) -> None:
+    def __init__(self, address: str, turns: Turns, reopen: Callable[[], Asking], namespace: str) -> None:
         self._turns, self._recipe = turns, pickle.dumps((reopen, namespace))
         self._cluster = Cluster(address)
         self._client = self._cluster.client
@@ -152,7 +159,7 @@ class RemoteTurns(Turns):
         self._ask("refused", host, reason, retry_after_s)
 
 
-_opened: dict[str, NetworkProvider] = {}  # the providers of this worker process, by the address of their desk
+_opened: dict[str, Asking] = {}  # the providers of this worker process, by the address of their desk
 _lock = threading.Lock()
 
 
@@ -166,7 +173,7 @@ def _at_worker(address: str, work: Work[T, R], item: T) -> list[R]:
         raise Reschedule from error
 
 
-def _provider(address: str) -> NetworkProvider:
+def _provider(address: str) -> Asking:
     """This process's provider for the run whose desk is at ``address``."""
     with _lock:
         if address not in _opened:
@@ -174,7 +181,7 @@ def _provider(address: str) -> NetworkProvider:
                 _opened.pop(other).close()  # its client process was killed
             turns = RemoteTurns(address)
             reopen, namespace = pickle.loads(turns.call("recipe"))
-            provider: NetworkProvider = reopen()
+            provider: Asking = reopen()
             if provider.namespace != namespace:
                 provider.close()
                 raise UserError(
