@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pytest
 from small_city import build, use_exact_index
 
 from streetrecall import tables
+from streetrecall.benchmarks import page
 from streetrecall.params.schema import load
 
 ROOT = Path(__file__).parents[1]
@@ -123,14 +123,5 @@ def change(folder: Path) -> None:
 @contextmanager
 def serving(*options: str, **env: str) -> Iterator[Served]:
     """`streetrecall serve` in a process of its own, on a free port of loopback."""
-    command = [sys.executable, "-m", "streetrecall.cli", "serve", "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | env, text=True) as process:
-        try:
-            assert process.stdout is not None
-            words = process.stdout.readline().split()
-            assert words[:4] == ["streetrecall", "is", "served", "at"], words
-            yield Served(words[4].rstrip("/"), process.pid)
-            assert process.poll() is None, "the service ended by itself"
-        finally:
-            process.terminate()
-            process.wait(10)
+    with page.serving(*options, **env) as (url, pid):
+        yield Served(url, pid)

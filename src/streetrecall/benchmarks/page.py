@@ -45,7 +45,7 @@ const ready = () => dataset.map === "ready" && dataset.page === "ready";
 const look = () => (ready() ? requestAnimationFrame(() => done(performance.now())) : requestAnimationFrame(look));
 look();
 """
-# Drags the map by 8 pixels a frame for 90 frames, there and back, and gives the milliseconds between frames.
+# Drags the map by 6 pixels a frame for 90 frames, and gives the milliseconds between frames.
 PAN = """
 const done = arguments[0];
 const canvas = document.querySelector(".maplibregl-canvas");
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> list[Row]:
     """
     with tempfile.TemporaryDirectory(dir=os.environ.get("STREETRECALL_BENCH_FOLDER")) as home:
         folder = make_project(Path(home) / "project", args.places, args.pictures)
-        with serving(folder) as (url, pid), browsing(url) as driver:
+        with serving("--project", str(folder)) as (url, pid), browsing(url) as driver:
             measured = {view: measure(driver, f"{url}/#/{view}", args.loads) for view in VIEWS}
             memory = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     size = f"{args.places:,} places, {args.pictures:,} pictures"
@@ -160,16 +160,23 @@ def make_project(folder: Path, places: int, pictures: int) -> Path:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[tuple[str, int]]:
-    """`streetrecall serve` of a project in a process of its own: its address and process number."""
-    command = [sys.executable, "-m", "streetrecall.cli", "serve", "--port", "0", "--project", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+def serving(*options: str, **env: str) -> Iterator[tuple[str, int]]:
+    """`streetrecall serve` with ``options`` in a process of its own, on a free port of loopback: its address and
+    process number.
+
+    Raises:
+        UserError: it did not start, or it ended by itself.
+    """
+    command = [sys.executable, "-m", "streetrecall.cli", "serve", "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | env, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
-            found = re.search(r"http://\S+", line)
+            found = re.match(r"streetrecall is served at (http://\S+)", line)
             if found is None:
                 raise UserError(f"streetrecall serve did not start; it said {line!r}")
-            yield found[0].rstrip("/"), process.pid
+            yield found[1].rstrip("/"), process.pid
+            if process.poll() is not None:
+                raise UserError(f"streetrecall serve ended by itself, with status {process.returncode}")
         finally:
             process.terminate()
             process.wait(10)
