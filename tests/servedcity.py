@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -31,8 +30,9 @@ class Served:
 
     def memory_mb(self) -> float:
         """Resident memory of the service."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+        found = page.resident_mb(self.pid)
+        assert found is not None, "this system has no /proc"
+        return found
 
 
 def make_project(folder: Path) -> Path:

@@ -82,11 +82,11 @@ def run(args: argparse.Namespace) -> list[Row]:
         folder = make_project(Path(home) / "project", args.places, args.pictures)
         with serving("--project", str(folder)) as (url, pid), browsing(url) as driver:
             measured = {view: measure(driver, f"{url}/#/{view}", args.loads) for view in VIEWS}
-            memory = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+            memory = resident_mb(pid)
     size = f"{args.places:,} places, {args.pictures:,} pictures"
     head = ("view", "first paint, ms", "map drawn, ms", "a frame while panning: p50, ms", "p95", "longest")
     rows = [(view, *(f"{value:.0f}" for value in values)) for view, values in measured.items()]
-    print(f"{size}; the service takes {memory:.0f} MB\n")
+    print(size if memory is None else f"{size}; the service takes {memory:.0f} MB", end="\n\n")
     print(plain_table(head, rows, ruled=True))
     return [
         Row(
@@ -157,6 +157,12 @@ def make_project(folder: Path, places: int, pictures: int) -> Path:
     tables.write(tables.IMAGES, images, folder / "data/crops/images.parquet")
     tables.write(tables.PREDICTIONS, queries, folder / "data/results/queries.parquet")
     return folder
+
+
+def resident_mb(pid: int) -> float | None:
+    """Resident memory of a process, 10^6 bytes; None on a system without /proc, such as macOS."""
+    facts = Path(f"/proc/{pid}/statm")
+    return int(facts.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6 if facts.is_file() else None
 
 
 @contextmanager
