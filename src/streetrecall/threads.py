@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-_LOOK_S = 0.1  # how soon a thread that cannot hand over its result notices the end of the work
+_LOOK_S = 0.1  # how soon a thread whose result nobody takes notices the end of the work
 
 
 class _Ended:
@@ -29,18 +29,19 @@ def concurrently(
 ) -> Iterator[R]:
     """The results of ``work`` on every item by that many threads, each as soon as it is there, in any order.
 
-    At most ``threads`` items are under way, so that little is lost when the process is killed. The first exception ends
-    the work and is raised; ``abandon`` is called before, to wake the threads that wait. ``over`` ends the work too: no
-    further item is begun, and what nobody has taken is lost.
+    A thread goes on only when the caller has asked for the result after its last one, and so has kept the last one. So
+    a killed process loses at most one result of each thread. The first exception ends the work and is raised;
+    ``abandon`` is called before, to wake the threads that wait. ``over`` ends the work too: no further item is begun,
+    and what nobody has taken is lost.
     """
     todo = list(items)
     waiting, end = iter(todo), object()
     over = over or threading.Event()
-    lock, room = threading.Lock(), threading.Semaphore(threads)  # for results that nobody has taken
-    done: queue.SimpleQueue[R | _Ended] = queue.SimpleQueue()
+    lock = threading.Lock()
+    done: queue.SimpleQueue[tuple[R, threading.Semaphore] | _Ended] = queue.SimpleQueue()
 
     def run() -> None:
-        error = None
+        error, kept = None, threading.Semaphore(0)
         try:
             while not over.is_set():
                 with lock:
@@ -48,10 +49,10 @@ def concurrently(
                 if item is end:
                     return
                 for result in work(item):  # type: ignore[arg-type]
-                    while not room.acquire(timeout=_LOOK_S):
+                    done.put((result, kept))
+                    while not kept.acquire(timeout=_LOOK_S):
                         if over.is_set():
                             return
-                    done.put(result)
         except BaseException as caught:
             error = caught
         finally:
@@ -63,14 +64,15 @@ def concurrently(
     try:
         left = len(running)
         while left:
-            result = done.get()
-            if isinstance(result, _Ended):
-                if result.error is not None:
-                    raise result.error
+            message = done.get()
+            if isinstance(message, _Ended):
+                if message.error is not None:
+                    raise message.error
                 left -= 1
             else:
-                room.release()
+                result, kept = message
                 yield result
+                kept.release()
     except BaseException:
         over.set()
         abandon()

@@ -32,8 +32,8 @@ def vlad(values: Floats, centres: Floats) -> Floats:
     The residuals of a picture's descriptors to their nearest centre are summed, and the sum of each centre gets unit
     norm. A picture without descriptors has a vector of zeros.
 
-    >>> vlad(np.array([[1, 0], [3, 0], [0, 5]], np.float32), np.array([[1, 0], [0, 4]], np.float32)).round(3).tolist()
-    [0.707, 0.0, 0.0, 0.707]
+    >>> vlad(np.array([[1, 0], [3, 0], [0, 5]], np.float32), np.array([[1, 0], [0, 4]], np.float32)).round(3)
+    array([0.707, 0.   , 0.   , 0.707], dtype=float32)
     """
     nearest = (values @ centres.T - 0.5 * (centres**2).sum(axis=1)).argmax(axis=1)
     member = np.zeros((len(centres), len(values)), np.float32)
