@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,43 @@ def test_panoramas_beyond_the_grid(
     again = Street()
     run(reaching(params, beyond_m), again, source, tmp_path, monkeypatch)
     assert again.points.total() == 0
+
+
+def test_points_far_beyond_a_fine_grid_are_those_of_one_pass(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    (x0,), (y0,) = geo.project([59.3], [18.0], "EPSG:3006")
+    east, north = (10.0 * axis.ravel() for axis in np.meshgrid(np.arange(-6, 7), np.arange(-9, 10)))
+    lat, lon = geo.unproject(x0 + east, y0 + north, "EPSG:3006")
+    points = pd.DataFrame({"point_id": range(len(lat)), "lat": lat, "lon": lon})
+    whole = metadata.points_beyond(points, reaching(params, 66.0))
+    monkeypatch.setattr(metadata, "CANDIDATES_AT_ONCE", 500)
+    pd.testing.assert_frame_equal(metadata.points_beyond(points, reaching(params, 66.0)), whole)
+
+
+class Same(FakeProvider):
+    """Ten points see each panorama; each answer is an object of its own, as read from JSON."""
+
+    def coverage(self, points, radius_m):  # type: ignore[no-untyped-def]
+        for point_id in points["point_id"].tolist():
+            name = str(point_id // 10)
+            panorama = Panorama(name * 8, 59.3, 18.0 + point_id // 10 / 1e4, "2023-" + "05", "licence" + name[:0], "")
+            yield Coverage(point_id, "O" + "K", panorama)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_memory_by_point_is_small(params: Params, known: bool) -> None:
+    """Asked and read from the ledger alike. What is kept of a point: its answer, and a share of its panorama."""
+    count = 20_000
+    points = pd.DataFrame({"point_id": range(count), "lat": 59.3, "lon": 18.0 + np.arange(count) / 1e5})
+    if known:
+        metadata.ask(params, Same(), points)
+    tracemalloc.start()
+    answers = metadata.ask(params, Same(), points)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(answers) == count
+    assert len({id(answer.panorama) for answer in answers}) == count / 10
+    assert kept / count < 250
+    assert peak / count < 700
 
 
 class Nothing(FakeProvider):

@@ -22,7 +22,7 @@ from streetrecall.tables import Projection
 FAILED = "FAILED"  # the status of a Coverage without an answer; every other status is the provider's own word
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Panorama:
     """A panorama: position in degrees of EPSG:4326, month ``YYYY-MM`` or empty."""
 
@@ -35,7 +35,7 @@ class Panorama:
     split: str = ""  # where the collection states it: train, validation or test; order.levels decides otherwise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Coverage:
     """The answer at a grid point. ``panorama`` is None where there is no imagery; ``status`` is the provider's word.
 

@@ -14,8 +14,8 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -183,45 +183,41 @@ class BoxProvider(NetworkProvider, ABC):
             UserError: the service rejects the token or the request, or kept refusing.
         """
         listed = self._listed()
-        rows = sorted(
-            (tile_of(lat, lon, self._box_deg), int(point), lat, lon)
-            for point, lat, lon in zip(points["point_id"], points["lat"], points["lon"], strict=True)
-        )
-        tiles = [(tile, list(members)) for tile, members in groupby(rows, key=lambda row: row[0])]
-        for start in range(0, len(tiles), TILES_AT_ONCE):
-            some = tiles[start : start + TILES_AT_ONCE]
-            boxes = {tile: box_of(tile, self._box_deg, self._margin_m) for tile, _ in some}
+        positions = zip(points["lat"], points["lon"], strict=True)
+        tiles = np.array([tile_of(lat, lon, self._box_deg) for lat, lon in positions], np.int64).reshape(-1, 2)
+        points = points.assign(row=tiles[:, 0], column=tiles[:, 1]).sort_values(["row", "column", "point_id"])
+        by_tile = cast("Iterator[tuple[tuple[int, int], pd.DataFrame]]", iter(points.groupby(["row", "column"])))
+        while some := list(islice(by_tile, TILES_AT_ONCE)):
+            boxes = {tile: box_of((int(tile[0]), int(tile[1])), self._box_deg, self._margin_m) for tile, _ in some}
             found, failed = ({}, {}) if listed is not None else self._find(list(boxes.values()))
             for tile, members in some:
                 reason = failed.get(boxes[tile], "")
                 if reason:
-                    yield from (Coverage(row[1], FAILED, None, reason) for row in members)
+                    yield from (Coverage(point, FAILED, None, reason) for point in members["point_id"].tolist())
                 else:
-                    yield from self._nearest(
-                        members, found.get(boxes[tile], []) if listed is None else listed, radius_m
-                    )
+                    shots = found.get(boxes[tile], []) if listed is None else listed
+                    yield from self._nearest(members, shots, radius_m)
 
-    def _nearest(
-        self, members: Sequence[tuple[Any, int, float, float]], shots: list[Shot], radius_m: float
-    ) -> Iterator[Coverage]:
+    def _nearest(self, members: pd.DataFrame, shots: list[Shot], radius_m: float) -> Iterator[Coverage]:
         """The place nearest to each grid point of ``members``, as the shot that it begins with.
 
         From the newest shot on, one that belongs to no place begins one, which takes all shots within ``place_m``. So
         the pictures that were taken of one spot over the years, some metres apart, are one place and not many.
         """
         if not shots:
-            yield from (Coverage(row[1], NONE, None) for row in members)
+            yield from (Coverage(point, NONE, None) for point in members["point_id"].tolist())
             return
         shots = sorted(shots, key=lambda s: (s.month, s.shot_id), reverse=True)
         xy = self._metres([s.lat for s in shots], [s.lon for s in shots])
         first = np.unique(greedy_places(xy, self._place_m))
         shots, tree = [shots[i] for i in first], cKDTree(xy[first])
-        asked = self._metres([row[2] for row in members], [row[3] for row in members])
+        points = [members[name].tolist() for name in ("point_id", "lat", "lon")]
+        asked = self._metres(points[1], points[2])
         distance, _ = tree.query(asked)
-        for row, where, nearest in zip(members, asked, distance, strict=True):
+        for point, lat, lon, where, nearest in zip(*points, asked, distance, strict=True):
             shot = shots[min(tree.query_ball_point(where, nearest + 1e-3))]
-            metres = float(distance_m(row[2], row[3], shot.lat, shot.lon))
-            yield Coverage(row[1], "OK", shot.panorama) if metres <= radius_m else Coverage(row[1], NONE, None)
+            metres = float(distance_m(lat, lon, shot.lat, shot.lon))
+            yield Coverage(point, "OK", shot.panorama) if metres <= radius_m else Coverage(point, NONE, None)
 
     def _metres(self, lat: Sequence[float], lon: Sequence[float]) -> np.ndarray:
         return np.column_stack(project(lat, lon, self._params.city.crs))

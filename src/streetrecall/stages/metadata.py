@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from streetrecall.providers.base import FAILED, Coverage, Panorama, Provider
 from streetrecall.store.ledger import Answer, Ledger
 
 log = logging.getLogger(__name__)
+
+CANDIDATES_AT_ONCE = 1_000_000  # points beyond the grid that are in memory before those found twice are removed
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +108,10 @@ def points_beyond(points: pd.DataFrame, params: Params) -> pd.DataFrame:
     steps = math.ceil(reach_m / spacing_m)
     offsets = np.arange(-steps, steps + 1) * spacing_m
     disc = np.array([(dx, dy) for dx in offsets for dy in offsets if math.hypot(dx, dy) <= reach_m])
-    cells = np.unique(np.round((xy[edge, None] + disc[None]).reshape(-1, 2) / spacing_m).astype(np.int64), axis=0)
+    cells = np.empty((0, 2), np.int64)
+    for some in np.array_split(xy[edge], math.ceil(edge.sum() * len(disc) / CANDIDATES_AT_ONCE)):
+        around = np.round((some[:, None] + disc[None]).reshape(-1, 2) / spacing_m).astype(np.int64)
+        cells = np.unique(np.concatenate([cells, around]), axis=0)
     candidates = cells * spacing_m
     distance = tree.query(candidates)[0]
     chosen = candidates[(distance > spacing_m) & (distance <= reach_m)]
@@ -140,7 +146,10 @@ def find_beyond(
 
 
 def ask(params: Params, provider: Provider, points: pd.DataFrame) -> list[Coverage]:
-    """One answer for each point that the provider has information about: from the ledger if it is there already."""
+    """One answer for each point that the provider has information about: from the ledger if it is there already.
+
+    Points with the same panorama share it, so memory grows by some 200 bytes a point.
+    """
     radius, snapshot = params.metadata.radius_m, params.metadata.snapshot
     if not provider.network:
         return list(provider.coverage(points, radius))
@@ -150,14 +159,15 @@ def ask(params: Params, provider: Provider, points: pd.DataFrame) -> list[Covera
     with Ledger() as ledger, ledger.hold(provider.namespace, "metadata"):
         provider.notes = ledger.notes(provider.namespace, snapshot)
         known = ledger.answers(provider.namespace, snapshot, radius)
-        keys = list(zip(asked["lat"], asked["lon"], strict=True))
+        keys = list(zip(asked["lat"].tolist(), asked["lon"].tolist(), strict=True))
+        one: dict[Panorama | None, Panorama | None] = {}  # each panorama by its value
         answers = [
-            _coverage(point_id, known[key])
-            for point_id, key in zip(asked["point_id"], keys, strict=True)
+            _shared(_coverage(point_id, known[key]), one)
+            for point_id, key in zip(asked["point_id"].tolist(), keys, strict=True)
             if key in known
         ]
         missing = asked[[key not in known for key in keys]]
-        position = dict(zip(missing["point_id"], zip(missing["lat"], missing["lon"], strict=True), strict=True))
+        index, lat, lon = pd.Index(missing["point_id"]), missing["lat"].to_numpy(), missing["lon"].to_numpy()
         log.info(
             "%d grid points, %d of them known already in snapshot '%s', %d to ask",
             *(len(points), len(answers), snapshot, len(missing)),
@@ -166,9 +176,10 @@ def ask(params: Params, provider: Provider, points: pd.DataFrame) -> list[Covera
         with progress(len(missing), "metadata", "point") as bar:
             for answer in coverage:
                 if answer.status != FAILED:
-                    row = _answer(answer, *position[answer.point_id])
-                    ledger.record_answers(provider.namespace, snapshot, radius, [row])
-                answers.append(answer)
+                    row = index.get_loc(answer.point_id)
+                    recorded = _answer(answer, float(lat[row]), float(lon[row]))
+                    ledger.record_answers(provider.namespace, snapshot, radius, [recorded])
+                answers.append(_shared(answer, one))
                 bar.update()
     return answers
 
@@ -223,6 +234,11 @@ def _answer(coverage: Coverage, lat: float, lon: float) -> Answer:
     if p is None:
         return Answer(lat, lon, coverage.status)
     return Answer(lat, lon, coverage.status, p.pano_id, p.lat, p.lon, p.month, p.licence, p.attribution)
+
+
+def _shared(coverage: Coverage, one: dict[Panorama | None, Panorama | None]) -> Coverage:
+    panorama = one.setdefault(coverage.panorama, coverage.panorama)
+    return Coverage(coverage.point_id, sys.intern(coverage.status), panorama, coverage.reason)
 
 
 def _coverage(point_id: int, answer: Answer) -> Coverage:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequen
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from streetrecall.errors import UserError
 from streetrecall.store.folder import store_folder
@@ -27,7 +28,7 @@ from streetrecall.tables import WITH_PICTURE, CaptureStatus
 Key = tuple[str, str]  # of a picture: the panorama's id, and what tells its directions apart
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A provider's answer at a point (degrees of EPSG:4326): its status, and the panorama if there is one."""
 
@@ -183,13 +184,17 @@ class Ledger:
     # -- coverage and dates, by snapshot -------------------------------------------------------------------------------
 
     def answers(self, namespace: str, snapshot: str, radius_m: float) -> dict[tuple[float, float], Answer]:
-        """All answers about coverage, by the point that was asked: (latitude, longitude)."""
+        """All answers about coverage, by the point that was asked: (latitude, longitude).
+
+        Equal values are one object, because many points have the same panorama.
+        """
         rows = self._db.execute(
             "SELECT lat, lon, status, pano_id, pano_lat, pano_lon, month, licence, attribution FROM coverage "
             "WHERE namespace = ? AND snapshot = ? AND radius_m = ?",
             (namespace, snapshot, radius_m),
         )
-        return {(row[0], row[1]): Answer(*row) for row in rows}
+        one: dict[object, Any] = {}
+        return {(lat, lon): Answer(lat, lon, *(one.setdefault(v, v) for v in values)) for lat, lon, *values in rows}
 
     def record_answers(self, namespace: str, snapshot: str, radius_m: float, answers: Iterable[Answer]) -> None:
         """Keep answers about coverage; a newer one of the same snapshot replaces an older one."""
