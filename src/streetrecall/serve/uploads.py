@@ -1,4 +1,4 @@
-"""Photos out of an upload: at most so many and so large. What they are is told by their content, later."""
+"""Photos out of an upload: at most so many and so large. Their format is recognised by content, later."""
 
 from __future__ import annotations
 

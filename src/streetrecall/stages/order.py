@@ -6,6 +6,7 @@ import argparse
 import logging
 from array import array
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,9 @@ from streetrecall.params import schema as parameters
 from streetrecall.params.schema import Level, Params
 
 log = logging.getLogger(__name__)
+
+AT_ONCE = 1024  # most neighbourhoods that are queried together
+WINDOW = 8192  # rows among which the next points without a pick nearby are looked for
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -123,8 +127,8 @@ def pick(
     Points ``beyond`` (n,) are picked by levels of split gallery alone.
 
     Returns for each point the level that picked it, and its running number over all levels; -1 if it was not picked.
-    The cost is O(n log n) for points of bounded density: each pick queries a k-d tree once for its neighbourhood, and
-    each level queries once for the earlier pick that is nearest to each point.
+    The cost is O(n log n) for points of bounded density: a k-d tree is queried for the neighbourhood of each pick and
+    of few other points, many at a time, and in each level for the earlier pick that is nearest to each point.
 
     >>> levels = [Level(radius_m=radius, split="train", apart_m=0.0) for radius in (10.0, 5.0)]
     >>> pick(np.array([[0.0, 0.0], [4.0, 0.0], [9.0, 0.0], [14.0, 0.0]]), levels, 16)
@@ -147,15 +151,35 @@ def pick(
         if level.apart_m:
             other = np.array([each.split != level.split for each in levels])
             excluded[_nearer_than(tree, earlier[other[level_of[earlier]]], level.apart_m)] = 1
-        for i in range(n):
-            if taken[i]:
-                continue
-            level_of[i], position[i] = number, len(picked)
-            picked.append(i)
-            near = np.asarray(tree.query_ball_point(xy[i], radius, return_sorted=False))
-            offset = xy[near] - xy[i]
-            excluded[near[in_disc(offset[:, 0], offset[:, 1], radius, quadrant_segments)]] = 1
+        row, at_once = 0, 1
+        while row < n:
+            free = row + np.flatnonzero(excluded[row : row + WINDOW] == 0)[:at_once]
+            row = int(free[-1]) + 1 if len(free) == at_once else row + WINDOW
+            around, ends = _in_discs(tree, free, radius, quadrant_segments)
+            start, before = 0, len(picked)
+            for i, end in zip(free.tolist(), ends.tolist(), strict=True):
+                if not taken[i]:
+                    level_of[i], position[i] = number, len(picked)
+                    picked.append(i)
+                    excluded[around[start:end]] = 1
+                start = end
+            # So at most half of the queries are of points that an earlier one of them takes.
+            at_once = min(max(1, 2 * (len(picked) - before)), AT_ONCE)
     return level_of, position
+
+
+def _in_discs(
+    tree: cKDTree, rows: NDArray[np.int64], radius: float, quadrant_segments: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Points of ``tree`` inside the disc around each of its points ``rows``, and where those of each end."""
+    if not len(rows):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    found = tree.query_ball_point(tree.data[rows], radius, return_sorted=False)
+    counts = np.fromiter(map(len, found), np.int64, len(found))
+    near = np.fromiter(chain.from_iterable(found), np.int64, int(counts.sum()))
+    offset = tree.data[near] - np.repeat(tree.data[rows], counts, axis=0)
+    inside = in_disc(offset[:, 0], offset[:, 1], radius, quadrant_segments)
+    return near[inside], np.cumsum(inside)[np.cumsum(counts) - 1]
 
 
 def _nearer_than(tree: cKDTree, others: NDArray[np.int64], apart_m: float) -> NDArray[np.int64]:
