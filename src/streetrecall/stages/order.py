@@ -179,7 +179,7 @@ def _in_discs(
     near = np.fromiter(chain.from_iterable(found), np.int64, int(counts.sum()))
     offset = tree.data[near] - np.repeat(tree.data[rows], counts, axis=0)
     inside = in_disc(offset[:, 0], offset[:, 1], radius, quadrant_segments)
-    return near[inside], np.cumsum(inside)[np.cumsum(counts) - 1]
+    return near[inside], np.cumsum(inside, dtype=np.int64)[np.cumsum(counts) - 1]
 
 
 def _nearer_than(tree: cKDTree, others: NDArray[np.int64], apart_m: float) -> NDArray[np.int64]:
