@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from streetrecall.benchmarks import table
-from streetrecall.benchmarks.rows import Row
+from streetrecall.benchmarks.rows import Row, highest
 from streetrecall.errors import UserError
 from streetrecall.printing import plain_table
 
@@ -24,10 +24,8 @@ def run(args: argparse.Namespace) -> list[Row]:
     committed = committed_ratios(table.DATA)
     best: dict[str, Row] = {}
     for _ in range(args.tries):
-        for row in table.measure(table.SMALL, args.params):
-            known = best.get(name_of(row))
-            if known is None or (row.ratio or 0) > (known.ratio or 0):
-                best[name_of(row)] = row
+        found = highest([list(best.values()), table.measure(table.SMALL, args.params)])
+        best = {row.name: row for row in found}
         if not fallen(best, committed):
             break
     lines = [
@@ -45,27 +43,22 @@ def run(args: argparse.Namespace) -> list[Row]:
 
 
 def committed_ratios(path: Path) -> dict[str, float]:
-    """The ratios of the small benchmarks in ``path``, by `name_of` their rows.
+    """The ratios of the small benchmarks in ``path``, by the names of their rows.
 
     Raises:
         UserError: there is no such table.
     """
     try:
         rows = table.rows_of(json.loads(path.read_text(encoding="utf-8"))["small"])
-        return {name_of(row): row.ratio for row in rows if row.ratio is not None}
+        return {row.name: row.ratio for row in rows if row.ratio is not None}
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file; `make bench` writes it") from error
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: is no table of benchmarks ({error}); `make bench` writes it anew") from error
 
 
-def name_of(row: Row) -> str:
-    """What tells one row from the others: one task may have several peers."""
-    return f"{row.task}, beside {row.peer}"
-
-
 def fallen(found: dict[str, Row], committed: dict[str, float]) -> list[str]:
-    """The committed rows, by `name_of`, whose ratio is smaller by more than a third, or which were not measured.
+    """The committed rows, by name, whose ratio is smaller by more than a third, or which were not measured.
 
     >>> rows = {"a": Row("a", "point", 3.0, "peer", 1.0), "b": Row("b", "point", 1.9, "peer", 1.0)}
     >>> fallen(rows, {"a": 4.0, "b": 3.0, "c": 1.0})

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ class Row:
     note: str = ""
 
     @property
+    def name(self) -> str:
+        """What tells it from other rows: one task may have several peers."""
+        return f"{self.task}, beside {self.peer}"
+
+    @property
     def ratio(self) -> float | None:
         """How many times faster than the peer."""
         return self.speed / self.peer_speed if self.peer_speed else None
@@ -47,6 +53,27 @@ def cells(row: Row) -> tuple[str, ...]:
 def show(rows: Sequence[Row]) -> str:
     """The rows as a table for a terminal."""
     return plain_table(HEAD, [cells(row) for row in rows], ruled=True)
+
+
+def lowest(runs: Iterable[Sequence[Row]]) -> list[Row]:
+    """Of the rows of one name in several runs the one with the smallest ratio.
+
+    >>> lowest([[Row("a", "point", 3.0, "peer", 1.0)], [Row("a", "point", 2.0, "peer", 1.0)]])[0].ratio
+    2.0
+    """
+    return _merged(runs, min)
+
+
+def highest(runs: Iterable[Sequence[Row]]) -> list[Row]:
+    """Of the rows of one name in several runs the one with the largest ratio."""
+    return _merged(runs, max)
+
+
+def _merged(runs: Iterable[Sequence[Row]], choose: Callable[..., Row]) -> list[Row]:
+    by_name: dict[str, list[Row]] = {}
+    for row in chain.from_iterable(runs):
+        by_name.setdefault(row.name, []).append(row)
+    return [choose(rows, key=lambda row: row.ratio or 0.0) for rows in by_name.values()]
 
 
 def best_of(times: int, work: Callable[[], Any]) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from streetrecall.benchmarks import index
-from streetrecall.benchmarks.rows import HEAD, Row, cells, machine
+from streetrecall.benchmarks.rows import HEAD, Row, cells, lowest, machine
 from streetrecall.errors import UserError
 from streetrecall.files import write_json, write_text
 from streetrecall.printing import markdown_table
@@ -32,6 +32,7 @@ ON_REAL = ["--gallery=25000", "--real=1"]  # of `index`, where the pipeline has 
 # What `streetrecall bench check` measures again: quick, and with ratios that hold on other machines. How LiteRT and
 # TensorFlow, or ScaNN and faiss, compare depends on the kind of processor.
 SMALL: dict[str, list[str]] = {"prepare": ["--candidates=200000", "--panoramas=3000", "--frames=150"]}
+SMALL_TIMES = 3
 PAGE, DATA = Path("docs/benchmarks.md"), Path("docs/benchmarks.json")
 TEXT = """# Benchmarks
 
@@ -42,8 +43,8 @@ that streetrecall is faster. Ratios carry over to other machines better than spe
 """
 SMALL_TEXT = """## Small sizes
 
-Continuous integration measures these again (`make bench BENCH=check`), and fails if a ratio has fallen by more than a
-third.
+Continuous integration measures these again (`make bench BENCH=check`), up to three times, and fails if the best ratio
+of a row is smaller by more than a third. Here is the smallest ratio of three measurements, because small sizes vary.
 
 """
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> list[Row]:
         parts["index"] = ON_REAL
     else:
         print(f"the search is measured on made vectors: {index.REAL} has no descriptors of photos")
-    rows, small = measure(parts, args.params), measure(SMALL, args.params)
+    rows, small = measure(parts, args.params), lowest(measure(SMALL, args.params) for _ in range(SMALL_TIMES))
     facts = machine()
     content = {
         name: [asdict(row) | {"ratio": row.ratio} for row in part] for name, part in (("rows", rows), ("small", small))
