@@ -1,7 +1,7 @@
 """A photo as people have it: read with bounded memory, made upright, reduced, and what its metadata say.
 
-Formats are recognised by content: JPEG, PNG, WebP, HEIC and AVIF. Photos that are asked with go through `read_photo`
-wherever they come from, so the evaluation and a bundle see the same pixels.
+Formats are told by content: JPEG, PNG, WebP, HEIC and AVIF. Photos that are asked with go through `read_photo` wherever
+they come from, so the evaluation and a bundle see the same pixels.
 """
 
 from __future__ import annotations
