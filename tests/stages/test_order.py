@@ -98,20 +98,28 @@ coordinate = st.one_of(st.integers(-200, 200).map(float), st.floats(-200, 200))
 def test_equals_the_naive_loop(points: list[tuple[float, float]], levels: list[Level], segments: int) -> None:
     levels = sorted(levels, key=lambda level: -level.radius_m)
     xy = np.array(points, float).reshape(-1, 2)
-    level, position = order.pick(xy, levels, segments)
-    picked = sorted((int(p), int(lv), i) for i, (p, lv) in enumerate(zip(position, level, strict=True)) if p >= 0)
-    assert [(lv, i) for _, lv, i in picked] == naive(xy, levels, segments)
-    assert [p for p, _, _ in picked] == list(range(len(picked)))
-    assert ((level < 0) == (position < 0)).all()
+    picked, level = order.pick(xy, levels, segments)
+    assert list(zip(level.tolist(), picked.tolist(), strict=True)) == naive(xy, levels, segments)
+
+
+@pytest.mark.parametrize(("window", "at_once"), [(7, 3), (1, 1), (64, 1000)])
+def test_how_many_are_queried_together_changes_nothing(
+    window: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order, "WINDOW", window)
+    monkeypatch.setattr(order, "AT_ONCE", at_once)
+    xy = np.random.default_rng(3).uniform(0, 400, (300, 2))
+    levels = levels_of([80.0, 40.0, 15.0])
+    picked, level = order.pick(xy, levels, 16)
+    assert list(zip(level.tolist(), picked.tolist(), strict=True)) == naive(xy, levels, 16)
 
 
 def test_spacing_and_cover_of_many_street_points() -> None:
     xy, radii = streets(20_000), [100.0, 75.0, 60.0, 50.0, 45.0, 35.0]
-    level, position = order.pick(xy, levels_of(radii), 16)
-    picks = np.flatnonzero(level >= 0)[np.argsort(position[level >= 0])]
-    assert (np.diff(level[picks]) >= 0).all()
+    picks, level = order.pick(xy, levels_of(radii), 16)
+    assert (np.diff(level) >= 0).all()
     for number, radius in enumerate(radii):
-        upto = xy[picks[level[picks] <= number]]
+        upto = xy[picks[level <= number]]
         inner = radius * np.cos(np.pi / 64)
         nearest = order.cKDTree(upto).query(upto, k=2)[0][:, 1]
         assert nearest.min() >= inner  # no two picks within the disc

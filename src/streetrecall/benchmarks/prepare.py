@@ -73,7 +73,7 @@ def order(params: Params, count: int) -> list[Row]:
     level = [Level(radius_m=RADIUS_M, split="train", apart_m=0.0)]
 
     def by_us() -> NDArray[np.int64]:
-        return np.flatnonzero(pick(xy, level, 0)[0] >= 0)
+        return pick(xy, level, 0)[0]
 
     def by_tree() -> NDArray[np.int64]:
         around = BallTree(xy).query_radius(xy, RADIUS_M)
