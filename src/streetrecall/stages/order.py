@@ -86,24 +86,24 @@ def order(panoramas: pd.DataFrame, params: Params) -> pd.DataFrame:
     near_first = np.argsort(distance, kind="stable")
     xy = np.column_stack(project(lat[near_first], lon[near_first], params.city.crs))
     levels = params.order.levels
-    splits = np.array([level.split for level in levels], object)
+    splits = pd.array([level.split for level in levels], dtype="str")
     if "split" in by_id.columns:
         first_level = {split: number for number, split in reversed(list(enumerate(splits)))}
-        split = by_id["split"].to_numpy()[near_first]
+        split = by_id["split"].array.take(near_first)
         level = np.array([first_level.get(each, 0) for each in split], np.int64)
         rank = np.arange(len(by_id))  # of each place
     else:
         rank, level = pick(xy, levels, params.order.quadrant_segments, by_id["beyond"].to_numpy(bool)[near_first])
-        split = splits[level]
+        split = splits.take(level)
     # From here on there are only the places, which are often few among the panoramas.
     rows, x, y = near_first[rank], xy[rank, 0], xy[rank, 1]
     del near_first, xy  # of millions of panoramas, hundreds of megabytes
     values = {
         "place": np.arange(len(rank)),
-        "pano_id": by_id["pano_id"].to_numpy()[rows],
+        "pano_id": by_id["pano_id"].array.take(rows),  # not through Python's strings, of 70 bytes each
         "lat": lat[rows],
         "lon": lon[rows],
-        "month": by_id["month"].to_numpy()[rows],
+        "month": by_id["month"].array.take(rows),
         "x": x,
         "y": y,
         "level": level,
