@@ -40,9 +40,10 @@ How fast this project is beside what a user would write without it. `make bench`
 writes this page and [benchmarks.json](benchmarks.json); `make bench BENCH=NAME` runs one part. A ratio above 1 means
 that streetrecall is faster. Ratios carry over to other machines better than speeds do.
 
-Where a ratio is below 1, the peer does less. `describe` has one thread for each process and one picture at a time, so
-that a descriptor does not depend on the number of cores. The lists of the ball tree hold all pairs of near panoramas at
-once, and `order` has some of them in memory. The last rows are of a very small city with a short training.
+Some ratios are below 1. `describe` has one thread for each process and one picture at a time, so that a descriptor does
+not depend on the number of cores. The ball tree has all pairs of near panoramas in memory at once, and `order` few of
+them. `crop` starts processes first, which takes seconds and counts where there are few frames. The last rows are of a
+very small city with a short training.
 
 """
 SMALL_TEXT = """## Small sizes
