@@ -87,5 +87,5 @@ def write_tiny(
     }
     network = tiny_file(out.parent)
     answering = Answering(kind, folder, views, described(views, folder, network))
-    write(out, answering, network, calibration, {"model": {"test": {}}}, params)
+    write(out, answering, network, calibration, {"model": {"test": {}}}, params, "resnet50")
     return out

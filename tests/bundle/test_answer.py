@@ -124,7 +124,9 @@ def test_single_pictures_answer_where_there_are_no_views(
         assert not any(n.has_thumbnail for n in answer.neighbours)
         assert bundle.gallery.thumbnail(answer.neighbours[0].row) is None
     assert (folder / layout.THUMBNAILS).stat().st_size == 0
-    assert "do not let them be passed on" in (folder / layout.CARD).read_text(encoding="utf-8")
+    card = (folder / layout.CARD).read_text(encoding="utf-8")
+    assert "do not let them be passed on" in card
+    assert "embedder (resnet50, 192 numbers" in card  # of the network, not of params.yaml
 
 
 def test_the_same_inputs_give_the_same_bytes(tiny_bundle: Path, town: Town, params: Params, tmp_path: Path) -> None:

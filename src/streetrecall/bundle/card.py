@@ -43,7 +43,7 @@ The answer to a photo is a position in this city, from the pictures of a gallery
 `streetrecall locate PHOTO --bundle FOLDER`.
 
 ## What is in it
-- An embedder ({params.train.backbone}, {gallery["dimensions"]} numbers for a picture) as a LiteRT file.
+- An embedder ({manifest["backbone"]}, {gallery["dimensions"]} numbers for a picture) as a LiteRT file.
 - A gallery of {gallery["pictures"]:,} {kind}, of {gallery["places"]:,} places and {gallery["panoramas"]:,} panoramas.
 - Taken: {" to ".join(gallery["months"]) or "at unknown dates"}. Provider: {", ".join(gallery["providers"])}.
 - Where: latitudes {south} to {north}, longitudes {west} to {east}.

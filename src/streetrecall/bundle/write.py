@@ -57,6 +57,7 @@ def write(
     calibration: dict[str, dict[str, Calibration]],
     metrics: dict[str, Any],
     params: Params,
+    backbone: str,
 ) -> dict[str, Any]:
     """Write the bundle to the folder ``out``, all of it or nothing; returns its manifest.
 
@@ -64,6 +65,7 @@ def write(
         network: the embedder's LiteRT file, which is copied.
         calibration: by layout.FULL and QUICK, then by layout.SINGLE and SEVERAL.
         metrics: of the evaluation, for the model card and for people.
+        backbone: name of the embedder's, for the model card; that of params.yaml may be another.
 
     Raises:
         UserError: there is no picture to answer with, or one cannot be read.
@@ -97,6 +99,7 @@ def write(
             "version": layout.VERSION,
             "kind": answering.kind,
             "city": {"name": params.city.name, "crs": params.city.crs},
+            "backbone": backbone,
             "sizes": [list(size) for size in network.sizes],
             "answering": {
                 "photos": content["evaluate"]["photos"],

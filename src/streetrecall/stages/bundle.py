@@ -88,7 +88,8 @@ def run(
     }
     measured = {"model": content.get("model", {}), "index": content.get("index", {})}
     network = portable.find(model)
-    manifest = write(bundle, answering, network, calibrations, measured, params)
+    backbone = str(_read_json(model / portable.CONFIG)["backbone"])
+    manifest = write(bundle, answering, network, calibrations, measured, params, backbone)
     facts = {name: manifest["gallery"][name] for name in ("pictures", "places", "panoramas", "points", "thumbnails")}
     write_json(
         metrics,
