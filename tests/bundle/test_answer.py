@@ -126,6 +126,7 @@ def test_single_pictures_answer_where_there_are_no_views(
     assert (folder / layout.THUMBNAILS).stat().st_size == 0
     card = (folder / layout.CARD).read_text(encoding="utf-8")
     assert "do not let them be passed on" in card
+    assert "A model of the city of provider simulated" in card
     assert "embedder (resnet50, 192 numbers" in card  # of the network, not of params.yaml
 
 

@@ -37,7 +37,7 @@ def text(manifest: dict[str, Any], metrics: dict[str, Any], params: Params) -> s
         if gallery["thumbnails"]
         else "No picture is in it: the licences of the pictures do not let them be passed on."
     )
-    return f"""# Where was this photo taken? A model of {params.city.name}
+    return f"""# Where was this photo taken? A model of {manifest["city"]["name"]}
 
 The answer to a photo is a position in this city, from the pictures of a gallery that look most alike:
 `streetrecall locate PHOTO --bundle FOLDER`.

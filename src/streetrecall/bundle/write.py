@@ -98,7 +98,7 @@ def write(
         manifest = {
             "version": layout.VERSION,
             "kind": answering.kind,
-            "city": {"name": params.city.name, "crs": params.city.crs},
+            "city": {"name": _city(params), "crs": params.city.crs},
             "backbone": backbone,
             "sizes": [list(size) for size in network.sizes],
             "answering": {
@@ -115,6 +115,10 @@ def write(
         manifest["files"] = _digests(folder)
         write_json(folder / layout.MANIFEST, manifest)
     return manifest
+
+
+def _city(params: Params) -> str:
+    return f"the city of provider {params.provider}" if params.city.name == "auto" else params.city.name
 
 
 def in_order(answering: Answering) -> tuple[NDArray[np.int64], pd.DataFrame]:
