@@ -20,7 +20,7 @@ from streetrecall.bundle.answer import Bundle
 from streetrecall.errors import UserError
 from streetrecall.geo import distance_m, project, unproject
 from streetrecall.params.schema import Params
-from streetrecall.pictures.photo import NotAPhotoError
+from streetrecall.pictures.photo import NotAPhotoError, prepare
 from streetrecall.retrieval import photos as answering
 from streetrecall.scoring.spots import margins
 
@@ -128,6 +128,27 @@ def test_single_pictures_answer_where_there_are_no_views(
     assert "do not let them be passed on" in card
     assert "A model of the city of provider simulated" in card
     assert "embedder (resnet50, 192 numbers" in card  # of the network, not of params.yaml
+
+
+def test_a_network_that_takes_squares_sees_all_of_a_photo(
+    photos: pd.DataFrame, town: Town, params: Params, tmp_path: Path
+) -> None:
+    views = town_views(town.views).rename(columns={"view_id": "image_id"})
+    folder = write_tiny(tmp_path / "b", views, town.views, params, layout.PICTURES)
+    manifest = json.loads((folder / layout.MANIFEST).read_text(encoding="utf-8"))
+    manifest["sizes"] = [[h, w] for h, w in manifest["sizes"] if h == w]
+    (folder / layout.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    bundle = Bundle(folder)
+    wide = np.random.default_rng(3).integers(0, 256, (90, 160, 3), np.uint8)
+    for picture in (wide, np.ascontiguousarray(wide.transpose(1, 0, 2))):
+        ends = picture.copy()
+        ends[(slice(0, 30), slice(None)) if picture is not wide else (slice(None), slice(0, 30))] = 255
+        seen, other = (bundle._describe(one) for one in (picture, ends))
+        assert np.isclose(np.linalg.norm(seen), 1, atol=1e-5)
+        assert float(seen @ other) < 0.99  # the middle of both is the same
+    square = wide[:, :90]
+    assert np.array_equal(bundle._describe(square), bundle.embedder.describe(prepare(square, bundle.embedder.sizes)))
+    assert bundle.answer(photos["jpeg"].tolist()[:2])[0].neighbours
 
 
 def test_the_same_inputs_give_the_same_bytes(tiny_bundle: Path, town: Town, params: Params, tmp_path: Path) -> None:
