@@ -1,8 +1,8 @@
 """Answer photos from a bundle: where each was taken, how sure that is, and which pictures of the gallery say so.
 
 The answer is the one that the stage evaluate gives: the same pixels, scores, comparison of points, position and radius.
-Only the gallery differs, for here all its pictures may answer, whatever their month. A gallery of single pictures has no
-photos in the evaluation; a photo is made square for it where the network takes squares only.
+Only the gallery differs, for here all its pictures may answer, whatever their month. For a gallery of single pictures,
+which the evaluation asks no photos, a photo is made square where the network takes squares only.
 """
 
 from __future__ import annotations
