@@ -1,8 +1,8 @@
 """Answer photos from a bundle: where each was taken, how sure that is, and which pictures of the gallery say so.
 
 The answer is the one that the stage evaluate gives: the same pixels, scores, comparison of points, position and radius.
-Only the gallery differs, for here all its pictures may answer, whatever their month. For a gallery of single pictures,
-which the evaluation asks no photos, a photo is made square where the network takes squares only.
+Only the gallery differs, for here all its pictures may answer, whatever their month. The evaluation asks a
+gallery of single pictures no photos; there, a photo is made square if the network takes squares only.
 """
 
 from __future__ import annotations
@@ -164,7 +164,11 @@ class Bundle:
         return Seen(photo, pictures, np.stack([self._describe(picture) for picture in pictures]))
 
     def _describe(self, picture: Bytes) -> NDArray[np.float32]:
-        """The descriptor (d,) of a picture. Views are asked as in the evaluation; there are no photos for pictures."""
+        """The descriptor (d,) of a picture, of unit norm.
+
+        A gallery of views is asked as in the evaluation. For a gallery of single pictures the evaluation has no photos;
+        there, a picture that does not fit a network of squares is described as three squares.
+        """
         embedder, (height, width) = self.embedder, picture.shape[:2]
         if self.kind == layout.VIEWS or height == width or any(h != w for h, w in embedder.sizes):
             return embedder.describe(prepare(picture, embedder.sizes))
