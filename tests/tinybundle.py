@@ -21,7 +21,8 @@ from streetrecall.bundle.write import Answering, write
 from streetrecall.geo import project
 from streetrecall.model.decoding import Pictures
 from streetrecall.params.schema import Params
-from streetrecall.pictures.photo import prepare, read_pixels
+from streetrecall.pictures.photo import read_pixels
+from streetrecall.retrieval.photo_descriptors import describe_photo
 from streetrecall.retrieval.portable import FILE, PortableEmbedder, PortableFile, signature
 
 SIZES = ((48, 64), (64, 48), (64, 64))
@@ -58,7 +59,7 @@ def tiny_file(folder: Path) -> PortableFile:
 def described(rows: pd.DataFrame, folder: Path, network: PortableFile) -> np.ndarray:
     """Descriptors of pictures in shards, by the tiny network."""
     embedder = PortableEmbedder(network.path, SIZES, 1)
-    return np.stack([embedder.describe(prepare(read_pixels(data), SIZES)) for data in Pictures(folder, rows)])
+    return np.stack([describe_photo(embedder, read_pixels(data)) for data in Pictures(folder, rows)])
 
 
 def tiny_params(params: Params, **rerank: int) -> Params:

@@ -20,8 +20,9 @@ from streetrecall.bundle.answer import Bundle
 from streetrecall.errors import UserError
 from streetrecall.geo import distance_m, project, unproject
 from streetrecall.params.schema import Params
-from streetrecall.pictures.photo import NotAPhotoError, prepare
+from streetrecall.pictures.photo import NotAPhotoError
 from streetrecall.retrieval import photos as answering
+from streetrecall.retrieval.photo_descriptors import describe_photo
 from streetrecall.scoring.spots import margins
 
 
@@ -143,11 +144,9 @@ def test_a_network_that_takes_squares_sees_all_of_a_photo(
     for picture in (wide, np.ascontiguousarray(wide.transpose(1, 0, 2))):
         ends = picture.copy()
         ends[(slice(0, 30), slice(None)) if picture is not wide else (slice(None), slice(0, 30))] = 255
-        seen, other = (bundle._describe(one) for one in (picture, ends))
+        seen, other = (describe_photo(bundle.embedder, one) for one in (picture, ends))
         assert np.isclose(np.linalg.norm(seen), 1, atol=1e-5)
         assert float(seen @ other) < 0.99  # the middle of both is the same
-    square = wide[:, :90]
-    assert np.array_equal(bundle._describe(square), bundle.embedder.describe(prepare(square, bundle.embedder.sizes)))
     assert bundle.answer(photos["jpeg"].tolist()[:2])[0].neighbours
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -17,7 +18,8 @@ from streetrecall.model import decoding, network
 from streetrecall.model import embedder as embedders
 from streetrecall.model.shapes import LANDSCAPE, PORTRAIT
 from streetrecall.params.schema import GemBranch
-from streetrecall.pictures.perturb import CHANGES
+from streetrecall.pictures.codec import decode, encode_jpeg
+from streetrecall.pictures.perturb import CHANGES, perturb
 from streetrecall.pictures.photo import prepare, read_photo
 from streetrecall.pictures.shards import ShardReader
 from streetrecall.retrieval import describing, portable
@@ -138,8 +140,23 @@ def test_photos_are_seen_as_a_bundle_sees_them(saved: portable.PortableFile, tin
     runner = portable.PortableEmbedder(saved.path, saved.sizes, 1)
     with ShardReader(folder) as reader:
         for row, (shard, offset, size) in enumerate(photos[["shard", "offset", "size"]].itertuples(index=False)):
-            pixels = prepare(read_photo(reader.read(shard, offset, size)).pixels, saved.sizes)
+            (pixels,) = prepare(read_photo(reader.read(shard, offset, size)).pixels, saved.sizes)
             assert np.array_equal(found[row], runner.describe(pixels).astype(np.float16))
+
+
+def test_what_a_change_makes_of_a_square_is_seen_as_a_photo(saved: portable.PortableFile, tiny_crops: Path) -> None:
+    (one,) = asked_of(tables.read(tables.IMAGES, tiny_crops / "images.parquet").iloc[:1])
+    squares_only = replace(saved, sizes=(saved.square,))
+    (right,) = describing.describe(squares_only, tiny_crops, [replace(one, change="right")], "changed queries")
+    with ShardReader(tiny_crops) as reader:
+        picture = perturb(reader.read_picture(one.shard, one.offset, one.size), "right", 0)
+    changed = decode(encode_jpeg(picture, 92))
+    assert changed is not None and changed.shape[1] < changed.shape[0]
+    runner = portable.PortableEmbedder(saved.path, squares_only.sizes, 1)
+    parts = [runner.describe(part) for part in prepare(changed, squares_only.sizes)]
+    mean = np.mean(parts, axis=0)
+    assert len(parts) == 3
+    assert np.array_equal(right, (mean / np.linalg.norm(mean)).astype(np.float16))
 
 
 @pytest.mark.parametrize(("look", "words"), [("square", "there is no picture at"), ("photo", "the photo at")])

@@ -12,18 +12,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from streetrecall.benchmarks.rows import Row
 from streetrecall.bundle import layout
 from streetrecall.bundle.answer import Bundle
 from streetrecall.errors import UserError
-from streetrecall.pictures.photo import prepare, read_photo
+from streetrecall.pictures.photo import read_photo
+from streetrecall.retrieval.photo_descriptors import describe_photo
 
 OPTIONS = [
     ("photos", 40, "number of photos to ask with"),
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> list[Row]:
     if args.gallery:
         with tempfile.TemporaryDirectory(dir=os.environ.get("STREETRECALL_BENCH_FOLDER")) as home:
             folder = Path(home) / "bundle"
-            enlarge(source, folder, args.gallery)
+            resize(source, folder, args.gallery)
             rows += measure(folder, photos, args, f"{args.gallery:,} pictures")
     return rows
 
@@ -80,9 +81,8 @@ def timings(folder: Path, photos: list[bytes], threads: int, cold: int) -> Itera
         )
     read = [read_photo(p) for p in photos]
     yield "... of it: reading the file", [_milliseconds(lambda p=p: read_photo(p)) for p in photos]
-    sizes = bundle.embedder.sizes
-    pixels = [prepare(photo.pixels, sizes) for photo in read]
-    yield "... of it: the network", [_milliseconds(lambda x=x: bundle.embedder.describe(x)) for x in pixels]
+    network = partial(describe_photo, bundle.embedder)
+    yield "... of it: the network", [_milliseconds(lambda p=p: network(p.pixels)) for p in read]
     if bundle.compares:
         yield (
             "... of it: points of the photo",
@@ -104,32 +104,26 @@ def asked(folder: Path, count: int) -> list[bytes]:
     return photos
 
 
-def enlarge(source: Path, target: Path, pictures: int) -> None:
-    """A bundle like the one in ``source`` with so many pictures: its places again and again, each elsewhere and with
-    descriptors that differ a little.
-
-    Raises:
-        UserError: there are fewer than in the source.
-    """
+def resize(source: Path, target: Path, pictures: int) -> None:
+    """A bundle like the one in ``source`` with so many pictures: its first ones, or its places again and again, each
+    elsewhere and with descriptors that differ a little."""
     from streetrecall.params.schema import Index
     from streetrecall.retrieval import index as indexes
 
     bundle = Bundle(source)
     gallery = bundle.gallery
     times = -(-pictures // len(gallery))
-    if times < 2:
-        raise UserError(f"--gallery {pictures}: the bundle has {len(gallery)} pictures; ask for more than twice that")
     shutil.copytree(source, target, ignore=shutil.ignore_patterns(layout.INDEX, layout.DESCRIPTORS))
     rng = np.random.default_rng(1)
     dimensions = gallery.descriptors.shape[1]
-    made = np.lib.format.open_memmap(target / layout.DESCRIPTORS, "w+", np.float16, (times * len(gallery), dimensions))
+    made = np.lib.format.open_memmap(target / layout.DESCRIPTORS, "w+", np.float16, (pictures, dimensions))
     base = gallery.descriptors[:].astype(np.float32)
     for copy in range(times):
         part = base + rng.normal(0, _SPREAD * (copy > 0), base.shape).astype(np.float32)
         part /= np.linalg.norm(part, axis=1, keepdims=True)
-        made[copy * len(base) : (copy + 1) * len(base)] = part
-    columns: dict[str, NDArray[Any]] = {name: np.tile(values, times) for name, values in gallery.columns.items()}
-    copy_of_row = np.repeat(np.arange(times), len(gallery))
+        made[copy * len(base) : (copy + 1) * len(base)] = part[: pictures - copy * len(base)]
+    columns = {name: np.tile(values, times)[:pictures] for name, values in gallery.columns.items()}
+    copy_of_row = np.arange(pictures) // len(gallery)
     columns["place"] = columns["place"] + copy_of_row * (int(gallery.places.max()) + 1)
     columns["panorama"] = columns["panorama"] + copy_of_row * (int(gallery.columns["panorama"].max()) + 1)
     width, height = np.ptp(gallery.xy, axis=0) + 100.0
@@ -137,7 +131,7 @@ def enlarge(source: Path, target: Path, pictures: int) -> None:
     steps = np.column_stack([np.arange(times) % across * width, np.arange(times) // across * height])
     where = np.tile(np.asarray(np.load(source / layout.PLACES)), (times, 1))
     where[:, 0:2] += np.repeat(steps, len(gallery.places), axis=0)
-    np.save(target / layout.PLACES, where)
+    np.save(target / layout.PLACES, where[: len(np.unique(columns["place"]))])
     stored: dict[str, Any] = {}
     for name, kind in layout.COLUMNS.items():
         if kind == "str":

@@ -1,15 +1,14 @@
 """Answer photos from a bundle: where each was taken, how sure that is, and which pictures of the gallery say so.
 
 The answer is the one that the stage evaluate gives: the same pixels, scores, comparison of points, position and radius.
-Only the gallery differs, for here all its pictures may answer, whatever their month. The evaluation asks a
-gallery of single pictures no photos; there, a photo is made square if the network takes squares only.
+Only the gallery differs, for here all its pictures may answer, whatever their month.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +20,8 @@ from numpy.typing import NDArray
 from streetrecall.bundle import layout
 from streetrecall.bundle.gallery import Gallery, Part
 from streetrecall.bundle.layout import Calibration
-from streetrecall.pictures.photo import Bytes, Photo, prepare, read_photo, reduce_to
+from streetrecall.pictures.photo import Bytes, Photo, read_photo, reduce_to
+from streetrecall.retrieval.photo_descriptors import describe_photo
 from streetrecall.retrieval.photos import score, together
 from streetrecall.retrieval.points import Points, find_points
 from streetrecall.retrieval.portable import PortableEmbedder
@@ -161,20 +161,7 @@ class Bundle:
         """Read and describe one photo."""
         photo = source if isinstance(source, Photo) else read_photo(source)
         pictures = look_around(photo) if photo.sphere else [photo.pixels]
-        return Seen(photo, pictures, np.stack([self._describe(picture) for picture in pictures]))
-
-    def _describe(self, picture: Bytes) -> NDArray[np.float32]:
-        """The descriptor (d,) of a picture, of unit norm.
-
-        A gallery of views is asked as in the evaluation. For a gallery of single pictures the evaluation has no photos;
-        there, a picture that does not fit a network of squares is described as three squares.
-        """
-        embedder, (height, width) = self.embedder, picture.shape[:2]
-        if self.kind == layout.VIEWS or height == width or any(h != w for h, w in embedder.sizes):
-            return embedder.describe(prepare(picture, embedder.sizes))
-        several = [embedder.describe(prepare(square, embedder.sizes)) for square in _squares(picture)]
-        mean = np.mean(several, axis=0)
-        return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), np.float32)
+        return Seen(photo, pictures, np.stack([describe_photo(self.embedder, picture) for picture in pictures]))
 
     def answer_seen(self, seen: Sequence[Seen], compare: bool = True, month: str = NO_MONTH) -> Answer:
         """The answer to photos of one spot. Pictures of the gallery of that ``month`` do not answer."""
@@ -336,18 +323,6 @@ class Bundle:
         height, width = reduce_to(picture, self.settings.photos.rerank.photo_px).shape[:2]
         side = (self.gallery.columns["width"][row], self.gallery.columns["height"][row])
         return (asked.xy[a] + 0.5) / (width, height), (answering.xy[b] + 0.5) / side
-
-
-def _squares(picture: Bytes) -> Iterator[Bytes]:
-    """Three squares that hold the whole ``picture``, with a mirrored border on its one side, on both and on the other.
-
-    A network that takes squares only recognised such pictures more often than their middle (docs/experiments.md).
-    """
-    height, width = picture.shape[:2]
-    missing = abs(height - width)
-    for before in (0, missing // 2, missing):
-        border = [(before, missing - before), (0, 0)]
-        yield np.pad(picture, [*(border if height < width else border[::-1]), (0, 0)], mode="symmetric")
 
 
 @dataclass(frozen=True)

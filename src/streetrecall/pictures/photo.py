@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,17 +115,28 @@ def resize(pixels: Bytes, height: int, width: int) -> NDArray[np.float32]:
     return out
 
 
-def prepare(picture: Bytes, taken: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
-    """A photo (h, w, 3) as the network sees it, 0-255: in that of the sizes ``taken`` whose shape is the nearest.
+def prepare(picture: Bytes, taken: Sequence[tuple[int, int]]) -> list[NDArray[np.float32]]:
+    """A photo (h, w, 3) as the network sees it, 0-255: resized to that of the sizes ``taken`` of the nearest shape.
 
-    ``taken`` are heights and widths. A network that takes squares only sees the middle of the photo.
+    ``taken`` are heights and widths. For a network that takes squares only, a photo of another shape becomes three
+    squares, and the mean of their descriptors counts.
     """
     height, width = picture.shape[:2]
-    if all(h == w for h, w in taken):
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        return resize(picture[top : top + side, left : left + side], *taken[0])
-    return resize(picture, *nearest_shape(width, height, taken))
+    if height != width and all(h == w for h, w in taken):
+        return [resize(square, *taken[0]) for square in _squares(picture)]
+    return [resize(picture, *nearest_shape(width, height, taken))]
+
+
+def _squares(picture: Bytes) -> Iterator[Bytes]:
+    """Three squares that hold the whole ``picture``, with a mirrored border on its one side, on both and on the other.
+
+    Such pictures were recognised more often so than by their middle alone or squeezed (docs/experiments.md).
+    """
+    height, width = picture.shape[:2]
+    missing = abs(height - width)
+    for before in (0, missing // 2, missing):
+        border = [(before, missing - before), (0, 0)]
+        yield np.pad(picture, [*(border if height < width else border[::-1]), (0, 0)], mode="symmetric")
 
 
 def nearest_shape(width: int, height: int, taken: Sequence[tuple[int, int]]) -> tuple[int, int]:

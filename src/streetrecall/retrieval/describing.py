@@ -24,9 +24,10 @@ from streetrecall.imports import code_digest
 from streetrecall.parallel import map_in_order
 from streetrecall.pictures.codec import decode, encode_jpeg
 from streetrecall.pictures.perturb import perturb
-from streetrecall.pictures.photo import NotAPhotoError, prepare, read_photo, resize
+from streetrecall.pictures.photo import NotAPhotoError, read_photo, resize
 from streetrecall.pictures.shards import ShardReader
 from streetrecall.progress import progress
+from streetrecall.retrieval.photo_descriptors import describe_photo
 from streetrecall.retrieval.portable import PortableEmbedder, PortableFile
 from streetrecall.store.results import kept
 
@@ -63,7 +64,7 @@ def describe(
     """Descriptors (n, d) of pictures in shards below ``folder``, in order.
 
     ``look``: a ``square`` of the size of training is what `crop` and `views` write; a ``photo`` is read and resized as
-    a bundle does it. ``name`` says what they are, for people.
+    a bundle does it, and so is what a change makes of a square. ``name`` says what they are, for people.
 
     Raises:
         UserError: a picture cannot be read, or the embedder gives values that are not finite.
@@ -101,7 +102,7 @@ def _describe(
 ) -> NDArray[np.float16]:
     embedder = _opened(network, digest, threading.get_ident())
     with ShardReader(folder) as reader:
-        return np.stack([embedder.describe(_pixels(reader, one, network, look)) for one in asked]).astype(np.float16)
+        return np.stack([_described(embedder, reader, one, network, look) for one in asked]).astype(np.float16)
 
 
 @cache
@@ -110,18 +111,19 @@ def _opened(network: PortableFile, digest: str, thread: int) -> PortableEmbedder
     return PortableEmbedder(network.path, network.sizes, 1, "train")
 
 
-def _pixels(reader: ShardReader, asked: Asked, network: PortableFile, look: Look) -> NDArray[np.float32]:
-    """The picture as the network sees it."""
+def _described(
+    embedder: PortableEmbedder, reader: ShardReader, asked: Asked, network: PortableFile, look: Look
+) -> NDArray[np.float32]:
     where = asked.shard, asked.offset, asked.size
     if look == "photo":
         try:
-            picture = read_photo(reader.read(*where), f"{reader.root / asked.shard}, the photo at {asked.offset}")
+            photo = read_photo(reader.read(*where), f"{reader.root / asked.shard}, the photo at {asked.offset}")
         except NotAPhotoError as error:  # which cannot be sent from process to process
             raise UserError(str(error)) from error
-        return prepare(picture.pixels, network.sizes)
+        return describe_photo(embedder, photo.pixels)
     pixels = reader.read_picture(*where)
     if asked.change:
         changed = decode(encode_jpeg(perturb(pixels, asked.change, asked.seed), _CHANGED_QUALITY))
         assert changed is not None, "OpenCV decodes what it encoded"
-        pixels = changed
-    return resize(pixels, *network.square)
+        return describe_photo(embedder, changed)
+    return embedder.describe(resize(pixels, *network.square))

@@ -110,9 +110,7 @@ def describe_photos(network: PortableFile, folder: Path, photos: pd.DataFrame) -
         UserError: a photo cannot be read.
     """
     if len(photos) and not network.takes_any_shape:
-        print(
-            "the branch 'grid' takes square pictures only, so it sees the middle of a photo; it is not made for photos"
-        )
+        print("the branch 'grid' takes square pictures only, so a photo of another shape is described as three squares")
     return describing.describe(network, folder, _asked(photos), "photos", "photo")
 
 
