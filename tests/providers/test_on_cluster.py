@@ -27,6 +27,7 @@ from streetrecall.providers.http import Client, DeniedError, Secret
 from streetrecall.providers.mapillary import BadTokenError
 from streetrecall.providers.network import NetworkProvider
 from streetrecall.stages import metadata, scrape
+from streetrecall.store.ledger import Ledger
 
 __all__ = ["scheduler"]  # a fixture
 
@@ -221,6 +222,39 @@ def test_the_items_of_a_killed_worker_are_asked_by_others(
         assert len(list((tmp_path / "deaths").iterdir())) == 1
         assert set(service.asked) == set(asked)
         assert service.asked.total() <= asked.total() + 2 * quick.network.threads  # those that it had under way
+
+
+@pytest.mark.slow
+def test_a_picture_that_kills_every_worker_is_named_and_the_others_are_stored(
+    quick: Params, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the last test with the cluster, for Dask may give up replacing workers."""
+    (tmp_path / "deaths").mkdir()
+    count, pano = 4, "s2-2019"
+    with serving(TinyOpen(street(count))) as service:
+        source = locations(tmp_path, count)
+        here = open_box_provider("panoramax", quick, service.base)
+        alone = run("scrape", here, quick, source, tmp_path / "alone", monkeypatch)
+        monkeypatch.setenv(cluster.ADDRESS, scheduler)
+        bad = deadly_provider(quick, service.base, f"/pictures/{pano}", tmp_path / "deaths", 100)
+        with pytest.raises(UserError, match="workers died on") as died:
+            run("scrape", bad, quick, source, tmp_path / "cluster", monkeypatch)
+        with Ledger() as ledger:
+            namespace = scrape.capture_namespace(quick, bad)
+            plan, known = ledger.plan(namespace), ledger.entries(namespace)
+        missing = {key for key in plan if key not in known}
+        assert {key for key in plan if key[0] == pano} <= missing
+        if "none is left" not in str(died.value):  # else the rest waits for workers too
+            assert pano in str(died.value)
+            assert {key[0] for key in missing} == {pano}
+        service.asked.clear()
+        monkeypatch.delenv(cluster.ADDRESS)
+        monkeypatch.setattr(scrape, "open_provider", lambda *_: open_box_provider("panoramax", quick, service.base))
+        scrape.run(quick, source, tmp_path / "cluster" / "captures", tmp_path / "cluster" / "metrics.json")
+        assert hashes(tmp_path / "cluster") == alone
+        assert any(f"/pictures/{pano}" in path for path in service.asked)
+        stored = {key[0] for key in plan} - {key[0] for key in missing}
+        assert stored and not [path for path in service.asked for one in stored if f"/pictures/{one}" in path]
 
 
 def test_no_secret_is_sent_and_a_denial_keeps_its_text() -> None:
