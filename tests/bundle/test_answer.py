@@ -128,6 +128,7 @@ def test_single_pictures_answer_where_there_are_no_views(
     card = (folder / layout.CARD).read_text(encoding="utf-8")
     assert "do not let them be passed on" in card
     assert "A model of the city of provider simulated" in card
+    assert "It was trained on simulated pictures" in card
     assert "embedder (resnet50, 192 numbers" in card  # of the network, not of params.yaml
 
 

@@ -12,6 +12,7 @@ ROWS = (
     ("photos_three", "three photos of one spot together"),
     ("newest_vs_older", "the newest picture of the camera car against the older ones of its split"),
     ("city", "the same, against the older pictures of the whole city"),
+    ("perturbed", "the same, changed: zoomed, cut to the right 65%, rolled, darkened, blurred or partly covered"),
 )
 
 
@@ -62,8 +63,7 @@ which training did not see. metrics.json has every number. {_calibrated(manifest
   withheld, not all (see above).
 - A radius holds for queries like those that it was calibrated on: {CALIBRATED_ON[manifest["kind"]]}.
 - Bare walls, vegetation, interiors, night and close-ups are rarely recognised. Streets change; old pictures know old
-  facades.
-- Trained on simulated pictures, it does not recognise real ones.
+  facades.{_simulated(gallery["providers"])}
 
 ## What it is for, and what not
 For finding where one's own or public street photos were taken: archives, surveys, research on place recognition.
@@ -105,3 +105,14 @@ def _calibrated(manifest: dict[str, Any]) -> str:
         return "There were too few queries to calibrate a radius, so none is given."
     share = f"{one['coverage']:.0%}"
     return f"A radius is made to contain the true position in {share} of the answers ({one['queries']} queries)."
+
+
+def _simulated(providers: list[str]) -> str:
+    """A limit of a model whose pictures are not real.
+
+    >>> _simulated(["archive"])
+    ''
+    """
+    if providers != ["simulated"]:
+        return ""
+    return "\n- It was trained on simulated pictures, so it does not recognise real ones."
