@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from bundlefixtures import photos, tiny_bundle, town
 
-from streetrecall.benchmarks.locate import resize
+from streetrecall.benchmarks.locate import resize_gallery
 from streetrecall.bundle.answer import Bundle
+from streetrecall.errors import UserError
 
 __all__ = ["photos", "tiny_bundle", "town"]  # fixtures
 
@@ -21,7 +22,7 @@ def test_a_gallery_has_as_many_pictures_as_asked_and_answers(
 ) -> None:
     whole = Bundle(tiny_bundle)
     pictures = round(times * len(whole.gallery))
-    resize(tiny_bundle, tmp_path / "b", pictures)
+    resize_gallery(tiny_bundle, tmp_path / "b", pictures)
     made = Bundle(tmp_path / "b")
     assert len(made.gallery) == pictures == len(made.gallery.descriptors)
     common = min(pictures, len(whole.gallery))
@@ -32,3 +33,8 @@ def test_a_gallery_has_as_many_pictures_as_asked_and_answers(
     assert {one.place for one in answer.neighbours} <= set(made.gallery.places.tolist())
     if times >= 1:
         assert answer.neighbours[0].place == whole.answer([photos["jpeg"].iloc[0]])[0].neighbours[0].place
+
+
+def test_a_gallery_without_pictures_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--gallery -5: a gallery has at least one picture"):
+        resize_gallery(tiny_bundle, tmp_path / "b", -5)

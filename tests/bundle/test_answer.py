@@ -20,7 +20,7 @@ from streetrecall.bundle.answer import Bundle
 from streetrecall.errors import UserError
 from streetrecall.geo import distance_m, project, unproject
 from streetrecall.params.schema import Params
-from streetrecall.pictures.photo import NotAPhotoError
+from streetrecall.pictures.photo import NotAPhotoError, prepare
 from streetrecall.retrieval import photos as answering
 from streetrecall.retrieval.photo_descriptors import describe_photo
 from streetrecall.scoring.spots import margins
@@ -148,6 +148,9 @@ def test_a_network_that_takes_squares_sees_all_of_a_photo(
         seen, other = (describe_photo(bundle.embedder, one) for one in (picture, ends))
         assert np.isclose(np.linalg.norm(seen), 1, atol=1e-5)
         assert float(seen @ other) < 0.99  # the middle of both is the same
+    square = wide[:, :90]
+    (whole,) = prepare(square, bundle.embedder.sizes)
+    assert np.array_equal(describe_photo(bundle.embedder, square), bundle.embedder.describe(whole))
     assert bundle.answer(photos["jpeg"].tolist()[:2])[0].neighbours
 
 

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> list[Row]:
     if args.gallery:
         with tempfile.TemporaryDirectory(dir=os.environ.get("STREETRECALL_BENCH_FOLDER")) as home:
             folder = Path(home) / "bundle"
-            resize(source, folder, args.gallery)
+            resize_gallery(source, folder, args.gallery)
             rows += measure(folder, photos, args, f"{args.gallery:,} pictures")
     return rows
 
@@ -104,12 +104,18 @@ def asked(folder: Path, count: int) -> list[bytes]:
     return photos
 
 
-def resize(source: Path, target: Path, pictures: int) -> None:
+def resize_gallery(source: Path, target: Path, pictures: int) -> None:
     """A bundle like the one in ``source`` with so many pictures: its first ones, or its places again and again, each
-    elsewhere and with descriptors that differ a little."""
+    elsewhere and with descriptors that differ a little.
+
+    Raises:
+        UserError: ``pictures`` is below one.
+    """
     from streetrecall.params.schema import Index
     from streetrecall.retrieval import index as indexes
 
+    if pictures < 1:
+        raise UserError(f"--gallery {pictures}: a gallery has at least one picture")
     bundle = Bundle(source)
     gallery = bundle.gallery
     times = -(-pictures // len(gallery))
